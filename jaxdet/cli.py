@@ -1,0 +1,106 @@
+"""What every command shares: flags, one-line errors, logging."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags as absl_flags
+from ml_collections import config_flags
+
+from jaxdet.errors import InputError
+
+
+class Flags:
+    """The flags of one command. Values are attributes after parsing; `args` holds what is not a flag.
+
+    Every command owns its set, so that several commands can run in one process.
+    """
+
+    def __init__(self):
+        self._values = absl_flags.FlagValues()
+        self._required: list[str] = []
+        self.args: list[str] = []
+        self.boolean("debug", False, "show the traceback of an input error")
+
+    def string(self, name: str, default: str | None, help: str, required: bool = False) -> None:
+        absl_flags.DEFINE_string(name, default, help, flag_values=self._values)
+        self._require(name, required)
+
+    def integer(self, name: str, default: int | None, help: str, required: bool = False) -> None:
+        absl_flags.DEFINE_integer(name, default, help, flag_values=self._values)
+        self._require(name, required)
+
+    def number(self, name: str, default: float | None, help: str, required: bool = False) -> None:
+        absl_flags.DEFINE_float(name, default, help, flag_values=self._values)
+        self._require(name, required)
+
+    def boolean(self, name: str, default: bool, help: str) -> None:
+        absl_flags.DEFINE_boolean(name, default, help, flag_values=self._values)
+
+    def choice(self, name: str, default: str | None, choices: Sequence[str], help: str) -> None:
+        absl_flags.DEFINE_enum(name, default, list(choices), help, flag_values=self._values)
+
+    def strings(self, name: str, default: Sequence[str], help: str, required: bool = False) -> None:
+        absl_flags.DEFINE_list(name, list(default), help, flag_values=self._values)
+        self._require(name, required)
+
+    def config(
+        self, default: str | None = None, help: str = "config file, FILE.py or FILE.py:argument"
+    ) -> None:
+        config_flags.DEFINE_config_file("config", default, help, flag_values=self._values)
+
+    def _require(self, name, required):
+        if required:
+            self._required.append(name)
+
+    def parse(self, argv: Sequence[str], usage: str) -> None:
+        """Read `argv` (without the program's name); raises InputError for anything unknown or missing."""
+        if "--help" in argv or "-h" in argv:
+            print(usage, self._values.main_module_help() or self._values.get_help(), sep="\n")
+            raise SystemExit(0)
+        try:
+            self.args = self._values(["jaxdet", *argv])[1:]
+        except (absl_flags.Error, AttributeError, KeyError, TypeError) as error:
+            raise InputError(f"{str(error).splitlines()[0]}; --help lists the flags") from error
+        missing = [f"--{name}" for name in self._required if not self._values[name].value]
+        if missing:
+            raise InputError(f"missing {', '.join(missing)}; --help lists the flags")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._values, name)
+
+
+def command(define: Callable[[Flags], None], run: Callable[[Flags], None], usage: str | None):
+    """Make `main(argv=None) -> exit status` of a command from its flags and its body."""
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        flags = Flags()
+        define(flags)
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        if not absl_flags.FLAGS.is_parsed():
+            absl_flags.FLAGS(["jaxdet"])  # Grain's worker processes insist on it
+        try:
+            flags.parse(sys.argv[1:] if argv is None else argv, usage or "")
+            run(flags)
+        except (InputError, OSError) as error:
+            if "--debug" in (argv or sys.argv) or os.environ.get("JAXDET_DEBUG"):
+                traceback.print_exc()
+            print(f"error: {_one_line(error)}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        return 0
+
+    return main
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())

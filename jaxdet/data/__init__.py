@@ -1,0 +1,1 @@
+"""Recordings and images to batches, in numpy: worker processes never import jax."""

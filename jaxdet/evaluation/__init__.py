@@ -1,0 +1,1 @@
+"""Evaluation: detections store, metrics of each data set, pictures."""

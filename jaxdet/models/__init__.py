@@ -1,0 +1,1 @@
+"""Detectors: HMNet, YOLOv4 and YOLOX behind one interface."""

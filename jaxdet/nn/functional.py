@@ -1,0 +1,69 @@
+"""Modules as plain pytrees: NNX gives the layers and the tree, and is used for nothing else.
+
+`split` happens once, at build. From there parameters and statistics are nested dicts with string keys
+(`params["backbone"]["memory3"]["update"]["0"]["residual"]["conv1"]["conv"]["kernel"]`), and a jitted function
+merges them at trace time, where it is free.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+Tree = dict[str, Any]
+
+
+class Variables(NamedTuple):
+    """The arrays of a module: what is trained and what is tracked."""
+
+    params: Tree
+    batch_stats: Tree
+
+
+class Skeleton(NamedTuple):
+    """A module without its arrays; hashable parts only, closed over by jitted functions."""
+
+    graphdef: Any
+    params: Any
+    batch_stats: Any
+
+
+def split(model: nnx.Module) -> tuple[Skeleton, Variables]:
+    """Take a module apart into its skeleton and its arrays."""
+    graphdef, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (params, stats))
+    return Skeleton(graphdef, *shapes), Variables(_plain(params), _plain(stats))
+
+
+def merge(skeleton: Skeleton, variables: Variables) -> Any:
+    """The module that `split` took apart, with these arrays. Inside a trace this costs nothing."""
+    params = _filled(skeleton.params, variables.params)
+    stats = _filled(skeleton.batch_stats, variables.batch_stats)
+    return nnx.merge(skeleton.graphdef, params, stats)
+
+
+def batch_stats(model: nnx.Module) -> Tree:
+    """Statistics of a merged module after a call that may have moved them."""
+    return _plain(nnx.state(model, nnx.BatchStat))
+
+
+def abstract(make) -> tuple[Skeleton, Variables]:
+    """`split(make())` with shapes in place of arrays: no memory, no compilation."""
+    model = nnx.eval_shape(make)
+    return split(model)
+
+
+def _plain(state) -> Tree:
+    return _string_keys(nnx.to_pure_dict(state))
+
+
+def _string_keys(tree):
+    if isinstance(tree, dict):
+        return {str(k): _string_keys(v) for k, v in tree.items()}
+    return tree
+
+
+def _filled(state, tree: Tree):
+    state = jax.tree.map(lambda a: a, state)  # a copy: replace_by_pure_dict writes in place
+    nnx.replace_by_pure_dict(state, nnx.restore_int_paths(tree))
+    return state

@@ -1,0 +1,101 @@
+"""Normalisation layers with torch's conventions: eps as given, unbiased running variance.
+
+Statistics are computed in at least float32 whatever the compute type.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+
+def _per_channel(vector, ndim):
+    return vector.reshape((1,) * (ndim - 1) + (-1,))
+
+
+def _wide(x):
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+class LayerNorm(nnx.Module):
+    """Normalise the last axis; `scale` and `bias` [C]."""
+
+    def __init__(self, features: int, eps: float = 1e-5):
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.eps = eps
+
+    def __call__(self, x):
+        wide = _wide(x)
+        mean = wide.mean(-1, keepdims=True)
+        centred = wide - mean
+        var = (centred * centred).mean(-1, keepdims=True)
+        y = centred * lax.rsqrt(var + self.eps)
+        scale, bias = _per_channel(self.scale[...], x.ndim), _per_channel(self.bias[...], x.ndim)
+        return (y * scale + bias).astype(x.dtype)
+
+
+class GroupNorm(nnx.Module):
+    """Normalise over space and groups of `group_size` channels of [B, H, W, C]; `scale` and `bias` [C]."""
+
+    def __init__(self, features: int, group_size: int = 32, eps: float = 1e-5):
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.group_size, self.eps = group_size, eps
+
+    def __call__(self, x):
+        b, h, w, c = x.shape
+        wide = _wide(x).reshape(b, h * w, c // self.group_size, self.group_size)
+        mean = wide.mean((1, 3), keepdims=True)
+        centred = wide - mean
+        var = (centred * centred).mean((1, 3), keepdims=True)
+        y = (centred * lax.rsqrt(var + self.eps)).reshape(x.shape)
+        return (y * _per_channel(self.scale[...], 4) + _per_channel(self.bias[...], 4)).astype(x.dtype)
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation of the last axis with tracked statistics.
+
+    `momentum` is torch's: running = (1 - momentum) * running + momentum * batch, the running variance being
+    the unbiased one while the batch itself is normalised by the biased one. Under `jit` the batch is the global
+    batch, so the statistics are synchronised over all devices. In training, rows where `mask` [B] is false take
+    no part in the statistics; if no row is real the statistics stay as they are.
+    """
+
+    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1):
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.mean = nnx.BatchStat(jnp.zeros(features))
+        self.var = nnx.BatchStat(jnp.ones(features))
+        self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
+        self.eps, self.momentum = eps, momentum
+
+    def __call__(self, x, train: bool = False, mask=None):
+        if train:
+            mean, var = self._update(_wide(x), mask)
+        else:
+            mean, var = self.mean[...], self.var[...]
+        scale = self.scale[...] * lax.rsqrt(var + self.eps)
+        shift = self.bias[...] - mean * scale
+        y = _wide(x) * _per_channel(scale, x.ndim) + _per_channel(shift, x.ndim)
+        return y.astype(x.dtype)
+
+    def _update(self, x, mask):
+        axes = tuple(range(x.ndim - 1))
+        per_row = x[0].size // x.shape[-1]
+        if mask is None:
+            weight, count = jnp.ones((), x.dtype), jnp.asarray(x.shape[0] * per_row, x.dtype)
+        else:
+            weight = mask.astype(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
+            count = mask.sum().astype(x.dtype) * per_row
+        safe = jnp.maximum(count, 1)
+        mean = (x * weight).sum(axes) / safe
+        centred = (x - _per_channel(mean, x.ndim)) * weight
+        var = (centred * centred).sum(axes) / safe
+        unbiased = var * safe / jnp.maximum(count - 1, 1)
+        rate = jnp.where(count > 0, self.momentum, 0).astype(self.mean[...].dtype)
+        self.mean[...] = lax.stop_gradient(self.mean[...] + rate * (mean.astype(rate.dtype) - self.mean[...]))
+        self.var[...] = lax.stop_gradient(
+            self.var[...] + rate * (unbiased.astype(rate.dtype) - self.var[...])
+        )
+        self.num_batches_tracked[...] = self.num_batches_tracked[...] + (count > 0).astype(jnp.int32)
+        return mean, var

@@ -1,0 +1,1 @@
+"""What happens to detections after the head: test-time augmentation, Seq-NMS."""

@@ -1,0 +1,1 @@
+"""Weights: checkpoints, torch files read without torch, conversion rules, soups."""

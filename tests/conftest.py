@@ -1,0 +1,18 @@
+"""Four CPU devices, rank promotion and warnings as errors, run-time shape checks of public functions."""
+
+import os
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+_cache = Path(__file__).parent.parent / ".pytest_cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["jaxdet.ops", "jaxdet.nn", "jaxdet.models", "jaxdet.postprocess"], "beartype.beartype")
+
+import jax
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
