@@ -1,0 +1,111 @@
+"""Blocks that configs are made of. A config file says only what is particular to it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxdet.errors import InputError
+
+# Keyword arguments of models.build("hmnet", ...): l3 differs from b3 in two numbers, l1 from b1 in two.
+HMNET_SIZES: dict[str, dict[str, Any]] = {
+    "b1": {"latent_dims": (128,), "num_heads": (4,), "depths": (1,), "periods": (1,)},
+    "l1": {"latent_dims": (256,), "num_heads": (8,), "depths": (1,), "periods": (1,)},
+    "b3": {"latent_dims": (128, 256, 256), "num_heads": (4, 8, 8), "depths": (1, 3, 9), "periods": (1, 3, 9)},
+    "l3": {"latent_dims": (256, 256, 256), "num_heads": (8, 8, 8), "depths": (1, 3, 9), "periods": (1, 3, 9)},
+}
+
+# Window and segment length in ms, and iterations of the released recipe (4523 = 72371 labelled ms // 16).
+GEN1_STAGES: dict[str, dict[str, int]] = {
+    "short": {"window_ms": 200, "segment_ms": 200, "num_iterations": 90 * 4523, "log_every": 10},
+    "tbptt": {"window_ms": 8100, "segment_ms": 810, "num_iterations": 4523, "log_every": 1},
+}
+GEN1_ITERATIONS_PER_EPOCH = 4523
+GEN1_CLASSES = ("car", "pedestrian")
+
+
+def parse(arg: str, *tables: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
+    """Split the part after the colon of `--config=file.py:b3,tbptt` and check each word against its table."""
+    words = arg.split(",")
+    if len(words) != len(tables):
+        raise InputError(
+            f"config argument {arg!r} has {len(words)} parts, expected {len(tables)}: {_choices(tables)}"
+        )
+    for word, table in zip(words, tables, strict=True):
+        if word not in table:
+            raise InputError(f"config argument {arg!r}: {word!r} is none of {', '.join(table)}")
+    return tuple(words)
+
+
+def _choices(tables) -> str:
+    return ",".join("<" + "|".join(table) + ">" for table in tables)
+
+
+def block(**values: Any) -> ConfigDict:
+    """A ConfigDict of these values; an unknown key is an error when it is set."""
+    return ConfigDict(values)
+
+
+def base() -> ConfigDict:
+    """What every run has."""
+    cfg = ConfigDict()
+    cfg.seed = 42
+    cfg.train = block(
+        num_iterations=1,
+        iterations_per_epoch=1,
+        log_every=10,  # iterations
+        checkpoint_every=500,  # optimiser steps
+        keep=3,
+        keep_every=0,  # optimiser steps; 0 keeps only the newest `keep`
+        evaluate_every=0,  # optimiser steps; 0: at the end only
+        microbatches=1,  # groups of lanes whose gradients are averaged
+        tensorboard=False,
+    )
+    # (regex on the dotted path, "data" for fully sharded, or the axes); what no rule matches is replicated.
+    cfg.sharding = ()
+    return cfg
+
+
+def hmnet(size: str, num_classes: int, **changes: Any) -> ConfigDict:
+    """The HMNet of a size, GEN1 geometry; `changes` replace single arguments."""
+    return block(
+        name="hmnet",
+        num_classes=num_classes,
+        height=240,
+        width=304,
+        dtype="float32",
+        **{**HMNET_SIZES[size], **changes},
+    )
+
+
+def gen1(stage: str = "short", batch_size: int = 16, root: str = "data/gen1") -> ConfigDict:
+    """Windows of prepared GEN1 recordings."""
+    times = GEN1_STAGES[stage]
+    return block(
+        kind="gen1",
+        root=root,
+        classes=GEN1_CLASSES,
+        train_split="train",
+        validation_split="val",
+        test_split="test",
+        height=240,
+        width=304,
+        step_us=5000,
+        window_ms=times["window_ms"],
+        segment_ms=times["segment_ms"],
+        batch_size=batch_size,  # over all processes
+        event_buckets=(65_536, 131_072, 262_144, 524_288, 1_048_576),
+        max_boxes=64,
+        max_slots=4 if stage == "tbptt" else 1,
+        augment=True,
+        warmup="segment",  # or "recording": the rule k > 20 once per recording
+        workers=0,
+        skip_corrupt=False,
+        overfit=0,
+        seed=42,
+    )
+
+
+def adamw(lr: float, weight_decay: float, schedule: str = "cosine") -> ConfigDict:
+    """AdamW of the released HMNet recipe; the rate ends at 1e-7."""
+    return block(name="adamw", lr=lr, final_lr=1e-7, weight_decay=weight_decay, schedule=schedule)

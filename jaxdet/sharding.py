@@ -1,0 +1,74 @@
+"""One mesh, shardings by path, and global arrays from each process's own data."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+Rules = Sequence[tuple[str, Sequence[str | None]]]
+
+
+def make_mesh(num_devices: int | None = None) -> Mesh:
+    """All devices of all processes (or the first `num_devices`) along one axis, `data`."""
+    devices = jax.devices()[:num_devices]
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def lanes(mesh: Mesh) -> NamedSharding:
+    """Batches and carries: the leading axis over `data`."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def path_of(key_path) -> str:
+    """Dotted path of a leaf: `params.backbone.memory1.init_latent`."""
+    return ".".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in key_path)
+
+
+def by_path(tree: Any, mesh: Mesh, rules: Rules) -> Any:
+    """Shardings of `tree` (arrays or shapes): the first rule whose regex matches the dotted path decides.
+
+    A rule is (regex, axes of the array from the first on). The axis name "data" in place of a tuple of axes means fully
+    sharded: over the largest axis that the mesh divides, replicated where there is none.
+    """
+
+    def sharding(key_path, leaf):
+        path = path_of(key_path)
+        for pattern, spec in rules:
+            if re.search(pattern, path):
+                return NamedSharding(mesh, _partition(leaf, mesh, spec))
+        return replicated(mesh)
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def _partition(leaf, mesh, spec) -> PartitionSpec:
+    if spec != "data":
+        return PartitionSpec(*spec[: leaf.ndim])
+    divisible = [(size, axis) for axis, size in enumerate(leaf.shape) if size % mesh.size == 0 and size > 0]
+    if not divisible:
+        return PartitionSpec()
+    axis = max(divisible)[1]
+    return PartitionSpec(*(None,) * axis, "data")
+
+
+def to_global(tree: Any, mesh: Mesh) -> Any:
+    """Host arrays that hold this process's lanes -> global arrays sharded over `data`."""
+    sharding = lanes(mesh)
+    return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), tree)
+
+
+def to_host(tree: Any) -> Any:
+    """Global arrays -> numpy arrays that hold every lane, on every process."""
+    if jax.process_count() == 1:
+        return jax.tree.map(np.asarray, tree)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(tree, tiled=True)

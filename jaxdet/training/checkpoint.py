@@ -1,0 +1,110 @@
+"""Checkpoints of a run: everything needed to go on exactly where it was."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxdet.errors import InputError
+from jaxdet.nn.functional import Variables
+from jaxdet.sharding import path_of
+from jaxdet.training.state import TrainState
+
+logger = logging.getLogger(__name__)
+
+
+class RunCheckpoints:
+    """Numbered checkpoints in `<workdir>/checkpoints`: state, carry and config; never half visible.
+
+    The position in the data and the random keys follow from the step and the config. `keep` newest are kept and, if
+    `keep_every` > 0, every one whose step it divides.
+    """
+
+    def __init__(self, workdir: Path, config: dict[str, Any], keep: int = 3, keep_every: int = 0):
+        self.folder, self.config = workdir.absolute() / "checkpoints", config
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, keep_period=keep_every or None, enable_async_checkpointing=False, create=True
+        )
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def latest(self) -> int | None:
+        """Step of the newest complete checkpoint."""
+        return self.manager.latest_step()
+
+    def save(self, step: int, state: TrainState, carry: Any) -> None:
+        """Write checkpoint `step`; raises InputError when it cannot be written, older ones stay whole."""
+        if step == self.latest():
+            return
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(_as_dict(state, carry)), config=ocp.args.JsonSave(self.config)
+        )
+        try:
+            self.manager.save(step, args=items)
+            self.manager.wait_until_finished()
+        except (OSError, ValueError) as error:
+            self._remove_partial(step)
+            good = f"the last good one is step {self.latest()}" if self.latest() else "there is none yet"
+            raise InputError(
+                f"{self.folder}: checkpoint {step} could not be written ({_reason(error)}); {good}; "
+                "make room and run the same command again"
+            ) from error
+
+    def restore(self, state: TrainState, carry: Any, step: int | None = None) -> tuple[TrainState, Any]:
+        """State and carry of checkpoint `step` (default: newest), with the shapes and shardings of the examples given.
+
+        The number of processes and devices may differ from the run that saved it.
+        """
+        step = step if step is not None else self.latest()
+        target = jax.tree.map(_abstract, _as_dict(state, carry))
+        try:
+            restored = self.manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
+            )
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"{self.folder}: checkpoint {step} is of another model or optimiser ({_reason(error)}); "
+                "give the config it was trained with, or another --workdir"
+            ) from error
+        return _from_dict(restored["state"], state, carry)
+
+    def close(self) -> None:
+        self.manager.close()
+
+    def _remove_partial(self, step: int) -> None:
+        for path in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:200] + " ..."
+
+
+def _abstract(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+
+
+def _as_dict(state: TrainState, carry) -> dict[str, Any]:
+    weights = {"params": state.params, "batch_stats": state.batch_stats, "step": state.step}
+    if state.ema is not None:
+        weights["ema"] = state.ema._asdict()
+    return {**weights, "opt_state": _flat(state.opt_state), "carry": _flat(carry)}
+
+
+def _from_dict(values, state: TrainState, carry) -> tuple[TrainState, Any]:
+    ema = Variables(**values["ema"]) if "ema" in values else None
+    opt_state = _unflat(values["opt_state"], state.opt_state)
+    restored = TrainState(values["params"], values["batch_stats"], ema, opt_state, values["step"])
+    return restored, _unflat(values["carry"], carry)
+
+
+def _flat(tree) -> dict[str, Any]:
+    """Leaves by dotted path: independent of the tuple classes in between."""
+    return {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _unflat(leaves: dict[str, Any], example):
+    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path_of(path)], example)

@@ -1,0 +1,94 @@
+"""What happens beside the updates: logs, checkpoints, evaluation, a clean stop on SIGTERM."""
+
+import logging
+import signal
+from collections.abc import Callable, Sequence
+
+import jax
+
+from jaxdet.training.loop import Moment, Stop
+from jaxdet.training.metrics import RunningMean, Writer
+
+logger = logging.getLogger(__name__)
+
+
+class Log:
+    """Write running means every `every` iterations; an iteration is `segments` optimiser steps."""
+
+    def __init__(
+        self,
+        writers: Sequence[Writer],
+        rate: Callable[[int], float],
+        every: int,
+        segments: int,
+        iterations_per_epoch: int,
+    ):
+        self.writers, self.rate, self.every = writers, rate, every * segments
+        self.segments, self.per_epoch = segments, iterations_per_epoch
+        self.epoch = None
+
+    def __call__(self, moment: Moment) -> None:
+        iteration = (moment.step - 1) // self.segments
+        epoch = iteration // self.per_epoch
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.loss, self.data_s, self.step_s = RunningMean(0.999), RunningMean(0.99), RunningMean(0.99)
+        loss = self.loss.add(moment.metrics["loss"])
+        data_s, step_s = self.data_s.add(moment.data_s), self.step_s.add(moment.step_s)
+        if moment.step % self.every:
+            return
+        rate = self.rate(moment.step - 1)
+        timing = {"DataTime": data_s, "BatchTime": step_s}
+        values = {
+            "Epoch": epoch + 1,
+            "Iter": iteration,
+            "Loss": loss,
+            **timing,
+            **moment.metrics,
+            "LR0": rate,
+            "LR1": rate,
+        }
+        for writer in self.writers:
+            writer.write(moment.step, values)
+
+
+class Every:
+    """Call `action` after every `every` steps and after the last one."""
+
+    def __init__(self, every: int, last: int, action: Callable[[Moment], None]):
+        self.every, self.last, self.action = every, last, action
+
+    def __call__(self, moment: Moment) -> None:
+        if moment.step == self.last or (self.every and moment.step % self.every == 0):
+            self.action(moment)
+
+
+class Preemption:
+    """On SIGTERM, save and stop: every process at the same step, whichever of them was told.
+
+    With several processes the signal reaches the others through the coordinator (jax.distributed); the step at which
+    all stop is agreed on there.
+    """
+
+    def __init__(self, save: Callable[[Moment], None]):
+        self.save, self.told = save, False
+        if jax.process_count() == 1:
+            signal.signal(signal.SIGTERM, self._tell)
+
+    def _tell(self, *_) -> None:
+        self.told = True
+
+    def __call__(self, moment: Moment) -> None:
+        if not (self.told or self._agreed(moment.step)):
+            return
+        self.save(moment)
+        logger.info("told to stop: saved at step %d; the same command goes on from there", moment.step)
+        raise Stop
+
+    @staticmethod
+    def _agreed(step: int) -> bool:
+        if jax.process_count() == 1:
+            return False
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.reached_preemption_sync_point(step)

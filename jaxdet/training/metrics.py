@@ -1,0 +1,141 @@
+"""Where the numbers of a run go: console, the released CSV columns, JSON lines, TensorBoard."""
+
+import csv
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+logger = logging.getLogger(__name__)
+
+Values = Mapping[str, float]
+
+
+class Writer(Protocol):
+    """Takes the values of a step. `close` flushes."""
+
+    def write(self, step: int, values: Values) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class RunningMean:
+    """Exponentially weighted mean since the start: sum(m^j v) / sum(m^j), newest value first."""
+
+    def __init__(self, memory: float):
+        self.memory, self.total, self.weight = memory, 0.0, 0.0
+
+    def add(self, value: float) -> float:
+        """Take a value, return the mean."""
+        self.total = self.total * self.memory + value
+        self.weight = self.weight * self.memory + 1.0
+        return self.total / self.weight
+
+
+class CsvWriter:
+    """The released training log: `Epoch,Iter,Loss,DataTime,BatchTime,loss_*...,LR0,LR1`, numbers as `%f`."""
+
+    COLUMNS = ("Epoch", "Iter", "Loss", "DataTime", "BatchTime")
+
+    def __init__(self, path: Path, columns: Sequence[str]):
+        self.columns = (*self.COLUMNS, *columns)
+        new = not path.exists() or path.stat().st_size == 0
+        self.file = open(path, "a", newline="")
+        self.rows = csv.writer(self.file, lineterminator="\n")
+        if new:
+            self.rows.writerow(self.columns)
+
+    def write(self, step: int, values: Values) -> None:
+        row = [values.get(c, 0) for c in self.columns]
+        self.rows.writerow([f"{v:d}" if isinstance(v, int) else f"{v:f}" for v in row])
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class JsonlWriter:
+    """One JSON object a line, with the step and the wall-clock time in seconds."""
+
+    def __init__(self, path: Path):
+        self.file = open(path, "a")
+
+    def write(self, step: int, values: Values) -> None:
+        self.file.write(json.dumps({"step": step, "time_s": round(time.time(), 3), **values}) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class TensorBoardWriter:
+    """Scalars for TensorBoard; needs the extra `tensorboard`."""
+
+    def __init__(self, path: Path):
+        from tensorboardX import SummaryWriter
+
+        self.writer = SummaryWriter(str(path))
+
+    def write(self, step: int, values: Values) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class ConsoleWriter:
+    """A line with loss, parts, rate and time left."""
+
+    def __init__(self, stop: int):
+        self.stop = stop
+
+    def write(self, step: int, values: Values) -> None:
+        per_step = values["BatchTime"]
+        parts = " ".join(
+            f"{k.removeprefix('loss_')} {v:.3f}" for k, v in values.items() if k.startswith("loss_")
+        )
+        waiting = 100 * values["DataTime"] / max(per_step, 1e-9)
+        logger.info(
+            "step %d/%d  loss %.4f (%s)  lr %.2e  %.2f steps/s  waiting for data %.0f%%  left %s",
+            step,
+            self.stop,
+            values["Loss"],
+            parts,
+            values["LR0"],
+            1 / max(per_step, 1e-9),
+            waiting,
+            duration(per_step * (self.stop - step)),
+        )
+
+    def close(self) -> None:
+        pass
+
+
+def duration(seconds: float) -> str:
+    """h:mm:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60:d}:{minutes % 60:02d}:{seconds:02d}"
+
+
+def open_all(workdir: Path, loss_names: Sequence[str], stop: int, tensorboard: bool) -> list[Writer]:
+    """The writers of a run: console, `train.csv`, `train.jsonl` and, if asked, TensorBoard events."""
+    writers: list[Writer] = [
+        ConsoleWriter(stop),
+        CsvWriter(workdir / "train.csv", [*loss_names, "LR0", "LR1"]),
+        JsonlWriter(workdir / "train.jsonl"),
+    ]
+    if tensorboard:
+        writers.append(TensorBoardWriter(workdir / "tensorboard"))
+    return writers
+
+
+def trim_after(path: Path, last_step: int, step_of: Callable[[str], int | None]) -> None:
+    """Drop the lines of a log whose step lies after `last_step`, so that a resumed run does not repeat them."""
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if (step := step_of(line)) is None or step <= last_step]
+    path.write_text("".join(kept))

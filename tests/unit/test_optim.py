@@ -1,0 +1,56 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdet.training import optim
+
+
+def _released(iteration, total):
+    return 1e-7 + 0.5 * (2e-4 - 1e-7) * (1 + math.cos(math.pi * iteration / total))
+
+
+@pytest.mark.parametrize(
+    ("count", "iteration_of_rate"),
+    # Ten segments an iteration. Iteration 0 has its own rate throughout; from iteration 1 on the first segment lags.
+    [(0, 0), (1, 0), (9, 0), (10, 0), (11, 1), (19, 1), (20, 1), (21, 2)],
+)
+def test_rate_of_segments_lags_one_optimiser_step(count, iteration_of_rate):
+    schedule = optim.lagged(optim.cosine(2e-4, 1e-7, 4523), segments=10)
+    # float32 rates
+    assert float(schedule(jnp.asarray(count))) == pytest.approx(_released(iteration_of_rate, 4523), rel=1e-6)
+
+
+@pytest.mark.parametrize(("iteration", "rate_of"), [(0, 0), (1, 0), (2, 1)])
+def test_rate_of_short_windows_lags_one_iteration(iteration, rate_of):
+    schedule = optim.lagged(optim.cosine(2e-4, 1e-7, 50), segments=1)
+    assert float(schedule(jnp.asarray(iteration))) == pytest.approx(_released(rate_of, 50), rel=1e-6)
+
+
+def test_decay_spares_vectors_biases_latents_and_position_tables():
+    params = {
+        "memory1": {
+            "init_latent": jnp.zeros((1, 4, 2)),
+            "proj": {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)},
+        },
+        "attn": {"position_embedding_table": jnp.zeros((13, 13, 4)), "dustbin_weights": jnp.zeros(4)},
+        "norm": {"scale": jnp.zeros(2)},
+    }
+    decays = {
+        ".".join(str(k.key) for k in path)
+        for path, yes in jax.tree_util.tree_leaves_with_path(optim.decay_mask(params))
+        if yes
+    }
+    assert decays == {"memory1.proj.kernel"}
+
+
+def test_adamw_step_equals_the_formula():
+    params = {"kernel": jnp.array([[0.5, -1.0]])}
+    grads = {"kernel": jnp.array([[0.1, -0.2]])}
+    tx = optim.adamw(optim.constant(1e-2), weight_decay=0.1)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    # First step: both moments are bias-corrected to g and g*g.
+    p, g = np.array([[0.5, -1.0]]), np.array([[0.1, -0.2]])
+    np.testing.assert_allclose(updates["kernel"], -1e-2 * (g / (np.abs(g) + 1e-8) + 0.1 * p), rtol=1e-5)
