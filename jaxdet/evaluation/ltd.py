@@ -1,0 +1,96 @@
+"""The metric the released Seq-YOLO reports while training and testing.
+
+Not COCO's AP: the curve ends at the score threshold of the detections, matching gives a detection no second choice,
+and a class without detections counts 0 (specification section 6.4).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+REPORT_SCORE = 0.1  # precision and recall are read off at this score
+
+
+class Scores(NamedTuple):
+    """Precision, recall, AP and F1 of every class that has ground truth."""
+
+    precision: np.ndarray  # float64 [C]       at IoU 0.5 and score 0.1
+    recall: np.ndarray  # float64 [C]
+    f1: np.ndarray  # float64 [C]
+    ap: np.ndarray  # float64 [C, 10]   by IoU threshold
+    classes: np.ndarray  # int32   [C]
+
+
+def correct(boxes, labels, truth_boxes, truth_labels) -> np.ndarray:
+    """Which detections of one image hit, at each of ten IoU thresholds -> bool [D, 10].
+
+    `boxes` [D, 4] xyxy in descending score, `truth_boxes` [M, 4]. A detection claims the ground-truth box of its class
+    with the highest IoU; if that one is already taken it is a miss at every threshold.
+    """
+    hits = np.zeros((len(boxes), len(THRESHOLDS)), bool)
+    taken: set[int] = set()
+    for label in np.unique(truth_labels):
+        targets = np.flatnonzero(truth_labels == label)
+        rows = np.flatnonzero(labels == label)
+        if not len(rows):
+            continue
+        iou = _pairwise_iou(boxes[rows], truth_boxes[targets])
+        for row, best, overlap in zip(rows, targets[iou.argmax(1)], iou.max(1)):
+            if overlap > THRESHOLDS[0] and best not in taken:
+                taken.add(best)
+                hits[row] = overlap > THRESHOLDS
+    return hits
+
+
+def ap_per_class(hits, scores, labels, truth_labels) -> Scores:
+    """Precision, recall, F1 and AP of all images together.
+
+    `hits` [R, 10] as `correct` gives them, `scores` and `labels` [R], `truth_labels` [G]. Classes are those of the
+    ground truth; one without detections gets zeros.
+    """
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    hits, scores, labels = np.asarray(hits)[order], np.asarray(scores)[order], np.asarray(labels)[order]
+    classes, counts = np.unique(truth_labels, return_counts=True)
+    precision, recall = np.zeros(len(classes)), np.zeros(len(classes))
+    ap = np.zeros((len(classes), hits.shape[1]))
+    for row, (label, count) in enumerate(zip(classes, counts)):
+        rows = labels == label
+        if not rows.any():
+            continue
+        true_positives = hits[rows].cumsum(0)
+        false_positives = (~hits[rows].astype(bool)).cumsum(0)
+        recalls = true_positives / (count + 1e-16)
+        precisions = true_positives / (true_positives + false_positives)
+        recall[row] = np.interp(-REPORT_SCORE, -scores[rows], recalls[:, 0])
+        precision[row] = np.interp(-REPORT_SCORE, -scores[rows], precisions[:, 0])
+        ap[row] = [compute_ap(recalls[:, j], precisions[:, j]) for j in range(hits.shape[1])]
+    f1 = 2 * precision * recall / (precision + recall + 1e-16)
+    return Scores(precision, recall, f1, ap, classes.astype(np.int32))
+
+
+def compute_ap(recall, precision) -> float:
+    """Area under the precision envelope, 101-point interpolation by trapezoids.
+
+    Parity: the curve is closed 0.001 right of its last recall, where precision is 0.
+    """
+    recall = np.concatenate(([0.0], recall, [min(recall[-1] + 1e-3, 1.0)]))
+    precision = np.concatenate(([0.0], precision, [0.0]))
+    envelope = np.flip(np.maximum.accumulate(np.flip(precision)))
+    grid = np.linspace(0, 1, 101)
+    return float(np.trapezoid(np.interp(grid, recall, envelope), grid))
+
+
+def fitness(map50: float, map_: float) -> float:
+    """Figure of merit by which the released training keeps its best epoch."""
+    return 0.1 * map50 + 0.9 * map_
+
+
+def _pairwise_iou(a, b):
+    """IoU of `a` [D, 4] with `b` [M, 4] -> [D, M]; 0 where both are empty."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    overlap = (high - low).clip(0).prod(2)
+    area_a, area_b = ((v[:, 2:] - v[:, :2]).prod(1) for v in (a, b))
+    union = area_a[:, None] + area_b[None] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
