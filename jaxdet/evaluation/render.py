@@ -1,0 +1,156 @@
+"""Boxes drawn over event frames or images: pictures and videos.
+
+Pictures are BGR uint8 [H, W, 3], as OpenCV reads and writes them.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from jaxdet.errors import InputError
+from jaxdet.files import atomic
+
+# The OpenCV wheel has no H.264 encoder; MPEG-4 plays everywhere but in browsers, WebM in browsers.
+CODECS = {".mp4": "mp4v", ".webm": "VP90", ".avi": "MJPG"}
+_CLASS_COLOURS = (
+    (64, 200, 255),
+    (120, 255, 120),
+    (255, 160, 80),
+    (220, 120, 255),
+    (90, 110, 255),
+    (255, 255, 90),
+)
+_BACKGROUND = (30, 30, 30)
+_POLARITY_COLOURS = np.array([(170, 110, 60), (235, 235, 235)], np.uint8)  # off, on
+
+
+class Sink(Protocol):
+    """What takes pictures one after another."""
+
+    def __call__(self, picture: np.ndarray, num_boxes: int) -> None: ...
+
+
+def event_frame(x, y, polarity, size: tuple[int, int]) -> np.ndarray:
+    """Picture of events: `x`, `y`, `polarity` (0 or 1) [N], the later of two at a pixel on top; `size` (width, height)."""
+    picture = np.full((size[1], size[0], 3), _BACKGROUND, np.uint8)
+    return add_events(picture, x, y, polarity)
+
+
+def add_events(picture: np.ndarray, x, y, polarity) -> np.ndarray:
+    """Draw events into `picture` in place; those outside it are left out."""
+    x, y, polarity = np.asarray(x, np.int64), np.asarray(y, np.int64), np.asarray(polarity, np.int64)
+    inside = (x >= 0) & (y >= 0) & (x < picture.shape[1]) & (y < picture.shape[0])
+    picture[y[inside], x[inside]] = _POLARITY_COLOURS[polarity[inside]]
+    return picture
+
+
+def draw(picture, boxes, scores, labels, class_names: Sequence[str], scale: int = 1) -> np.ndarray:
+    """A copy of `picture`, `scale` times as large, with `boxes` [D, 4] (xyxy, its pixels), classes and scores."""
+    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    # The best is drawn last, on top.
+    for row in np.argsort(scores, kind="stable"):
+        colour = _CLASS_COLOURS[int(labels[row]) % len(_CLASS_COLOURS)]
+        x1, y1, x2, y2 = (round(float(v) * scale) for v in boxes[row])
+        cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 2 if scale > 1 else 1)
+        text = f"{class_names[int(labels[row])]} {scores[row]:.2f}"
+        cv2.putText(
+            picture, text, (x1 + 2, max(y1 - 4, 10)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA
+        )
+    return picture
+
+
+@contextmanager
+def open_sink(path: str | os.PathLike, fps: float) -> Iterator[Sink]:
+    """Take pictures into a video (.mp4, .webm, .avi), or keep the one with the most boxes (.png, .jpg).
+
+    The file appears when the block ends; without any picture it is an InputError.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in (".png", ".jpg", ".jpeg"):
+        yield from _best_picture(path)
+    elif suffix in CODECS:
+        yield from _video(path, fps, CODECS[suffix])
+    else:
+        raise InputError(
+            f"{path}: cannot render as {suffix or 'a file without suffix'}; use .mp4, .webm, .avi or .png"
+        )
+
+
+class EventSink:
+    """Collects the events of `stride` steps into a picture and draws the boxes of the last of them.
+
+    One picture per `stride` whole steps: a recording of S steps gives S // stride pictures.
+    """
+
+    def __init__(self, sink: Sink, size, class_names: Sequence[str], stride: int, min_score: float):
+        self._sink, self._size, self._names = sink, size, class_names
+        self._stride, self._min_score = stride, min_score
+        self._scale = max(1, round(912 / size[0]))
+        self._step, self._picture = 0, self._empty()
+
+    def add(self, x, y, polarity, boxes, scores, labels) -> None:
+        """Take one step: its events [N] and its detections [D], of which those scoring `min_score` are drawn."""
+        add_events(self._picture, x, y, polarity)
+        self._step += 1
+        if self._step % self._stride:
+            return
+        rows = np.asarray(scores) >= self._min_score
+        drawn = draw(self._picture, boxes[rows], scores[rows], labels[rows], self._names, self._scale)
+        self._sink(drawn, int(rows.sum()))
+        self._picture = self._empty()
+
+    def _empty(self):
+        return event_frame([], [], [], self._size)
+
+
+def _best_picture(path):
+    best, most = None, -1
+
+    def keep(picture, num_boxes):
+        nonlocal best, most
+        if num_boxes > most:
+            best, most = picture, num_boxes
+
+    yield keep
+    if best is None:
+        raise InputError(f"{path}: nothing to render: the input is shorter than one picture")
+    write_picture(path, best)
+
+
+def write_picture(path: str | os.PathLike, picture: np.ndarray) -> None:
+    """Write a picture in the format of the suffix."""
+    encoded, data = cv2.imencode(Path(path).suffix, picture)
+    if not encoded:
+        raise InputError(f"{path}: OpenCV cannot encode this picture as {Path(path).suffix}")
+    with atomic(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def _video(path, fps, codec):
+    with atomic(path) as temporary:
+        writer = None
+
+        def write(picture, num_boxes):
+            nonlocal writer
+            del num_boxes
+            if writer is None:
+                fourcc = cv2.VideoWriter.fourcc(*codec)
+                writer = cv2.VideoWriter(str(temporary), fourcc, fps, (picture.shape[1], picture.shape[0]))
+                if not writer.isOpened():
+                    raise InputError(
+                        f"{path}: this OpenCV has no {codec} encoder; use another of {', '.join(CODECS)}"
+                    )
+            writer.write(picture)
+
+        try:
+            yield write
+        finally:
+            if writer is not None:
+                writer.release()
+        if writer is None:
+            raise InputError(f"{path}: nothing to render: the input is shorter than one picture")
