@@ -1,0 +1,200 @@
+"""Prophesee RAW files: EVT2 (32-bit words) and EVT3 (16-bit words), decoded without a loop over events.
+
+A decoder is called with consecutive blocks of words. What it must remember between two blocks is put in front of the
+next block as words of the same format, so that one vectorised rule covers both cases.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from jaxdet.data.streams import EventChunk, Header
+from jaxdet.errors import InputError
+from jaxdet.files import atomic
+
+
+def kind(header: Header, path: Path) -> str | None:
+    """`evt2`, `evt3`, or None when the header does not speak of RAW events."""
+    version = header.fields.get("evt") or header.fields.get("format", "").upper().removeprefix("EVT")
+    version = version.split(";")[0].strip()
+    if not version:
+        return None
+    try:
+        return {"2": "evt2", "2.0": "evt2", "3": "evt3", "3.0": "evt3"}[version]
+    except KeyError:
+        raise InputError(
+            f"{path}: events of format EVT {version}, expected DAT, EVT2 or EVT3; convert it first"
+        ) from None
+
+
+def open_words(path: Path, header: Header, dtype: np.dtype) -> np.ndarray:
+    """Memory-mapped words after the header; raises InputError when the file ends inside one."""
+    num_words, rest = divmod(path.stat().st_size - header.offset, dtype.itemsize)
+    if rest:
+        raise InputError(
+            f"{path}: ends inside a word of {dtype.itemsize} bytes, expected whole words; download or copy it again"
+        )
+    if not num_words:
+        return np.zeros(0, dtype)
+    return np.memmap(path, dtype, "r", header.offset, num_words).view(np.ndarray)
+
+
+def _last(marked: np.ndarray) -> np.ndarray:
+    """Index of the last True at or before each position, -1 before the first."""
+    return np.maximum.accumulate(np.where(marked, np.arange(len(marked)), -1))
+
+
+def _unwrap(values: np.ndarray, period: int, before: int | None, wraps: int) -> np.ndarray:
+    """Add `period` wherever a counter falls by more than half of it; `before` is the counter in front."""
+    values = values.astype(np.int64)
+    falls = np.diff(values, prepend=values[:1] if before is None else before) < -(period // 2)
+    return values + (wraps + np.cumsum(falls)) * period
+
+
+class Evt2:
+    """EVT2: CD words carry 6 bits of time, TIME_HIGH the 28 above."""
+
+    word = np.dtype("<u4")
+    _OFF, _ON, _TIME_HIGH = 0x0, 0x1, 0x8
+
+    def __init__(self):
+        self._high: int | None = None  # unwrapped TIME_HIGH, None before the first
+
+    def __call__(self, words: np.ndarray) -> tuple[EventChunk, int]:
+        """Events of the next words, and how many had no time yet."""
+        code = words >> 28
+        is_high = code == self._TIME_HIGH
+        high = (words[is_high] & 0x0FFF_FFFF).astype(np.int64)
+        before, wraps = (None, 0) if self._high is None else (self._high % (1 << 28), self._high >> 28)
+        high = _unwrap(high, 1 << 28, before, wraps)
+        known = np.concatenate([[-1 if self._high is None else self._high], high])
+        is_event = code <= self._ON
+        event_high = known[np.cumsum(is_high)[is_event]]
+        word = words[is_event]
+        events = EventChunk(
+            event_high << 6 | (word >> 22 & 0x3F).astype(np.int64),
+            (word >> 11 & 0x7FF).astype(np.int16),
+            (word & 0x7FF).astype(np.int16),
+            (word >> 28).astype(np.int8),
+        )
+        self._high = None if known[-1] < 0 else int(known[-1])
+        timed = event_high >= 0
+        return (events, 0) if timed.all() else (events.take(timed), int((~timed).sum()))
+
+
+class Evt3:
+    """EVT3: time, row and column arrive in words of their own; vectors hold up to 12 columns of one row."""
+
+    word = np.dtype("<u2")
+    _Y, _X, _BASE_X, _VECTOR_12, _VECTOR_8, _TIME_LOW, _TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
+
+    def __init__(self):
+        self._state = np.zeros(0, np.uint16)  # words that restore what was last said
+        self._high: int | None = None  # unwrapped TIME_HIGH, None before the first
+
+    def __call__(self, words: np.ndarray) -> tuple[EventChunk, int]:
+        """Events of the next words, and how many had no time or row yet."""
+        words = np.concatenate([self._state, words])
+        if not len(words):
+            words = np.full(1, 0xF000, np.uint16)  # CONTINUED_12: says nothing
+        code, value = words >> 12, words & 0x0FFF
+        time = self._times(code, value)
+        rows = _last(code == self._Y)
+        # A vector starts where the one before it ended, counted from the last VECT_BASE_X.
+        step = np.where(code == self._VECTOR_12, 12, np.where(code == self._VECTOR_8, 8, 0))
+        start = np.cumsum(step) - step
+        bases = _last(code == self._BASE_X)
+        is_single = code == self._X
+        is_event = is_single | (step > 0)
+        at = np.flatnonzero(is_event)
+        usable = (time[at] >= 0) & (rows[at] >= 0) & (is_single[at] | (bases[at] >= 0))
+        bits = np.where(is_single[at], 1, value[at] & ((1 << step[at]) - 1)).astype("<u2")
+        set_bits = np.unpackbits(bits.view(np.uint8), bitorder="little")
+        num_dropped = int(set_bits.reshape(-1, 16)[~usable].sum())
+        flat = np.flatnonzero(set_bits if not num_dropped else set_bits * usable.repeat(16))
+        at, offset = at[flat >> 4], flat & 15
+        base = np.where(is_single[at], at, bases[at])
+        column = (value[base] & 0x7FF) + start[at] - start[base] + offset
+        events = EventChunk(
+            time[at],
+            column.astype(np.int16),
+            (value[rows[at]] & 0x7FF).astype(np.int16),
+            (value[base] >> 11).astype(np.int8),
+        )
+        reached = 0 if bases[-1] < 0 else int(start[-1] + step[-1] - start[bases[-1]])
+        self._remember(value, int(time[-1]), int(rows[-1]), int(bases[-1]), reached)
+        return events, num_dropped
+
+    def _times(self, code, value):
+        """Time at every word in microseconds, -1 before the first TIME_HIGH."""
+        # A TIME_LOW below the one before it is a late event of the sensor and no wrap: only TIME_HIGH counts wraps.
+        high_at = np.flatnonzero(code == self._TIME_HIGH)
+        before, wraps = (None, 0) if self._high is None else (self._high % 4096, self._high >> 12)
+        highs = _unwrap(value[high_at], 4096, before, wraps)
+        known = np.concatenate([[-1 if self._high is None else self._high], highs])
+        changed = np.zeros(len(code), bool)
+        changed[high_at] = np.diff(known) != 0
+        high = known[np.cumsum(code == self._TIME_HIGH)]
+        # A new TIME_HIGH begins its 4096 us at 0 until a TIME_LOW says otherwise.
+        low_at = _last((code == self._TIME_LOW) | changed)
+        low = np.where((low_at >= 0) & (code[low_at] == self._TIME_LOW), value[low_at], 0).astype(np.int64)
+        self._high = None if known[-1] < 0 else int(known[-1])
+        return np.where(high >= 0, high << 12 | low, -1)
+
+    def _remember(self, value, time, row, base, reached):
+        state = []
+        if time >= 0:
+            state += [self._TIME_HIGH << 12 | time >> 12 & 0xFFF, self._TIME_LOW << 12 | time & 0xFFF]
+        if row >= 0:
+            state.append(self._Y << 12 | int(value[row]))
+        if base >= 0:
+            column = (int(value[base]) & 0x7FF) + reached
+            state.append(self._BASE_X << 12 | int(value[base]) & 0x800 | column & 0x7FF)
+        self._state = np.array(state, np.uint16)
+
+
+DECODERS = {"evt2": Evt2, "evt3": Evt3}
+
+
+def write_evt2(path: str | os.PathLike, events: EventChunk, width: int, height: int) -> None:
+    """Write an EVT2 RAW file; times are non-decreasing and below 2^34 us."""
+    t = events.t_us
+    high = t >> 6
+    words = np.empty((len(t), 2), "<u4")
+    words[:, 0] = 0x8 << 28 | high
+    words[:, 1] = (
+        events.p.astype(np.int64) << 28
+        | (t & 0x3F) << 22
+        | events.x.astype(np.int64) << 11
+        | events.y.astype(np.int64)
+    )
+    wanted = np.ones(words.shape, bool)
+    wanted[1:, 0] = np.diff(high) != 0
+    _write_raw(path, "2.0", width, height, words[wanted])
+
+
+def write_evt3(path: str | os.PathLike, events: EventChunk, width: int, height: int) -> None:
+    """Write an EVT3 RAW file without vectors.
+
+    Times are non-decreasing, two neighbours less than 2^23 us apart; a reader gets them modulo 2^24 us of the first.
+    """
+    t, y = events.t_us, events.y.astype(np.int64)
+    if len(t) and np.diff(t, prepend=t[:1]).max() >= 1 << 23:
+        raise InputError("a pause of 8 s or more between events, EVT3 holds less; write DAT instead")
+    words = np.empty((len(t), 4), "<u2")
+    words[:, 0] = 0x8 << 12 | t >> 12 & 0xFFF
+    words[:, 1] = 0x6 << 12 | t & 0xFFF
+    words[:, 2] = y
+    words[:, 3] = 0x2 << 12 | events.p.astype(np.int64) << 11 | events.x.astype(np.int64)
+    wanted = np.ones(words.shape, bool)
+    wanted[1:, 0] = np.diff(t >> 12) != 0
+    wanted[1:, 1] = np.diff(t) != 0
+    wanted[1:, 2] = np.diff(y) != 0
+    _write_raw(path, "3.0", width, height, words[wanted])
+
+
+def _write_raw(path, version, width, height, words):
+    text = f"% evt {version}\n% format EVT{version[0]};height={height};width={width}\n% geometry {width}x{height}\n% end\n"
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        file.write(text.encode() + words.tobytes())

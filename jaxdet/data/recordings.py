@@ -1,0 +1,188 @@
+"""Prepared recordings: what `prepare` writes and everything else reads.
+
+A recording is a folder `<root>/<split>/<name>/`, renamed into place when it is whole:
+
+    events.npy     uint32 [events], in order of time: x | y << 11 | polarity << 21 | (t_us mod 1000) << 22
+    ms_start.npy   int64 [milliseconds + 1]: events of millisecond m are rows ms_start[m] : ms_start[m + 1]
+    labels.npy     LABEL_DTYPE [boxes]
+    info.json      geometry, counts, label interval, where it came from, size and SHA-256 of the files above
+
+The millisecond of an event is in the index and the rest of its time in its word, so an event takes 4 bytes, half of a
+DAT record, and a random read of 10,000 events touches 10 consecutive pages of one memory-mapped file.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdet import files
+from jaxdet.data import prophesee
+from jaxdet.data.streams import EventChunk, EventStream
+from jaxdet.errors import InputError
+
+MAX_WIDTH, MAX_HEIGHT = 2048, 1024
+LABEL_DTYPE = np.dtype([*prophesee.BOX_DTYPE.descr, ("invalid", "?")])
+ARRAYS = ("events.npy", "ms_start.npy", "labels.npy")
+
+
+class Recording:
+    """One prepared recording; files are opened when first needed, and again in another process."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        try:
+            self.info: dict[str, Any] = json.loads((self.path / "info.json").read_text())
+            self.name: str = self.info["name"]
+            self.width: int = self.info["width"]
+            self.height: int = self.info["height"]
+            self.duration_ms: int = self.info["duration_ms"]
+            self.num_events: int = self.info["num_events"]
+            self.label_interval_us: int = self.info["label_interval_us"]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{path}: no prepared recording ({type(error).__name__}: {error}), expected a folder with info.json; "
+                "run `prepare`"
+            ) from error
+
+    def __reduce__(self):
+        return open_recording, (self.path,)
+
+    def _load(self, file: str, mmap_mode: Any) -> np.ndarray:
+        try:
+            return np.load(self.path / file, mmap_mode=mmap_mode).view(np.ndarray)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(
+                f"{self.path / file}: unreadable ({error}), expected a whole array; delete the folder and prepare it again"
+            ) from error
+
+    @cached_property
+    def ms_start(self) -> np.ndarray:
+        """int64 [duration_ms + 1], memory mapped: events of millisecond m are rows ms_start[m] : ms_start[m + 1]."""
+        return self._load("ms_start.npy", "r")
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """All boxes, LABEL_DTYPE, in order of time; `invalid` ones included."""
+        return self._load("labels.npy", None)
+
+    @cached_property
+    def _words(self) -> np.ndarray:
+        # An empty file cannot be mapped.
+        return self._load("events.npy", "r" if self.num_events else None)
+
+    def events(self, start_ms: int, stop_ms: int) -> EventChunk:
+        """Events with start_ms <= t < stop_ms (milliseconds); milliseconds outside the recording hold none."""
+        start, stop = (min(max(ms, 0), self.duration_ms) for ms in (start_ms, stop_ms))
+        if stop <= start:
+            return EventChunk(*(np.zeros(0, d) for d in (np.int64, np.int16, np.int16, np.int8)))
+        bounds = self.ms_start[start : stop + 1]
+        word = self._words[bounds[0] : bounds[-1]]
+        whole_ms = np.repeat(np.arange(start, stop, dtype=np.int64) * 1000, np.diff(bounds))
+        return EventChunk(
+            whole_ms + (word >> 22),
+            (word & 0x7FF).astype(np.int16),
+            (word >> 11 & 0x3FF).astype(np.int16),
+            (word >> 21 & 1).astype(np.int8),
+        )
+
+    def stream(self, chunk_ms: int = 50) -> Iterator[EventChunk]:
+        """All events in order of time."""
+        for start in range(0, self.duration_ms, chunk_ms):
+            yield self.events(start, start + chunk_ms)
+
+
+def open_recording(path: str | os.PathLike) -> Recording:
+    """The prepared recording in folder `path`; raises InputError when there is none."""
+    return Recording(path)
+
+
+def find(root: str | os.PathLike, split: str) -> list[Path]:
+    """Folders of the prepared recordings of a split, sorted by name; raises InputError when there are none."""
+    paths = sorted(path.parent for path in Path(root, split).glob("[!.]*/info.json"))
+    if not paths:
+        raise InputError(
+            f"{Path(root, split)}: no prepared recordings, expected some; run `prepare` with --out {root}"
+        )
+    return paths
+
+
+def open_events(path: str | os.PathLike) -> EventStream:
+    """Stream over a recording of any kind: a prepared folder, DAT, EVT2 or EVT3; see prophesee.open_events."""
+    if not Path(path).is_dir():
+        return prophesee.open_events(path)
+    recording = open_recording(path)
+    return EventStream(
+        recording.path, "prepared", recording.width, recording.height, lambda _: recording.stream()
+    )
+
+
+def pack(events: EventChunk) -> np.ndarray:
+    """Words of events.npy, in the order given; x < 2048, y < 1024."""
+    word = (events.t_us % 1000).astype(np.uint32) << 22
+    word |= events.p.astype(np.uint32) << 21
+    word |= events.y.astype(np.uint32) << 11
+    word |= events.x.astype(np.uint32)
+    return word
+
+
+def index(t_us: np.ndarray, duration_ms: int) -> np.ndarray:
+    """Millisecond index int64 [duration_ms + 1] of non-decreasing times; raises InputError for times outside it."""
+    if len(t_us) and (t_us[0] < 0 or t_us[-1] >= duration_ms * 1000):
+        late = len(t_us) - int(np.searchsorted(t_us, duration_ms * 1000))
+        raise InputError(
+            f"{late} of {len(t_us)} events at or after {duration_ms / 1000:g} s (the last at {t_us[-1] / 1e6:.6f} s), "
+            f"expected none; prepare with --duration_s={int(t_us[-1]) // 1_000_000 + 1} to keep them"
+        )
+    return np.searchsorted(t_us, np.arange(duration_ms + 1, dtype=t_us.dtype) * 1000).astype(np.int64)
+
+
+def write(
+    path: str | os.PathLike,
+    words: np.ndarray,
+    ms_start: np.ndarray,
+    labels: np.ndarray,
+    info: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the recording folder `path` from packed events, index, labels and the rest of info.json; return the latter.
+
+    The folder appears whole or not at all, also when the process is killed or the disk is full. An older one is replaced.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        contents = {"events.npy": words, "ms_start.npy": ms_start, "labels.npy": labels}
+        for file, array in contents.items():
+            with files.atomic(partial / file) as temporary, open(temporary, "wb") as handle:
+                np.save(handle, array)
+        sums = {
+            file: {"size": (partial / file).stat().st_size, "sha256": files.sha256(partial / file)}
+            for file in contents
+        }
+        info = {"name": path.name, **info, "num_events": len(words), "num_labels": len(labels), "files": sums}
+        with files.atomic(partial / "info.json") as temporary:
+            temporary.write_text(json.dumps(info, indent=1) + "\n")
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return info
+
+
+def check(path: str | os.PathLike, full: bool) -> str | None:
+    """None if the files of a recording have their recorded sizes (and checksums, if `full`), else what is wrong."""
+    recording = open_recording(path)
+    for file in ARRAYS:
+        expected, found = recording.info["files"][file], recording.path / file
+        if not found.exists() or found.stat().st_size != expected["size"]:
+            return f"{found}: missing or of another size than the {expected['size']} bytes recorded"
+        if full and files.sha256(found) != expected["sha256"]:
+            return f"{found}: another checksum than recorded"
+    return None

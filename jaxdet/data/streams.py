@@ -1,0 +1,142 @@
+"""Events as they come out of a file: chunks, their order in time, and the text header of Prophesee files."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdet.errors import InputError
+
+
+class EventChunk(NamedTuple):
+    """Consecutive events, one array entry each."""
+
+    t_us: np.ndarray  # int64
+    x: np.ndarray  # int16, column
+    y: np.ndarray  # int16, row
+    p: np.ndarray  # int8, 0 or 1
+
+    def take(self, rows) -> "EventChunk":
+        """The events of a slice, mask or index array."""
+        return EventChunk(*(column[rows] for column in self))
+
+
+class Header(NamedTuple):
+    """Text header of a DAT or RAW file."""
+
+    fields: dict[str, str]  # lower-case keys
+    offset: int  # first byte after the header
+    width: int | None
+    height: int | None
+
+
+class EventStream:
+    """Events of one file in the order of the file, chunk by chunk; iterate as often as you like.
+
+    `width` and `height` are None where the file does not tell. `num_dropped` counts, after an iteration, the events
+    without a time (EVT2 and EVT3: before the first TIME_HIGH).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        width: int | None,
+        height: int | None,
+        chunks: Callable[["EventStream"], Iterator[EventChunk]],
+    ):
+        self.path, self.kind, self.width, self.height = path, kind, width, height
+        self.num_dropped = 0
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[EventChunk]:
+        self.num_dropped = 0
+        return self._chunks(self)
+
+    def ordered(self, slack_us: int = 10_000) -> Iterator[EventChunk]:
+        """Chunks in order of time; equal times keep the order of the file.
+
+        Events may come up to `slack_us` late (EVT3 cameras emit some a few microseconds late); InputError beyond.
+        """
+        return ordered(self, slack_us, str(self.path))
+
+
+def concatenate(chunks: Iterable[EventChunk]) -> EventChunk:
+    """All chunks as one."""
+    columns = list(zip(*chunks))
+    if not columns:
+        return EventChunk(*(np.zeros(0, d) for d in (np.int64, np.int16, np.int16, np.int8)))
+    return EventChunk(*(np.concatenate(column) for column in columns))
+
+
+def ordered(chunks: Iterable[EventChunk], slack_us: int, name: str) -> Iterator[EventChunk]:
+    """See EventStream.ordered."""
+    held, newest = None, None
+    for chunk in chunks:
+        if not len(chunk.t_us):
+            continue
+        latest = np.maximum.accumulate(chunk.t_us)
+        if newest is not None:
+            latest = np.maximum(latest, newest)
+        late = int((latest - chunk.t_us).max())
+        if late > slack_us:
+            raise InputError(
+                f"{name}: time runs backwards by {late} us, expected at most {slack_us}; "
+                "prepare the recording first, which sorts it"
+            )
+        newest = int(latest[-1])
+        both = chunk if held is None else concatenate([held, chunk])
+        if (np.diff(both.t_us) < 0).any():
+            both = both.take(np.argsort(both.t_us, kind="stable"))
+        cut = int(np.searchsorted(both.t_us, newest - slack_us, "right"))
+        held = both.take(slice(cut, None))
+        if cut:
+            yield both.take(slice(0, cut))
+    if held is not None and len(held.t_us):
+        yield held
+
+
+def read_header(path: str | os.PathLike) -> Header:
+    """Header of a DAT or RAW file; raises InputError for an empty file."""
+    fields: dict[str, str] = {}
+    offset = 0
+    with open(path, "rb") as file:
+        if not file.read(1):
+            raise InputError(f"{path}: the file is empty, expected events; download or extract it again")
+        file.seek(0)
+        while True:
+            line = file.readline(4096)
+            # Binary data may begin with the two bytes of "% "; it does not go on as text to the end of a line.
+            if not (line.startswith(b"% ") and line.endswith(b"\n") and line.rstrip().isascii()):
+                break
+            if not line.strip().decode().isprintable():
+                break
+            offset = file.tell()
+            key, _, value = line[2:].decode().strip().partition(" ")
+            if key.lower() == "end":
+                break
+            fields[key.lower()] = value.strip()
+    return Header(fields, offset, *_geometry(fields))
+
+
+_SENSORS = (  # parts of plugin names -> width, height
+    ("genx320", (320, 320)),
+    ("gen4", (1280, 720)),
+    ("imx636", (1280, 720)),
+    ("evk4", (1280, 720)),
+    ("gen3", (640, 480)),
+)
+
+
+def _geometry(fields):
+    if match := re.fullmatch(r"(\d+)x(\d+)", fields.get("geometry", "")):
+        return int(match[1]), int(match[2])
+    settings = dict(re.findall(r"(\w+)=(\d+)", fields.get("format", "")))
+    width, height = (fields.get(key, settings.get(key, "")) for key in ("width", "height"))
+    if width.isdigit() and height.isdigit():
+        return int(width), int(height)
+    plugin = fields.get("plugin_name", "").lower()
+    return next((size for part, size in _SENSORS if part in plugin), (None, None))

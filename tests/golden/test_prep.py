@@ -1,0 +1,55 @@
+"""The prepared recordings hold what the released preparation scripts make of the same source files."""
+
+import golden_data
+import numpy as np
+import pytest
+
+from jaxdet.data import labels as label_rules
+from jaxdet.data import prophesee
+from jaxdet.data.streams import EventChunk, concatenate
+
+ARRAYS = golden_data.load("hmnet/prep")
+NAMES = sorted(
+    k[len("source/") : -len("_td.dat")] for k in ARRAYS if k.startswith("source/") and k.endswith(".dat")
+)
+SPLIT = {
+    line.rsplit("/", 1)[1].removesuffix("_td.npy"): split
+    for split in ("train", "val", "test")
+    for line in ARRAYS[f"list/{split}/events.txt"].tolist()
+}
+
+
+def write_source(folder, name):
+    """The source files of one recording, as the data set has them."""
+    (folder / f"{name}_td.dat").write_bytes(ARRAYS[f"source/{name}_td.dat"].tobytes())
+    prefix = f"source/{name}_bbox.npy/"
+    dtype = np.dtype([tuple(field.split(":")) for field in ARRAYS[prefix + "__dtype__"].tolist()])
+    boxes = np.zeros(len(ARRAYS[prefix + "ts"]), dtype)
+    for field in dtype.names:
+        boxes[field] = ARRAYS[prefix + field]
+    np.save(folder / f"{name}_bbox.npy", boxes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_events_and_labels_of_the_source_files(tmp_path, name):
+    write_source(tmp_path, name)
+    stream = prophesee.open_events(tmp_path / f"{name}_td.dat")
+    events = concatenate(stream)
+    events = events.take(np.argsort(events.t_us, kind="stable"))
+    expected = f"{SPLIT[name]}_evt/{name}_td.npy/"
+    for field, column in zip(("t", "x", "y", "p"), events):
+        np.testing.assert_array_equal(column, ARRAYS[expected + field])
+    assert isinstance(events, EventChunk)
+
+    boxes = prophesee.read_boxes(tmp_path / f"{name}_bbox.npy")
+    labels = label_rules.from_boxes(boxes, stream.width, stream.height)
+    expected = f"{SPLIT[name]}_lbl/{name}_bbox.npy/"
+    assert [f"{k}:{labels.dtype[k].str}" for k in labels.dtype.names] == ARRAYS[
+        expected + "__dtype__"
+    ].tolist()
+    for field in labels.dtype.names:
+        np.testing.assert_array_equal(labels[field], ARRAYS[expected + field])
+    intervals = dict(
+        line.split(",") for line in str(ARRAYS[f"list/{SPLIT[name]}/gt_interval.csv"]).splitlines()[1:]
+    )
+    assert label_rules.interval_us(labels) == int(intervals[f"{name}_bbox.npy"])

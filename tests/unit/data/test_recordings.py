@@ -1,0 +1,165 @@
+import pickle
+import shutil
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from jaxdet.data import labels, prophesee, recordings
+from jaxdet.data.streams import EventChunk, concatenate
+from jaxdet.errors import InputError
+
+
+def make_events(n, duration_ms, seed=0, width=304, height=240):
+    rng = np.random.default_rng(seed)
+    return EventChunk(
+        np.sort(rng.integers(0, duration_ms * 1000, n)),
+        rng.integers(0, width, n).astype(np.int16),
+        rng.integers(0, height, n).astype(np.int16),
+        rng.integers(0, 2, n).astype(np.int8),
+    )
+
+
+def make_labels(n=0):
+    return np.zeros(n, recordings.LABEL_DTYPE)
+
+
+def store(path, events, duration_ms, boxes=None, width=304, height=240):
+    recordings.write(
+        path,
+        recordings.pack(events),
+        recordings.index(events.t_us, duration_ms),
+        make_labels() if boxes is None else boxes,
+        {"width": width, "height": height, "duration_ms": duration_ms, "label_interval_us": 250_000},
+    )
+    return recordings.open_recording(path)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    n=st.integers(0, 300), duration=st.integers(1, 40), start=st.integers(-5, 45), length=st.integers(0, 50)
+)
+def test_events_of_any_window_are_those_of_its_milliseconds(tmp_path_factory, n, duration, start, length):
+    events = make_events(n, duration, n, width=2048, height=1024)
+    recording = store(tmp_path_factory.mktemp("r") / "a", events, duration)
+    stop = start + length
+    expected = events.take((events.t_us >= start * 1000) & (events.t_us < stop * 1000))
+    for a, e in zip(recording.events(start, stop), expected, strict=True):
+        assert a.dtype == e.dtype
+        np.testing.assert_array_equal(a, e)
+    assert recording.ms_start[0] == 0
+    assert recording.ms_start[-1] == recording.num_events == n
+
+
+def test_a_stream_holds_all_events(tmp_path):
+    events = make_events(1000, 333)
+    store(tmp_path / "a", events, 333)
+    stream = recordings.open_events(tmp_path / "a")
+    assert (stream.kind, stream.width, stream.height) == ("prepared", 304, 240)
+    for a, e in zip(concatenate(stream.ordered()), events, strict=True):
+        np.testing.assert_array_equal(a, e)
+
+
+def test_stream_of_a_file(tmp_path):
+    events = make_events(100, 10)
+    prophesee.write_dat(tmp_path / "a.dat", events)
+    np.testing.assert_array_equal(concatenate(recordings.open_events(tmp_path / "a.dat")).t_us, events.t_us)
+
+
+def test_an_event_at_the_end_is_refused():
+    assert recordings.index(np.array([9_999]), 10)[-1] == 1
+    with pytest.raises(InputError, match=r"1 of 2 events at or after 0.01 s.*--duration_s=1"):
+        recordings.index(np.array([5, 10_000]), 10)
+
+
+def test_a_recording_travels_to_another_process(tmp_path):
+    recording = store(tmp_path / "a", make_events(50, 5), 5)
+    recording.events(0, 5)
+    again = pickle.loads(pickle.dumps(recording))
+    assert again.name == "a"
+    np.testing.assert_array_equal(again.events(1, 3).t_us, recording.events(1, 3).t_us)
+
+
+def test_find_lists_whole_recordings_only(tmp_path):
+    for name in ("b", "a"):
+        store(tmp_path / "train" / name, make_events(5, 5), 5)
+    shutil.copytree(tmp_path / "train" / "a", tmp_path / "train" / ".c.partial")
+    (tmp_path / "train" / "d").mkdir()
+    assert [p.name for p in recordings.find(tmp_path, "train")] == ["a", "b"]
+    with pytest.raises(InputError, match="no prepared recordings"):
+        recordings.find(tmp_path, "val")
+    with pytest.raises(InputError, match="no prepared recording"):
+        recordings.open_recording(tmp_path / "train" / "d")
+
+
+def test_a_failed_write_leaves_the_old_recording(tmp_path, monkeypatch):
+    recording = store(tmp_path / "a", make_events(5, 5), 5)
+    before = recording.info["files"]
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        store(tmp_path / "a", make_events(7, 5), 5)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert recordings.open_recording(tmp_path / "a").info["files"] == before
+
+
+def test_check_finds_missing_short_and_changed_files(tmp_path):
+    path = tmp_path / "a"
+    store(path, make_events(500, 5), 5)
+    assert recordings.check(path, full=True) is None
+    data = bytearray((path / "events.npy").read_bytes())
+    data[-1] ^= 1
+    (path / "events.npy").write_bytes(data)
+    assert recordings.check(path, full=False) is None
+    assert "checksum" in recordings.check(path, full=True)
+    (path / "events.npy").write_bytes(data[:-4])
+    assert "size" in recordings.check(path, full=False)
+    (path / "events.npy").unlink()
+    assert "missing" in recordings.check(path, full=False)
+
+
+def boxes_of(rows):
+    boxes = np.zeros(len(rows), prophesee.BOX_DTYPE)
+    for name, values in zip(("t", "x", "y", "w", "h"), zip(*rows)):
+        boxes[name] = values
+    return boxes
+
+
+def test_invalid_labels():
+    rows = [
+        (0, 10, 10, 20, 20, False),
+        (0, -5, -5, 20, 20, False),  # partly outside
+        (0, 304, 10, 20, 20, True),  # begins where the sensor ends
+        (0, -30, 10, 20, 20, True),
+        (0, 10, 240, 20, 20, True),
+        (0, 10, 10, 0, 20, True),
+        (0, 10, 10, 20, -1, True),
+        (0, 0, 10, 304, 20, True),  # as wide as the sensor
+        (0, -5, 10, 400, 20, True),
+        (0, 10, -1, 20, 242, True),
+        (0, 1, 1, 303, 239, False),
+        (0, float("nan"), 1, 3, 3, True),
+    ]
+    found = labels.from_boxes(boxes_of([row[:5] for row in rows]), 304, 240)
+    assert found["invalid"].tolist() == [row[5] for row in rows]
+    assert found["x"][1] == -5, "coordinates stay unclipped"
+
+
+def test_labels_come_in_order_of_time():
+    boxes = boxes_of([(20, 1, 1, 9, 9), (10, 2, 1, 9, 9), (20, 3, 1, 9, 9)])
+    found = labels.from_boxes(boxes, 304, 240)
+    assert found["x"].tolist() == [2, 1, 3]
+    odd = labels.suspicious(boxes, found, 60_000)
+    assert odd == {"twice at one time": 1, "out of order": 1}
+
+
+@pytest.mark.parametrize(
+    ("times", "interval"),
+    [([], 1_000_000), ([5], 1_000_000), ([0, 0, 4, 9], 4), ([0, 3_000_000], 1_000_000), ([9, 2, 5], 3)],
+)
+def test_label_interval(times, interval):
+    assert labels.interval_us(boxes_of([(t, 0, 0, 9, 9) for t in times])) == interval
