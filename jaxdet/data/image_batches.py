@@ -1,0 +1,103 @@
+"""Images of a set as batches of network size, decoded ahead by threads."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdet.data import images
+from jaxdet.data.image_sets import ImageItem
+from jaxdet.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+Fit = Callable[[np.ndarray, tuple[int, int]], tuple[np.ndarray, images.Placement]]
+
+
+class ImageBatch(NamedTuple):
+    """Images side by side; rows beyond `len(items)` repeat the first image to keep the shape."""
+
+    pixels: np.ndarray  # uint8 [B, H, W, 3]
+    items: list[ImageItem]
+    placements: list[images.Placement]
+    originals: list[np.ndarray]  # decoded images, kept only if asked; else empty
+
+
+class Plan(NamedTuple):
+    """Images in the order they are read, and the network size of every batch of them."""
+
+    items: list[ImageItem]
+    shapes: list[tuple[int, int]]
+
+
+def fixed_plan(items: Sequence[ImageItem], batch_size: int, shape: tuple[int, int]) -> Plan:
+    """The order given, one size for all."""
+    return Plan(list(items), [shape] * -(-len(items) // batch_size))
+
+
+def rect_plan(
+    items: Sequence[ImageItem], batch_size: int, size: int, stride: int, pad: float
+) -> tuple[Plan, int]:
+    """Batches of like aspect at the smallest size that holds them (`images.rect_shapes`), and how many are unreadable."""
+    known = []
+    for item in items:
+        try:
+            known.append((item, item.size or images.size_of(item.path)))
+        except InputError as error:
+            logger.warning("skipped: %s", error)
+    order, shapes = images.rect_shapes([s for _, s in known], batch_size, size, stride, pad)
+    return Plan([known[i][0] for i in order], shapes), len(items) - len(known)
+
+
+class Loader:
+    """Iterate once over the batches of a plan. Unreadable images are logged and counted in `num_skipped`.
+
+    `fit(image, shape)` places an image; `rgb` reverses the channels; `workers` threads decode up to `ahead` batches
+    before they are asked for.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        batch_size: int,
+        fit: Fit,
+        rgb: bool,
+        workers: int = 2,
+        ahead: int = 2,
+        keep: bool = False,
+    ):
+        self.plan, self.batch_size, self.fit, self.rgb = plan, batch_size, fit, rgb
+        self.workers, self.ahead, self.keep = workers, ahead, keep
+        self.num_skipped = 0
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        waiting: deque[tuple[list[ImageItem], list[Future]]] = deque()
+        with ThreadPoolExecutor(self.workers) as pool:
+            for index, shape in enumerate(self.plan.shapes):
+                items = self.plan.items[index * self.batch_size : (index + 1) * self.batch_size]
+                waiting.append((items, [pool.submit(self._load, item, shape) for item in items]))
+                if len(waiting) > self.ahead:
+                    yield from self._ready(*waiting.popleft())
+            while waiting:
+                yield from self._ready(*waiting.popleft())
+
+    def _load(self, item: ImageItem, shape: tuple[int, int]):
+        image = images.read(item.path)
+        pixels, placement = self.fit(image, shape)
+        return pixels[..., ::-1] if self.rgb else pixels, placement, image if self.keep else None
+
+    def _ready(self, items: Iterable[ImageItem], futures: Iterable[Future]) -> Iterator[ImageBatch]:
+        loaded = []
+        for item, future in zip(items, futures, strict=True):
+            try:
+                loaded.append((item, *future.result()))
+            except InputError as error:
+                self.num_skipped += 1
+                logger.warning("skipped: %s", error)
+        if loaded:
+            kept, pixels, placements, originals = (list(column) for column in zip(*loaded, strict=True))
+            rows = pixels + [pixels[0]] * (self.batch_size - len(pixels))
+            yield ImageBatch(np.stack(rows), kept, placements, originals if self.keep else [])

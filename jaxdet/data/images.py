@@ -1,0 +1,194 @@
+"""Image files to network inputs: decode, resize, letterbox, and the way back for boxes.
+
+Arrays are uint8 [H, W, 3] in OpenCV's channel order (blue first); sizes are (height, width) in pixels.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from jaxdet.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+GREY = 114  # the padding of both released families
+# Worker processes and threads share the cores already.
+cv2.setNumThreads(1)
+
+_JPEG, _PNG = b"\xff\xd8", b"\x89P"
+_ENDINGS = {_JPEG: b"\xff\xd9", _PNG: b"IEND"}
+# Start-of-frame markers of JPEG: C0..CF without the tables C4, C8 and CC.
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+class Placement(NamedTuple):
+    """Where an image lies in the network input: pixel = original * gain + pad."""
+
+    size: tuple[int, int]  # height, width of the original image
+    gain: tuple[float, float]  # along x, along y
+    pad: tuple[float, float]  # left, top
+
+
+def read(path: str | Path) -> np.ndarray:
+    """Decode an image file to uint8 [H, W, 3], blue first.
+
+    Grey becomes three equal channels, alpha is dropped, 16 bits keep their upper 8; the last two are logged.
+    Raises InputError for a file that is missing, empty, cut short or no image.
+    """
+    data = _bytes(Path(path))
+    # JPEG files are turned as their EXIF orientation says, as the released loaders do.
+    flag = cv2.IMREAD_COLOR if data.startswith(_JPEG) else cv2.IMREAD_UNCHANGED
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    if image is None:
+        raise InputError(f"{path}: not an image OpenCV can decode; expected JPEG, PNG, BMP or TIFF")
+    if image.dtype == np.uint16:
+        logger.warning("%s: 16-bit image, its upper 8 bits are used", path)
+        image = np.right_shift(image, 8).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        raise InputError(f"{path}: pixels of type {image.dtype}, expected 8 or 16 bits; convert the file")
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    if image.shape[2] == 4:
+        logger.warning("%s: 4-channel image, its alpha channel is dropped", path)
+    return np.ascontiguousarray(image[..., :3])
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such image; check the path or the list that names it") from error
+    if not data:
+        raise InputError(f"{path}: empty file, expected an image; copy it again")
+    ending = _ENDINGS.get(data[:2])
+    if ending is not None and ending not in data[-4096:]:
+        raise InputError(f"{path}: image is cut short after {len(data)} bytes; copy it again")
+    return data
+
+
+def size_of(path: str | Path) -> tuple[int, int]:
+    """Height and width as `read` would give them, from the header where that is enough."""
+    data = _bytes(Path(path))
+    if data.startswith(_PNG):
+        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+    if data.startswith(_JPEG) and (size := _jpeg_size(data)):
+        return size
+    height, width = read(path).shape[:2]
+    return height, width
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Size in the frame header; None where an EXIF block may turn the image or the header is odd."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xE1:
+            return None
+        if marker in _FRAME_MARKERS:
+            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+        at += 2 + length
+    return None
+
+
+def resize_longest(image: np.ndarray, size: int, augment: bool = False) -> np.ndarray:
+    """Scale so that the longer side is `size`, sides truncated to whole pixels.
+
+    Parity: shrinking without augmentation averages areas, everything else is bilinear; small images are enlarged.
+    """
+    height, width = image.shape[:2]
+    gain = size / max(height, width)
+    if gain == 1:
+        return image
+    method = cv2.INTER_AREA if gain < 1 and not augment else cv2.INTER_LINEAR
+    return cv2.resize(image, (int(width * gain), int(height * gain)), interpolation=method)
+
+
+def letterbox(
+    image: np.ndarray,
+    size: tuple[int, int],
+    multiple: int | None = None,
+    stretch: bool = False,
+    enlarge: bool = True,
+) -> tuple[np.ndarray, tuple[float, float], tuple[float, float]]:
+    """Fit an image into `size` with its aspect, centred on grey -> image, gain (x, y), pad (left, top) before rounding.
+
+    `multiple` pads only to the next multiple of so many pixels (released: 128); `stretch` ignores the aspect;
+    without `enlarge` small images keep their size. Rounding is the released one (ScaledYOLOv4).
+    """
+    height, width = image.shape[:2]
+    gain = float(min(size[0] / height, size[1] / width))
+    if not enlarge:
+        gain = min(gain, 1.0)
+    gains = (gain, gain)
+    fitted = (round(width * gain), round(height * gain))
+    dx, dy = size[1] - fitted[0], size[0] - fitted[1]
+    if multiple:
+        dx, dy = dx % multiple, dy % multiple
+    elif stretch:
+        dx, dy = 0, 0
+        fitted = (size[1], size[0])
+        gains = (size[1] / width, size[0] / height)
+    left, top = float(dx / 2), float(dy / 2)
+    if (width, height) != fitted:
+        image = cv2.resize(image, fitted, interpolation=cv2.INTER_LINEAR)
+    border = (round(top - 0.1), round(top + 0.1), round(left - 0.1), round(left + 0.1))
+    image = cv2.copyMakeBorder(image, *border, cv2.BORDER_CONSTANT, value=(GREY,) * 3)
+    return image, gains, (left, top)
+
+
+def fit_yolov4(
+    image: np.ndarray, shape: tuple[int, int], size: int, augment: bool = False
+) -> tuple[np.ndarray, Placement]:
+    """Released YOLOv4 input: longest side to `size`, then letterboxed into the batch's `shape`.
+
+    Parity: boxes go back by the gain of the height alone, along both axes.
+    """
+    height, width = image.shape[:2]
+    resized = resize_longest(image, size, augment)
+    boxed, gains, pad = letterbox(resized, shape, enlarge=augment)
+    gain = gains[1] * resized.shape[0] / height
+    return boxed, Placement((height, width), (gain, gain), pad)
+
+
+def fit_yolox(image: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, Placement]:
+    """Released YOLOX input: scaled to fit, pasted at the top left of a grey canvas."""
+    height, width = image.shape[:2]
+    gain = min(shape[0] / height, shape[1] / width)
+    resized = cv2.resize(image, (int(width * gain), int(height * gain)), interpolation=cv2.INTER_LINEAR)
+    canvas = np.full((*shape, 3), GREY, np.uint8)
+    canvas[: resized.shape[0], : resized.shape[1]] = resized
+    return canvas, Placement((height, width), (gain, gain), (0.0, 0.0))
+
+
+def to_original(boxes: np.ndarray, placement: Placement) -> np.ndarray:
+    """Boxes `xyxy` [..., 4] in network pixels -> pixels of the original image, clipped to it."""
+    left, top = placement.pad
+    gain = np.asarray(placement.gain * 2)
+    height, width = placement.size
+    moved = (boxes - np.asarray([left, top, left, top])) / gain
+    return np.clip(moved, 0, np.asarray([width, height, width, height]))
+
+
+def rect_shapes(
+    sizes: Sequence[tuple[int, int]], batch_size: int, size: int, stride: int, pad: float
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Order of the images by aspect, and the input shape of every batch of `batch_size` of them in that order.
+
+    `sizes` are (height, width) of the images, `size` the longest side, `pad` in strides (released: 0.5 in tests,
+    0 in validation while training). Ties of the aspect keep the order given.
+    """
+    aspects = np.array([height / width for height, width in sizes], float)
+    order = np.argsort(aspects, kind="stable")
+    shapes = []
+    for start in range(0, len(order), batch_size):
+        batch = aspects[order[start : start + batch_size]]
+        low, high = batch.min(), batch.max()
+        relative = (high, 1.0) if high < 1 else (1.0, 1 / low) if low > 1 else (1.0, 1.0)
+        height, width = (math.ceil(side * size / stride + pad) * stride for side in relative)
+        shapes.append((height, width))
+    return order, shapes
