@@ -1,1 +1,73 @@
 """Detectors: HMNet, YOLOv4 and YOLOX behind one interface."""
+
+from collections.abc import Sequence
+
+from flax import nnx
+
+from jaxdet.errors import InputError
+from jaxdet.models.detector import Detector
+from jaxdet.models.heads import DecoupledHead
+from jaxdet.models.hmnet import Hmnet
+from jaxdet.models.pyramid import Pyramid, StridedLevels
+from jaxdet.ops.assign import HMNET_RULE
+
+_NUM_LEVELS = 3
+
+
+def hmnet(
+    num_classes: int = 2,
+    image_size: tuple[int, int] = (240, 304),
+    widths: Sequence[int] = (128, 256, 256),
+    out_features: int = 256,
+    warm_up_steps: int = 21,
+    warm_up_once: bool = False,
+    ignored_as_background: bool = True,
+    min_score: float = 0.01,
+    nms_iou: float = 0.65,
+    *,
+    rngs: nnx.Rngs,
+    dtype=None,
+    **backbone,
+) -> Detector:
+    """HMNet with one memory per entry of `widths`; further arguments are those of `Hmnet`.
+
+    Labels in the first `warm_up_steps` steps of a segment are not trained on.
+    """
+    kwargs = {"rngs": rngs, "dtype": dtype}
+    if len(widths) == 1:
+        neck = StridedLevels(out_features, _NUM_LEVELS - 1, **kwargs)
+        num_levels = _NUM_LEVELS
+    else:
+        num_levels = len(widths)
+        neck = Pyramid(out_features, num_levels, **kwargs)
+    head = DecoupledHead(
+        [out_features] * num_levels,
+        num_classes,
+        out_features,
+        [4 << i for i in range(num_levels)],
+        stem=False,
+        rule=HMNET_RULE,
+        integer_boxes=True,
+        ignored_as_background=ignored_as_background,
+        **kwargs,
+    )
+    return Detector(
+        Hmnet(image_size, widths, out_features=out_features, **kwargs, **backbone),
+        neck,
+        head,
+        image_size=image_size,
+        first_loss_step=warm_up_steps,
+        warm_up_once=warm_up_once,
+        min_score=min_score,
+        nms_iou=nms_iou,
+    )
+
+
+_MODELS = {"hmnet": hmnet}
+
+
+def build(name: str, *, rngs: nnx.Rngs, **kwargs) -> Detector:
+    """An initialised detector; `kwargs` are those of the family's function in this module."""
+    if name not in _MODELS:
+        raise InputError(f"model {name!r} is unknown; choose one of {', '.join(_MODELS)}")
+    return _MODELS[name](rngs=rngs, **kwargs)

@@ -126,7 +126,7 @@ class Linear(nnx.Module):
         dtype=None,
         kernel_init: Callable | None = None,
     ):
-        init = kernel_init or jax.nn.initializers.truncated_normal(0.02)
+        init = kernel_init or jax.nn.initializers.normal(0.02)
         self.kernel = nnx.Param(init(rngs.params(), (in_features, out_features), jnp.float32))
         self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
         self.dtype = dtype

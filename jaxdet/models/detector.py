@@ -1,0 +1,115 @@
+"""One interface for all detectors: backbone, neck and head."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, Int
+
+from jaxdet.ops import boxes as box_ops
+from jaxdet.ops import nms
+from jaxdet.structs import Batch, Detections, Events, Images, Targets
+
+Carry = Any
+Metrics = dict[str, Array]
+
+
+class BackboneOutput(NamedTuple):
+    """What every backbone returns."""
+
+    features: list[Array]  # [B * K, h, w, C] per level, slots of a lane side by side
+    valid: Array  # bool [B, K]   the slot's step lies in the segment and the network has an output there
+    carry: Carry  # () for still images
+    metrics: Metrics
+
+
+class Detector(nnx.Module):
+    """Backbone `(inputs, at_step, reset, carry, train) -> BackboneOutput`, neck `features -> features`, head.
+
+    `image_size` (height, width) if boxes are to be clipped to the image, those left empty being dropped.
+    `first_loss_step`: labels of earlier steps are not trained on, counted from the start of each segment
+    (parity with released HMNet); with `warm_up_once`, from the start of the recording.
+    Boxes score at least `min_score` and are suppressed above `nms_iou`, per class and without a cap.
+    """
+
+    def __init__(
+        self,
+        backbone: nnx.Module,
+        neck: nnx.Module,
+        head: nnx.Module,
+        *,
+        image_size: tuple[int, int] | None = None,
+        first_loss_step: int = 0,
+        warm_up_once: bool = False,
+        min_score: float = 0.01,
+        nms_iou: float = 0.65,
+    ):
+        self.backbone: Any = backbone
+        self.neck: Any = neck
+        self.head: Any = head
+        self.image_size, self.first_loss_step, self.warm_up_once = image_size, first_loss_step, warm_up_once
+        self.min_score, self.nms_iou = min_score, nms_iou
+
+    def init_carry(self, batch_size: int) -> Carry:
+        """State of `batch_size` lanes before their first step; () for still images."""
+        return self.backbone.init_carry(batch_size)
+
+    def loss(self, batch: Batch, carry: Carry) -> tuple[Array, Metrics, Carry]:
+        """Scalar loss, its parts, and the carry cut from the gradient; batch statistics move."""
+        targets = batch.targets
+        selected = self._selected(targets, batch.reset, carry)
+        # Parity: where no slot is selected the released system still runs neck and head on the last readout of
+        # sample 0, with the loss times zero, and its batch statistics move.
+        none = ~selected.any()
+        used = selected.at[0, 0].set(selected[0, 0] | none)
+        at_step = jnp.where(used, targets.at_step, -1)
+        at_step = at_step.at[0, 0].set(jnp.where(none, _num_steps(batch.inputs) - 1, at_step[0, 0]))
+        out = self.backbone(batch.inputs, at_step, batch.reset, carry, True)
+        raw, sizes = self._raw(out.features, True, used.reshape(-1))
+        flat = Targets(*(jnp.reshape(a, (-1, *a.shape[2:])) for a in targets))
+        total, parts = self.head.loss(raw, sizes, flat, selected.reshape(-1))
+        metrics = {**parts, "num_slots": selected.sum(), **out.metrics}
+        return total, metrics, lax.stop_gradient(out.carry)
+
+    def predict(
+        self,
+        inputs: Events | Images,
+        at_step: Int[Array, "B K"],
+        reset: Bool[Array, " B"],
+        carry: Carry,
+    ) -> tuple[Detections, Carry]:
+        """Boxes after the steps `at_step` (-1: no such slot), best first, and the carry after the segment."""
+        out = self.backbone(inputs, at_step, reset, carry, False)
+        return self.detect(out.features, out.valid), out.carry
+
+    def detect(self, features: list[Array], valid: Bool[Array, "B K"]) -> Detections:
+        """Boxes from the features of all slots; slots that are not valid get none."""
+        raw, sizes = self._raw(features, False, None)
+        boxes, scores, labels = self.head.candidates(raw, sizes)
+        return self.select(boxes, scores, labels, valid)
+
+    def select(self, boxes, scores, labels, valid: Bool[Array, "B K"]) -> Detections:
+        """Threshold, suppression and clipping of candidates [S, A, ...]; S = B * K."""
+        mask = (scores >= self.min_score) & valid.reshape(-1, 1)
+        order, keep = nms.nms(boxes, scores, labels, mask, self.nms_iou)
+        boxes, scores, labels = nms.take((boxes, scores, labels), order)
+        if self.image_size is not None:
+            boxes = box_ops.clip(boxes, self.image_size[1], self.image_size[0])
+            keep = keep & (box_ops.area(boxes) > 0)
+        found = Detections(boxes, scores, labels, keep)
+        return Detections(*(jnp.reshape(a, (*valid.shape, *a.shape[1:])) for a in found))
+
+    def _raw(self, features, train, mask):
+        features = self.neck(features, train, mask)
+        return self.head(features, train, mask), [f.shape[1:3] for f in features]
+
+    def _selected(self, targets, reset, carry):
+        steps = targets.at_step
+        if self.warm_up_once:
+            steps = steps + jnp.where(reset, 0, carry.steps)[:, None]
+        return targets.slot_mask & (steps >= self.first_loss_step)
+
+
+def _num_steps(inputs: Events | Images) -> int:
+    return inputs.step_start.shape[1] - 1 if isinstance(inputs, Events) else 1

@@ -1,0 +1,258 @@
+"""Blocks of HMNet's latent memories (Hamaguchi et al. 2023, section 3); latents are [B, H, W, D]."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jaxdet.models.events import EventEmbedding, EventWrite, Mlp
+from jaxdet.nn.conv import Conv, Linear
+from jaxdet.nn.norm import GroupNorm, LayerNorm
+from jaxdet.ops import attention, resize
+
+WINDOW = 7  # cells a side of the windows in which memories attend to each other
+
+
+def _group_norm(features):
+    return GroupNorm(features, min(32, features))
+
+
+class ConvNorm(nnx.Module):
+    """3x3 convolution and group norm."""
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+        self.conv = Conv(features, features, 3, rngs=rngs, dtype=dtype)
+        self.norm = _group_norm(features)
+
+    def __call__(self, x):
+        return self.norm(self.conv(x))
+
+
+class NormConv(nnx.Module):
+    """Group norm, SiLU, convolution."""
+
+    def __init__(self, in_features, out_features, kernel_size, stride=1, *, rngs: nnx.Rngs, dtype=None):
+        self.norm = _group_norm(in_features)
+        self.conv = Conv(in_features, out_features, kernel_size, stride, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x):
+        return self.conv(jax.nn.silu(self.norm(x)))
+
+
+class ResidualPair(nnx.Module):
+    """The two convolutions of a residual block."""
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+        self.conv1 = ConvNorm(features, rngs=rngs, dtype=dtype)
+        self.conv2 = ConvNorm(features, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x):
+        return self.conv2(jax.nn.silu(self.conv1(x)))
+
+
+class ResidualBlock(nnx.Module):
+    """`silu(x + two convolutions of x)`."""
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+        self.residual = ResidualPair(features, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x):
+        return jax.nn.silu(x + self.residual(x))
+
+
+class InputResize(nnx.Module):
+    """The lower latent brought to this memory's grid and width."""
+
+    def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs, dtype=None):
+        self.downsample = NormConv(in_features, in_features, 3, 2, rngs=rngs, dtype=dtype)
+        self.proj = NormConv(in_features, features, 1, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x):
+        return self.proj(self.downsample(x))
+
+
+class StridedReduction(nnx.Module):
+    """Layer norm and a strided convolution with bias."""
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+        self.reductions = nnx.List([Conv(features, features, 3, 2, use_bias=True, rngs=rngs, dtype=dtype)])
+        self.norm = LayerNorm(features)
+
+    def __call__(self, x):
+        return self.reductions[0](self.norm(x))
+
+
+class NormLinear(nnx.Module):
+    """Layer norm, GELU, affine map."""
+
+    def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs, dtype=None):
+        self.norm = LayerNorm(in_features)
+        self.linear = Linear(in_features, out_features, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x):
+        return self.linear(jax.nn.gelu(self.norm(x), approximate=False))
+
+
+class MessageResize(nnx.Module):
+    """The lower latent as the message generator sees it."""
+
+    def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs, dtype=None):
+        self.downsample = StridedReduction(in_features, rngs=rngs, dtype=dtype)
+        self.proj = NormLinear(in_features, features, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x):
+        return self.proj(self.downsample(x))
+
+
+class QueryKeyValue(nnx.Module):
+    """Projections of window attention."""
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+        self.q = Linear(features, features, rngs=rngs, dtype=dtype)
+        self.kv = Linear(features, 2 * features, rngs=rngs, dtype=dtype)
+
+
+class RelativePositionBias(nnx.Module):
+    """A logit per head for every offset from query to key."""
+
+    def __init__(self, num_heads: int, *, rngs: nnx.Rngs):
+        shape = (2 * WINDOW - 1, 2 * WINDOW - 1, num_heads)
+        init = jax.nn.initializers.normal(0.02)
+        self.position_embedding_table = nnx.Param(init(rngs.params(), shape, jnp.float32))
+
+    def __call__(self) -> Float[Array, "H s s"]:
+        table = self.position_embedding_table[...]
+        flat = table.reshape(-1, table.shape[-1])
+        return jnp.transpose(flat[attention.relative_positions(WINDOW)], (2, 0, 1))
+
+
+class WindowAttention(nnx.Module):
+    """Attention of one grid to another of the same size inside 7x7 windows.
+
+    Parity: padding at the bottom and right is not masked; padded cells act as keys made of the biases.
+    """
+
+    def __init__(self, features: int, num_heads: int, *, rngs: nnx.Rngs, dtype=None):
+        self.qkv = QueryKeyValue(features, rngs=rngs, dtype=dtype)
+        self.proj = Linear(features, features, rngs=rngs, dtype=dtype)
+        self.relative_position_bias = RelativePositionBias(num_heads, rngs=rngs)
+        self.num_heads = num_heads
+
+    def __call__(self, query: Float[Array, "B H W D"], source: Float[Array, "B H W D"]):
+        _, h, w, d = query.shape
+        head_dim = d // self.num_heads
+        q = self.qkv.q(attention.windows(query, WINDOW)) * head_dim**-0.5
+        kv = self.qkv.kv(attention.windows(source, WINDOW))
+        q = q.reshape(*q.shape[:3], self.num_heads, head_dim)
+        kv = kv.reshape(*kv.shape[:3], 2, self.num_heads, head_dim)
+        out = attention.window_attention(q, kv[..., 0, :, :], kv[..., 1, :, :], self.relative_position_bias())
+        return self.proj(attention.unwindows(out.reshape(*out.shape[:3], d), WINDOW, h, w))
+
+
+class WindowWrite(nnx.Module):
+    """Bottom-up write of an upper memory: window attention to the lower latent, then an MLP."""
+
+    def __init__(self, in_features: int, features: int, num_heads: int, *, rngs: nnx.Rngs, dtype=None):
+        self.input_resize = InputResize(in_features, features, rngs=rngs, dtype=dtype)
+        self.norm_latent = LayerNorm(features)
+        self.norm_input = LayerNorm(features)
+        self.attn = WindowAttention(features, num_heads, rngs=rngs, dtype=dtype)
+        self.norm_mlp = LayerNorm(features)
+        self.mlp = Mlp(features, rngs=rngs, dtype=dtype)
+
+    def __call__(self, latent, lower):
+        source = self.input_resize(lower)
+        latent = latent + self.attn(self.norm_latent(latent), self.norm_input(source))
+        return latent + self.mlp(self.norm_mlp(latent))
+
+
+class TopDownWrite(nnx.Module):
+    """A message from above is added, then an MLP."""
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+        self.norm_mlp = LayerNorm(features)
+        self.mlp = Mlp(features, rngs=rngs, dtype=dtype)
+
+    def __call__(self, latent, message):
+        latent = latent + message
+        return latent + self.mlp(self.norm_mlp(latent))
+
+
+class MessageGenerator(nnx.Module):
+    """Message [B, 2 H, 2 W, C] for the memory below, from its latent and this memory's."""
+
+    def __init__(self, in_features: int, features: int, num_heads: int, *, rngs: nnx.Rngs, dtype=None):
+        self.input_resize = MessageResize(in_features, features, rngs=rngs, dtype=dtype)
+        self.norm_latent = LayerNorm(features)
+        self.norm_input = LayerNorm(features)
+        self.attn = WindowAttention(features, num_heads, rngs=rngs, dtype=dtype)
+        self.out_proj = NormLinear(features, in_features, rngs=rngs, dtype=dtype)
+
+    def __call__(self, latent, lower):
+        merged = self.attn(self.norm_input(self.input_resize(lower)), self.norm_latent(latent))
+        return resize.double(self.out_proj(merged)).astype(latent.dtype)
+
+
+class Readout(nnx.Module):
+    """Affine, layer norm, GELU."""
+
+    def __init__(self, features: int, out_features: int, *, rngs: nnx.Rngs, dtype=None):
+        self.linear = Linear(features, out_features, rngs=rngs, dtype=dtype)
+        self.norm = LayerNorm(out_features)
+
+    def __call__(self, x):
+        return jax.nn.gelu(self.norm(self.linear(x)), approximate=False)
+
+
+class LatentMemory(nnx.Module):
+    """One memory: its initial latent and its blocks. `lower_features` None makes the memory that events write to."""
+
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        features: int,
+        num_heads: int,
+        depth: int,
+        out_features: int,
+        *,
+        lower_features: int | None,
+        has_upper: bool,
+        event_features: int,
+        rngs: nnx.Rngs,
+        dtype=None,
+    ):
+        kwargs = {"rngs": rngs, "dtype": dtype}
+        init = jax.nn.initializers.normal(0.02)
+        self.init_latent = nnx.Param(init(rngs.params(), (1, grid[0] * grid[1], features), jnp.float32))
+        if lower_features is None:
+            self.embed = EventEmbedding(event_features, **kwargs)
+            self.write_bottom_up: Any = EventWrite(features, 3 * event_features, num_heads, **kwargs)
+            self.message_gen = None
+        else:
+            self.write_bottom_up = WindowWrite(lower_features, features, num_heads, **kwargs)
+            self.message_gen = MessageGenerator(lower_features, features, num_heads, **kwargs)
+        self.write_top_down = TopDownWrite(features, **kwargs) if has_upper else None
+        self.update_norm = LayerNorm(features)
+        self.update = nnx.List([ResidualBlock(features, **kwargs) for _ in range(depth)])
+        self.norm_out = LayerNorm(features)
+        self.proj_out = Readout(features, out_features, **kwargs)
+        self.grid, self.dtype = grid, dtype
+
+    def initial(self) -> Float[Array, "1 H W D"]:
+        """The learned latent before the first step."""
+        return self.init_latent[...].reshape(1, *self.grid, -1)
+
+    def updated(self, latent):
+        """The latent after its residual blocks; the layer norm replaces it, as released."""
+        x = self.update_norm(latent)
+        if self.dtype is not None:
+            x = x.astype(self.dtype)
+        for block in self.update:
+            x = block(x)
+        return x.astype(latent.dtype)
+
+    def readout(self, latent):
+        """Features [B, H, W, out] that the neck reads."""
+        return self.proj_out(self.norm_out(latent))

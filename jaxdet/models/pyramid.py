@@ -1,0 +1,61 @@
+"""The necks of HMNet: fusion of three readouts, or two more levels made from one."""
+
+from collections.abc import Sequence
+
+import jax
+from flax import nnx
+
+from jaxdet.nn.block import ConvBlock
+from jaxdet.ops import resize
+
+_NORM = {"activation": jax.nn.relu, "eps": 1e-5, "momentum": 0.1}
+
+
+class FuseBlock(nnx.Module):
+    """3x3 block over the sum of two levels of one size."""
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+        self.out_conv = ConvBlock(features, features, 3, rngs=rngs, dtype=dtype, **_NORM)
+
+    def __call__(self, x, train: bool = False, mask=None):
+        return self.out_conv(x, train, mask)
+
+
+class FusePath(nnx.Module):
+    """Fusion blocks of one direction; block i joins levels i and i + 1."""
+
+    def __init__(self, features: int, num_levels: int, *, rngs: nnx.Rngs, dtype=None):
+        self.fuse = nnx.List([FuseBlock(features, rngs=rngs, dtype=dtype) for _ in range(num_levels - 1)])
+
+
+class Pyramid(nnx.Module):
+    """Bottom-up, then top-down fusion of levels that halve in size: [S, h, w, C] each, same shapes out."""
+
+    def __init__(self, features: int, num_levels: int, *, rngs: nnx.Rngs, dtype=None):
+        self.pyramid_fuse = nnx.List(
+            [FusePath(features, num_levels, rngs=rngs, dtype=dtype) for _ in range(2)]
+        )
+
+    def __call__(self, levels: Sequence, train: bool = False, mask=None) -> list:
+        levels = list(levels)
+        up, down = self.pyramid_fuse
+        for i, block in enumerate(up.fuse):
+            levels[i + 1] = block(levels[i + 1] + resize.halve(levels[i]), train, mask)
+        for i, block in reversed(list(enumerate(down.fuse))):
+            levels[i] = block(levels[i] + resize.double(levels[i + 1]), train, mask)
+        return levels
+
+
+class StridedLevels(nnx.Module):
+    """One level in; that level and `num_extra` more out, each half the size of the one before."""
+
+    def __init__(self, features: int, num_extra: int, *, rngs: nnx.Rngs, dtype=None):
+        self.extra_convs = nnx.List(
+            [ConvBlock(features, features, 3, 2, rngs=rngs, dtype=dtype, **_NORM) for _ in range(num_extra)]
+        )
+
+    def __call__(self, levels: Sequence, train: bool = False, mask=None) -> list:
+        levels = list(levels)
+        for block in self.extra_convs:
+            levels.append(block(levels[-1], train, mask))
+        return levels

@@ -1,0 +1,69 @@
+"""Convolution, normalisation, activation: the brick of necks and heads."""
+
+from collections.abc import Callable
+
+import jax
+from flax import nnx
+
+from jaxdet.nn.conv import Conv
+from jaxdet.nn.norm import BatchNorm
+
+
+class ConvBlock(nnx.Module):
+    """`activation(norm(conv(x)))` with batch normalisation and no convolution bias.
+
+    `eps` and `momentum` (torch's meaning) default to those of YOLOX and HMNet's head.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        rngs: nnx.Rngs,
+        activation: Callable = jax.nn.silu,
+        eps: float = 1e-3,
+        momentum: float = 0.03,
+        dtype=None,
+        kernel_init: Callable | None = None,
+    ):
+        self.conv = Conv(
+            in_features,
+            out_features,
+            kernel_size,
+            stride,
+            groups,
+            rngs=rngs,
+            dtype=dtype,
+            kernel_init=kernel_init,
+        )
+        self.norm = BatchNorm(out_features, eps, momentum)
+        self.activation = activation
+
+    def __call__(self, x, train: bool = False, mask=None):
+        return self.activation(self.norm(self.conv(x), train, mask))
+
+
+class DepthwiseBlock(nnx.Module):
+    """A depthwise `ConvBlock` followed by a 1x1 one, which has the stride 1."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        *,
+        rngs: nnx.Rngs,
+        **kwargs,
+    ):
+        self.dconv = ConvBlock(
+            in_features, in_features, kernel_size, stride, in_features, rngs=rngs, **kwargs
+        )
+        self.pconv = ConvBlock(in_features, out_features, 1, rngs=rngs, **kwargs)
+
+    def __call__(self, x, train: bool = False, mask=None):
+        return self.pconv(self.dconv(x, train, mask), train, mask)

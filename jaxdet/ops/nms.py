@@ -1,0 +1,93 @@
+"""Exact greedy non-maximum suppression with static shapes."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxdet.ops import boxes as box_ops
+
+_BLOCK = 256
+
+
+def nms(
+    boxes: Float[Array, "*S A 4"],
+    scores: Float[Array, "*S A"],
+    labels: Int[Array, "*S A"],
+    mask: Bool[Array, "*S A"],
+    iou_threshold: float,
+) -> tuple[Int[Array, "*S A"], Bool[Array, "*S A"]]:
+    """Greedy suppression per class: a box goes if a kept box of its class and of higher rank has IoU > threshold.
+
+    Returns `order`, the indices of all boxes with the real ones first by falling score (ties: lower index first),
+    and `keep`, in that order: true for boxes that are real and survive. No box is lost to a cap. `xyxy` pixels.
+
+    The work is that of the real candidates, not of `A`: boxes are ranked, cut in blocks, and the loops stop after
+    the last block that holds a real one.
+    """
+    lead = mask.shape[:-1]
+    flat = tuple(a.reshape((-1, *a.shape[len(lead) :])) for a in (boxes, scores, labels, mask))
+    # A loop over images, not a batched one: each stops after its own number of candidates.
+    order, keep = lax.map(lambda args: _nms(args, iou_threshold), flat)
+    return order.reshape(mask.shape), keep.reshape(mask.shape)
+
+
+def _nms(image, iou_threshold):
+    boxes, scores, labels, mask = image
+    count = mask.shape[0]
+    _, order = lax.top_k(jnp.where(mask, scores, -jnp.inf), count)
+    block = min(_BLOCK, count)
+    num_blocks = -(-count // block)
+    pad = num_blocks * block - count
+    boxes = jnp.pad(boxes[order], ((0, pad), (0, 0)))
+    labels = jnp.pad(labels[order], (0, pad))
+    alive = jnp.arange(num_blocks * block) < mask.sum()
+
+    def at(array, index):
+        return lax.dynamic_slice_in_dim(array, index * block, block)
+
+    def suppresses(a, b):
+        """[block, block]: box i of block `a` would remove box j of block `b`."""
+        same = at(labels, a)[:, None] == at(labels, b)[None, :]
+        return (box_ops.pairwise_iou(at(boxes, a), at(boxes, b)) > iou_threshold) & same
+
+    def settle(index, keep):
+        """Decide block `index`, all earlier blocks being decided."""
+
+        def against(earlier, candidates):
+            return candidates & ~(suppresses(earlier, index) & at(keep, earlier)[:, None]).any(0)
+
+        candidates = lax.fori_loop(0, index, against, at(keep, index))
+        kept = _within(suppresses(index, index), candidates)
+        return lax.dynamic_update_slice_in_dim(keep, kept, index * block, 0)
+
+    used = (mask.sum() + block - 1) // block
+    keep = lax.fori_loop(0, used, settle, alive)
+    return order.astype(jnp.int32), keep[:count]
+
+
+def _within(matrix, candidates):
+    """Greedy choice inside one ranked block as a fixed point.
+
+    Repeating "keep what no kept box of higher rank suppresses" settles at least one more rank a round; the fixed
+    point is unique and is the greedy result. The number of rounds is the longest chain of suppressions.
+    """
+    higher = jnp.triu(matrix, 1)
+
+    def again(state):
+        kept, _ = state
+        following = candidates & ~(higher & kept[:, None]).any(0)
+        return following, jnp.any(following != kept)
+
+    kept, _ = lax.while_loop(lambda state: state[1], again, (candidates, jnp.array(True)))
+    return kept
+
+
+def take(tree, order: Int[Array, "S A"]):
+    """Rows of every array [S, A, ...] of `tree` in the order that `nms` returned."""
+
+    def rows(a):
+        index = order.reshape(order.shape + (1,) * (a.ndim - 2))
+        return jnp.take_along_axis(a, index, 1)
+
+    return jax.tree.map(rows, tree)
