@@ -10,17 +10,9 @@ import numpy as np
 
 from jaxdet.data.events import PixelMap
 from jaxdet.data.gen1 import Labels
+from jaxdet.data.streams import EventChunk
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch, Events, Targets
-
-
-class RawEvents(NamedTuple):
-    """Events as recorded, in order of time."""
-
-    t_us: np.ndarray  # int64 [n]
-    x: np.ndarray  # int16 [n]
-    y: np.ndarray  # int16 [n]
-    p: np.ndarray  # int8 [n]   polarity, 0 or 1
 
 
 def bucket(num_events: int, buckets: Sequence[int]) -> int:
@@ -51,7 +43,9 @@ def empty(num_lanes: int, num_events: int, num_steps: int, num_slots: int, num_b
     )
 
 
-def put_events(batch: Batch, lane: int, raw: RawEvents, start_us: int, pixels: PixelMap, step_us: int) -> int:
+def put_events(
+    batch: Batch, lane: int, raw: EventChunk, start_us: int, pixels: PixelMap, step_us: int
+) -> int:
     """Write the events of one segment, which starts at `start_us`, into a lane of `batch`.
 
     Events are sorted by step, then by 4 x 4 window, then by time. Events that `pixels` crops away are gone by
@@ -82,7 +76,7 @@ def put_events(batch: Batch, lane: int, raw: RawEvents, start_us: int, pixels: P
     return int(counts.sum() - starts[-1])
 
 
-def _kept(raw: RawEvents, pixels: PixelMap, part: slice) -> np.ndarray | None:
+def _kept(raw: EventChunk, pixels: PixelMap, part: slice) -> np.ndarray | None:
     """Rows of `part` inside the crop, or None if all are."""
     if pixels.keep_x.all() and pixels.keep_y.all():
         return None
@@ -113,35 +107,35 @@ def step_limit(counts: np.ndarray, budget: int) -> int:
     return low
 
 
-def put_labels(
-    out: Batch, lane: int, labels: Labels, steps: tuple[int, int], min_step: int, times: tuple[int, int, int]
-) -> None:
-    """Write the labelled steps of a segment into the slots of a lane.
+class Origin(NamedTuple):
+    """Where a window comes from, to name it in `source` and in messages."""
 
-    steps: the segment's first step and the one after its last, counted from the window's start; min_step: the first
-    step that gets a slot; times: number of the recording, start of the window and length of a step in microseconds.
-    """
-    low = np.searchsorted(labels.steps, max(steps[0], min_step))
-    high = np.searchsorted(labels.steps, steps[1])
-    targets = out.targets
+    name: str
+    number: int
+    start_us: int
+    step_us: int
+
+
+def put_labels(batch: Batch, lane: int, labels: Labels, first_step: int, origin: Origin) -> None:
+    """Write the labelled steps of one segment, whose first step in the window is `first_step`, into slots."""
+    targets = batch.targets
     _, num_slots, num_boxes = targets.labels.shape
-    if high - low > num_slots:
-        raise InputError(
-            f"recording {times[0]}: {high - low} labelled steps in one segment, room for {num_slots}; "
-            "raise data.max_slots"
-        )
-    recording, start_us, step_us = times
-    for slot, i in enumerate(range(low, high)):
-        rows = slice(labels.row_start[i], labels.row_start[i + 1])
-        num = rows.stop - rows.start
-        if num > num_boxes:
-            raise InputError(
-                f"recording {recording}: {num} boxes at one time, room for {num_boxes}; raise data.max_boxes"
-            )
-        targets.boxes[lane, slot, :num] = labels.boxes[rows]
-        targets.labels[lane, slot, :num] = labels.classes[rows]
-        targets.box_mask[lane, slot, :num] = True
-        targets.ignore_mask[lane, slot, :num] = labels.ignore[rows]
-        targets.at_step[lane, slot] = labels.steps[i] - steps[0]
-        targets.slot_mask[lane, slot] = True
-        out.source[lane, slot] = recording, start_us + step_us * (int(labels.steps[i]) + 1)
+    counts = np.diff(labels.row_start)
+    _check_room(origin, "labelled steps in one segment", len(counts), num_slots, "data.max_slots")
+    _check_room(origin, "boxes at one time", int(counts.max(initial=0)), num_boxes, "data.max_boxes")
+    for slot, count in enumerate(counts):
+        rows = slice(labels.row_start[slot], labels.row_start[slot + 1])
+        targets.boxes[lane, slot, :count] = labels.boxes[rows]
+        targets.labels[lane, slot, :count] = labels.classes[rows]
+        targets.box_mask[lane, slot, :count] = True
+        targets.ignore_mask[lane, slot, :count] = labels.ignore[rows]
+    num = len(counts)
+    targets.at_step[lane, :num] = labels.steps - first_step
+    targets.slot_mask[lane, :num] = True
+    batch.source[lane, :num, 0] = origin.number
+    batch.source[lane, :num, 1] = origin.start_us + origin.step_us * (labels.steps + 1)
+
+
+def _check_room(origin: Origin, what: str, found: int, room: int, setting: str) -> None:
+    if found > room:
+        raise InputError(f"{origin.name}: {found} {what}, room for {room}; raise {setting}")

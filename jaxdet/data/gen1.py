@@ -30,6 +30,15 @@ class Labels(NamedTuple):
     classes: np.ndarray  # int32 [R]
     ignore: np.ndarray  # bool [R]
 
+    def between(self, low: int, high: int) -> "Labels":
+        """The labelled steps from `low` to before `high`, still counted from the window's start."""
+        first, last = np.searchsorted(self.steps, (low, high))
+        rows = slice(self.row_start[first], self.row_start[last])
+        row_start = self.row_start[first : last + 1] - self.row_start[first]
+        return Labels(
+            self.steps[first:last], row_start, self.boxes[rows], self.classes[rows], self.ignore[rows]
+        )
+
 
 def sample_list(label_times: Sequence[np.ndarray]) -> Samples:
     """List the samples of recordings whose labels lie at `label_times` (microseconds, an array per recording)."""

@@ -8,7 +8,7 @@ A recording is a folder `<root>/<split>/<name>/`, renamed into place when it is 
     info.json      geometry, counts, label interval, where it came from, size and SHA-256 of the files above
 
 The millisecond of an event is in the index and the rest of its time in its word, so an event takes 4 bytes, half of a
-DAT record, and a random read of 10,000 events touches 10 consecutive pages of one memory-mapped file.
+DAT record, and a random read of 10,000 events touches 10 consecutive pages of one file.
 """
 
 import json
@@ -53,9 +53,9 @@ class Recording:
     def __reduce__(self):
         return open_recording, (self.path,)
 
-    def _load(self, file: str, mmap_mode: Any) -> np.ndarray:
+    def _load(self, file: str) -> np.ndarray:
         try:
-            return np.load(self.path / file, mmap_mode=mmap_mode).view(np.ndarray)
+            return np.load(self.path / file)
         except (OSError, ValueError, EOFError) as error:
             raise InputError(
                 f"{self.path / file}: unreadable ({error}), expected a whole array; delete the folder and prepare it again"
@@ -63,18 +63,39 @@ class Recording:
 
     @cached_property
     def ms_start(self) -> np.ndarray:
-        """int64 [duration_ms + 1], memory mapped: events of millisecond m are rows ms_start[m] : ms_start[m + 1]."""
-        return self._load("ms_start.npy", "r")
+        """int64 [duration_ms + 1]: events of millisecond m are rows ms_start[m] : ms_start[m + 1]."""
+        return self._load("ms_start.npy")
 
     @cached_property
     def labels(self) -> np.ndarray:
         """All boxes, LABEL_DTYPE, in order of time; `invalid` ones included."""
-        return self._load("labels.npy", None)
+        return self._load("labels.npy")
 
     @cached_property
-    def _words(self) -> np.ndarray:
-        # An empty file cannot be mapped.
-        return self._load("events.npy", "r" if self.num_events else None)
+    def _offset(self) -> int:
+        """Bytes before the first word of events.npy."""
+        with open(self.path / "events.npy", "rb") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            return file.tell()
+
+    def _words(self, start: int, stop: int) -> np.ndarray:
+        """Rows of events.npy.
+
+        Read and not mapped, because touching a map of a file that was cut short or cannot be read kills the process.
+        """
+        path = self.path / "events.npy"
+        try:
+            word = np.fromfile(path, np.uint32, stop - start, offset=self._offset + 4 * start)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path}: unreadable ({error}), expected {self.num_events} events; delete the folder and prepare it again"
+            ) from error
+        if len(word) != stop - start:
+            raise InputError(
+                f"{path}: ends before event {stop}, expected {self.num_events}; delete the folder and prepare it again"
+            )
+        return word
 
     def events(self, start_ms: int, stop_ms: int) -> EventChunk:
         """Events with start_ms <= t < stop_ms (milliseconds); milliseconds outside the recording hold none."""
@@ -82,7 +103,7 @@ class Recording:
         if stop <= start:
             return EventChunk(*(np.zeros(0, d) for d in (np.int64, np.int16, np.int16, np.int8)))
         bounds = self.ms_start[start : stop + 1]
-        word = self._words[bounds[0] : bounds[-1]]
+        word = self._words(int(bounds[0]), int(bounds[-1]))
         whole_ms = np.repeat(np.arange(start, stop, dtype=np.int64) * 1000, np.diff(bounds))
         return EventChunk(
             whole_ms + (word >> 22),

@@ -7,6 +7,7 @@ import pytest
 from golden_data import load
 
 from jaxdet.data import batching, events
+from jaxdet.data.streams import EventChunk
 
 HEIGHT, WIDTH = 240, 304
 CASES = range(int(load("hmnet/augment")["num_cases"]))
@@ -75,7 +76,7 @@ def test_packed_events_are_the_augmented_events_sorted_by_step_and_window(case):
     golden = load("hmnet/augment")
     t, x, y, p = golden["in_events"].T
     order = np.argsort(t, kind="stable")
-    raw = batching.RawEvents(t[order].astype(np.int64), x[order], y[order], (p[order] > 0).astype(np.int8))
+    raw = EventChunk(t[order].astype(np.int64), x[order], y[order], (p[order] > 0).astype(np.int8))
     num_steps, step_us = 4, 5000
     batch = batching.empty(1, 4096, num_steps, 0, 0)
     lost = batching.put_events(batch, 0, raw, 0, events.pixel_map(drawn_view(case)[1]), step_us)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from golden_data import load
 
-from jaxdet.data import batching, events, gen1, stream
+from jaxdet.data import batching, events, gen1, sequences
+from jaxdet.data.streams import EventChunk
 from jaxdet.structs import Events
 
 HEIGHT, WIDTH, STEP_US, DURATION_MS = 240, 304, 5000, 60_000
@@ -47,7 +48,7 @@ def recording(split, name):
 
     def read(start_ms, stop_ms):
         rows = slice(ms_start[start_ms], ms_start[stop_ms])
-        return t[rows], x[rows], y[rows], (p[rows] > 0).astype(np.int8)
+        return EventChunk(t[rows], x[rows], y[rows], (p[rows] > 0).astype(np.int8))
 
     return SimpleNamespace(
         duration_ms=DURATION_MS,
@@ -95,7 +96,7 @@ def test_training_window_is_equal(case, index, window_ms, augment):
         gen1.window_labels(rec.labels, rec.label_interval_us, draws.start_ms, window_ms, STEP_US, view),
         golden,
     )
-    raw = batching.RawEvents(*rec.events(draws.start_ms, draws.start_ms + window_ms))
+    raw = rec.events(draws.start_ms, draws.start_ms + window_ms)
     check_events(raw, 1000 * draws.start_ms, view, golden)
 
 
@@ -137,8 +138,8 @@ def test_test_stream_is_equal(name):
 
     segment_us = 3_000_000
     batches = list(
-        stream.Stream(
-            [stream.of_recording(rec, segment_us, STEP_US)],
+        sequences.Stream(
+            [sequences.of_recording(rec, segment_us, STEP_US)],
             segment_us=segment_us,
             step_us=STEP_US,
             size=(HEIGHT, WIDTH),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdet.data import batching, events
-from jaxdet.data.batching import RawEvents
+from jaxdet.data.streams import EventChunk, concatenate
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch
 
@@ -24,7 +24,7 @@ class Segment(NamedTuple):
 
     start_us: int
     num_steps: int  # fewer than a whole segment at the sequence's end
-    events: RawEvents
+    events: EventChunk
 
 
 def of_recording(recording: Any, segment_us: int, step_us: int) -> Iterator[Segment]:
@@ -32,7 +32,7 @@ def of_recording(recording: Any, segment_us: int, step_us: int) -> Iterator[Segm
     duration_us = 1000 * int(recording.duration_ms)
     for start in range(0, duration_us, segment_us):
         stop = min(start + segment_us, duration_us)
-        raw = RawEvents(*recording.events(start // 1000, -(-stop // 1000)))
+        raw = recording.events(start // 1000, -(-stop // 1000))
         yield Segment(start, -(-(stop - start) // step_us), raw)
 
 
@@ -41,11 +41,11 @@ def of_chunks(chunks: Iterable[Any], segment_us: int, step_us: int) -> Iterator[
 
     A segment is handed out as soon as an event after it arrives; the last one ends with the step of the last event.
     """
-    held: list[RawEvents] = []
+    held: list[EventChunk] = []
     start = 0
     newest = -1
     for chunk in chunks:
-        raw = RawEvents(*chunk)
+        raw = EventChunk(*chunk)
         if not len(raw.t_us):
             continue
         if raw.t_us[0] < newest or (np.diff(raw.t_us) < 0).any():
@@ -56,22 +56,14 @@ def of_chunks(chunks: Iterable[Any], segment_us: int, step_us: int) -> Iterator[
         newest = int(raw.t_us[-1])
         while newest >= start + segment_us:
             cut = int(np.searchsorted(raw.t_us, start + segment_us))
-            held.append(_rows(raw, slice(0, cut)))
-            raw = _rows(raw, slice(cut, None))
-            yield Segment(start, segment_us // step_us, _join(held))
+            held.append(raw.take(slice(0, cut)))
+            raw = raw.take(slice(cut, None))
+            yield Segment(start, segment_us // step_us, concatenate(held))
             held = []
             start += segment_us
         held.append(raw)
     if held:
-        yield Segment(start, (newest - start) // step_us + 1, _join(held))
-
-
-def _rows(raw: RawEvents, rows: slice) -> RawEvents:
-    return RawEvents(*(column[rows] for column in raw))
-
-
-def _join(parts: list[RawEvents]) -> RawEvents:
-    return parts[0] if len(parts) == 1 else RawEvents(*(np.concatenate(column) for column in zip(*parts)))
+        yield Segment(start, (newest - start) // step_us + 1, concatenate(held))
 
 
 def near(times_us: np.ndarray, tolerance_us: int) -> Callable[[np.ndarray], np.ndarray]:

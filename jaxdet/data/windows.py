@@ -1,0 +1,213 @@
+"""Batches of training windows, a pure function of the step number.
+
+Step `i` of a stage whose windows have S segments is segment `i % S` of window group `i // S`. Order, draws and array
+shapes follow from the seed and the step alone, so any process or worker can make any step, and a resumed run only
+needs the number. A group of B windows is B consecutive entries of the epoch's permutation; what does not fill a
+group at an epoch's end is left out, and the next epoch permutes anew.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdet.data import batching, events, gen1
+from jaxdet.data.cache import Recordings, Unreadable
+from jaxdet.errors import InputError
+from jaxdet.structs import Batch
+
+
+class Losses(NamedTuple):
+    """What a batch had to leave out; never silent, the iterator adds it up."""
+
+    events: int = 0  # did not fit the largest bucket
+    lanes: int = 0  # recordings that could not be read, with data.skip_corrupt
+
+
+class Windows:
+    """Training windows of the prepared recordings of a split.
+
+    Fields read from `config` (any object with these attributes): root, seed, height, width (input pixels), step_us,
+    window_ms, segment_ms, batch_size (over all processes), event_buckets (ascending), max_slots, max_boxes,
+    augment (bool), warmup ("segment": the rule k > 20 holds in every segment, as released; "recording": once),
+    overfit (N > 0: only the first N windows of the shuffled list, always with the same draws), skip_corrupt (an
+    unreadable recording gives an empty lane, counted, instead of an error).
+
+    `process` is this process's index and the number of processes: it gets lanes `index * B / count` onwards.
+    """
+
+    def __init__(self, config: Any, split: str, process: tuple[int, int] = (0, 1), warmup_steps: int = 20):
+        self._recordings = Recordings(config.root, split, config.height, config.width)
+        self._layout = _Layout.of(config, warmup_steps)
+        self._seed, self._overfit = int(config.seed), int(config.overfit)
+        self._skip = bool(config.skip_corrupt)
+        self.batch_size = int(config.batch_size)
+        index, count = process
+        if self.batch_size % count:
+            raise InputError(
+                f"batch size {self.batch_size} is not a multiple of {count} processes; change data.batch_size"
+            )
+        local = self.batch_size // count
+        self._lanes = range(index * local, (index + 1) * local)
+        self._samples = gen1.sample_list(self._label_times(int(config.max_boxes)))
+        num = len(self._samples.recording)
+        if num < self.batch_size and not self._overfit:
+            raise InputError(
+                f"{config.root}: split {split} has {num} labelled times, fewer than the batch size "
+                f"{self.batch_size}; lower data.batch_size"
+            )
+
+    def _label_times(self, max_boxes: int) -> list[np.ndarray]:
+        times = []
+        for index in range(len(self._recordings)):
+            try:
+                labels = self._recordings.labels(index)[0]
+            except Unreadable:
+                if not self._skip:
+                    raise
+                labels = np.zeros(0, [("t", np.int64)])
+            most = np.unique(labels["t"], return_counts=True)[1].max(initial=0)
+            if most > max_boxes:
+                raise InputError(
+                    f"{self._recordings.name(index)}: {most} boxes at one time, room for {max_boxes}; "
+                    "raise data.max_boxes"
+                )
+            times.append(labels["t"])
+        return times
+
+    @property
+    def num_segments(self) -> int:
+        """Segments of a window: consecutive steps of the same lanes."""
+        return self._layout.num_segments
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps until every window was seen once, incomplete groups left out."""
+        num = self._overfit or len(self._samples.recording)
+        return max(1, num // self.batch_size) * self.num_segments
+
+    def batch(self, step: int) -> tuple[Batch, Losses]:
+        """This process's lanes of step `step`."""
+        group, segment = divmod(step, self.num_segments)
+        lay = self._layout
+        counts = self._num_events(group)[:, segment]
+        out = batching.empty(
+            len(self._lanes),
+            batching.bucket(int(counts.max()), lay.event_buckets),
+            lay.segment_steps,
+            lay.max_slots,
+            lay.max_boxes,
+        )
+        out.reset[:] = segment == 0
+        lost_events = lost_lanes = 0
+        for lane, position in enumerate(self._lanes):
+            sample, draws = self._window(group * self.batch_size + position)
+            try:
+                lost_events += self._fill(out, lane, sample, draws, segment)
+            except Unreadable:
+                if not self._skip:
+                    raise
+                lost_lanes += 1
+        return out, Losses(lost_events, lost_lanes)
+
+    def _fill(self, out: Batch, lane: int, sample: int, draws: events.Draws, segment: int) -> int:
+        lay, index = self._layout, int(self._samples.recording[sample])
+        start = draws.start_ms + segment * lay.segment_ms
+        raw = self._recordings.events(index, start, start + lay.segment_ms)
+        table, interval_us = self._recordings.labels(index)
+        view = events.view(draws, lay.height, lay.width) if lay.augment else None
+        pixels = events.pixel_map(view or events.identity(lay.height, lay.width))
+        labels = gen1.window_labels(table, interval_us, draws.start_ms, lay.window_ms, lay.step_us, view)
+        first = segment * lay.segment_steps
+        min_step = lay.warmup_steps + 1 + (first if lay.warmup == "segment" else 0)
+        labels = labels.between(max(first, min_step), first + lay.segment_steps)
+        origin = batching.Origin(self._recordings.name(index), index, 1000 * draws.start_ms, lay.step_us)
+        batching.put_labels(out, lane, labels, first, origin)
+        return batching.put_events(out, lane, raw, 1000 * start, pixels, lay.step_us)
+
+    def _window(self, position: int) -> tuple[int, events.Draws]:
+        """Sample and draws of entry `position` of the endless list of windows."""
+        num = len(self._samples.recording)
+        if self._overfit:
+            position %= min(self._overfit, num)
+        per_epoch = max(num - num % self.batch_size, 1) if not self._overfit else num
+        epoch, place = divmod(position, per_epoch)
+        sample = int(_permutation(self._seed, epoch, num)[place])
+        index, label_ms = int(self._samples.recording[sample]), int(self._samples.label_ms[sample])
+        try:
+            duration = self._recordings.duration_ms(index)
+        except Unreadable:
+            if not self._skip:
+                raise
+            duration = self._layout.window_ms
+        starts = gen1.window_starts(label_ms, self._layout.window_ms, duration)
+        rng = np.random.default_rng([self._seed, 1, position])
+        lay = self._layout
+        return sample, events.draw(rng, starts, lay.height, lay.width, lay.augment)
+
+    def _num_events(self, group: int) -> np.ndarray:
+        """Events of all lanes of a group, also of other processes, per segment: int64 [B, S]; no event is read."""
+        lay = self._layout
+        edges = lay.segment_ms * np.arange(lay.num_segments + 1)
+        counts = np.zeros((self.batch_size, lay.num_segments), np.int64)
+        for lane in range(self.batch_size):
+            sample, draws = self._window(group * self.batch_size + lane)
+            try:
+                counts[lane] = self._recordings.count(
+                    int(self._samples.recording[sample]), draws.start_ms + edges
+                )
+            except Unreadable:
+                if not self._skip:
+                    raise
+        return counts
+
+
+class _Layout(NamedTuple):
+    """The numbers of the config that shape a batch."""
+
+    height: int
+    width: int
+    step_us: int
+    window_ms: int
+    segment_ms: int
+    num_segments: int
+    segment_steps: int
+    event_buckets: tuple[int, ...]
+    max_slots: int
+    max_boxes: int
+    augment: bool
+    warmup: str
+    warmup_steps: int
+
+    @classmethod
+    def of(cls, config: Any, warmup_steps: int) -> "_Layout":
+        window, segment, step = int(config.window_ms), int(config.segment_ms), int(config.step_us)
+        if window % segment or 1000 * segment % step:
+            raise InputError(
+                f"window of {window} ms, segments of {segment} ms, steps of {step} us: expected each to be a "
+                "multiple of the next; change data.window_ms, segment_ms or step_us"
+            )
+        if step > np.iinfo(np.int16).max:
+            raise InputError(f"step of {step} us, expected at most 32767; lower data.step_us")
+        if config.warmup not in ("segment", "recording"):
+            raise InputError(f"data.warmup is {config.warmup!r}, expected 'segment' or 'recording'")
+        return cls(
+            int(config.height),
+            int(config.width),
+            step,
+            window,
+            segment,
+            window // segment,
+            1000 * segment // step,
+            tuple(sorted(int(b) for b in config.event_buckets)),
+            int(config.max_slots),
+            int(config.max_boxes),
+            bool(config.augment),
+            config.warmup,
+            warmup_steps,
+        )
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, num: int) -> np.ndarray:
+    return np.random.default_rng([seed, 0, epoch]).permutation(num)
