@@ -1,0 +1,148 @@
+"""Simulated recordings in GEN1's source layout, so that everything downstream runs as on the real data set.
+
+    out/{train,val,test}/synthetic_<split>_<number>_td.dat, ..._bbox.npy
+
+Every recording draws from its own generator, seeded by (seed, split, number): recordings do not depend on how many
+there are or on the number of processes, and no two share a scene. Files are equal bytes on every machine.
+"""
+
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxdet.data import prophesee, streams
+from jaxdet.data.synthetic_scene import FRAME_US, HEIGHT, WIDTH, Scene
+from jaxdet.data.synthetic_sensor import Sensor
+from jaxdet.errors import InputError
+from jaxdet.files import atomic
+
+SPLITS = ("train", "val", "test")
+FRAMES_PER_CHUNK = 100
+DESCRIPTION = "synthetic.json"
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What determines the bytes of a recording, beside its split and number."""
+
+    seed: int = 0
+    duration_s: float = 8.0
+    threshold: float = 0.25  # log intensity; half the threshold makes about twice the events
+    label_hz: float = 4.0
+
+    def check(self) -> None:
+        """Raises InputError for values that cannot be simulated."""
+        for name, low, high in (
+            ("seed", 0, 2**63),
+            ("duration_s", 1, 600),
+            ("threshold", 0.02, 2),
+            ("label_hz", 0.1, 100),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} is {value}, expected {low} to {high}; change --{name}")
+
+
+def write(
+    out: Path,
+    counts: dict[str, int],
+    simulation: Simulation,
+    workers: int = 2,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Write the recordings of each split that `out` does not hold yet; `counts` maps splits to recordings.
+
+    Interrupted at any moment, it can be run again. Raises InputError when `out` holds another simulation.
+    """
+    simulation.check()
+    out = Path(out)
+    _describe(out, simulation)
+    wanted = [(split, number) for split in SPLITS for number in range(counts.get(split, 0))]
+    missing = [job for job in wanted if not _paths(out, *job)[1].exists()]
+    report(f"{out}: {len(wanted)} recordings of {simulation.duration_s:g} s, {len(missing)} to simulate")
+    start = last = time.monotonic()
+    for done, _ in enumerate(_run(out, missing, simulation, workers), 1):
+        now = time.monotonic()
+        if now - last > 2 or done == len(missing):
+            rate, last = done / (now - start), now
+            left = (len(missing) - done) / rate
+            report(f"simulated {done}/{len(missing)} recordings, {rate:.2f}/s, {left:.0f} s left")
+
+
+def _run(out, jobs, simulation, workers):
+    if workers < 2 or len(jobs) < 2:
+        for split, number in jobs:
+            yield write_recording(out, split, number, simulation)
+        return
+    # Spawned, not forked: the calling process may run threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        futures = [pool.submit(write_recording, out, split, number, simulation) for split, number in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _describe(out, simulation):
+    path, text = out / DESCRIPTION, json.dumps(asdict(simulation))
+    if path.exists() and path.read_text() != text:
+        raise InputError(f"{path} has {path.read_text()}, expected {text}; choose another --out or remove it")
+    if not path.exists():
+        with atomic(path) as temporary:
+            temporary.write_text(text)
+
+
+def _paths(out, split, number):
+    name = f"synthetic_{split}_{number:04d}"
+    return out / split / f"{name}_td.dat", out / split / f"{name}_bbox.npy"
+
+
+def write_recording(out: Path, split: str, number: int, simulation: Simulation) -> None:
+    """Simulate one recording and write its events, then its boxes: with the boxes it is complete."""
+    events, boxes = _paths(out, split, number)
+    seed = np.random.SeedSequence([simulation.seed, SPLITS.index(split), number])
+    scene_rng, sensor_rng = (np.random.Generator(np.random.PCG64(child)) for child in seed.spawn(2))
+    scene = Scene(scene_rng, int(simulation.duration_s * 1e6) // FRAME_US)
+    labels: list[tuple] = []
+    label_frames = _label_frames(scene_rng, scene.num_frames, simulation.label_hz)
+    prophesee.write_dat(
+        events, _simulate(scene, sensor_rng, simulation.threshold, label_frames, labels), WIDTH, HEIGHT
+    )
+    table = np.zeros(len(labels), prophesee.BOX_DTYPE)
+    names = ("t", "x", "y", "w", "h", "class_id", "track_id")
+    for name, column in zip(names, np.array(labels, np.int64).reshape(-1, len(names)).T):
+        table[name] = column * FRAME_US if name == "t" else column
+    table["confidence"] = 1
+    prophesee.write_boxes(boxes, table)
+
+
+def _label_frames(rng, num_frames, label_hz):
+    """Frames with labels: at least 1 / label_hz apart, from a random moment of the first interval on."""
+    interval = int(np.ceil(1e6 / label_hz / FRAME_US))
+    return frozenset(range(int(rng.integers(1, interval + 1)), num_frames, interval))
+
+
+def _simulate(scene, rng, threshold, label_frames, labels) -> Iterator[streams.EventChunk]:
+    """Events of the scene in chunks; appends (frame, *label) rows to `labels` on the way."""
+    image, pose = scene.log_intensity(0), scene.pose(0)
+    sensor = Sensor(rng, image, threshold=threshold)
+    chunks = []
+    for frame in range(1, scene.num_frames):
+        if scene.pose(frame) != pose:
+            image, pose = scene.log_intensity(frame), scene.pose(frame)
+        chunks.append(sensor.until(image, (frame - 1) * FRAME_US, frame * FRAME_US))
+        if frame in label_frames:
+            labels += [(frame, *label) for label in scene.labels(frame)]
+        if len(chunks) == FRAMES_PER_CHUNK:
+            yield streams.concatenate(chunks)
+            chunks.clear()
+    yield streams.concatenate(chunks)
