@@ -181,8 +181,7 @@ def write(
     try:
         contents = {"events.npy": words, "ms_start.npy": ms_start, "labels.npy": labels}
         for file, array in contents.items():
-            with files.atomic(partial / file) as temporary, open(temporary, "wb") as handle:
-                np.save(handle, array)
+            _save(partial / file, array)
         sums = {
             file: {"size": (partial / file).stat().st_size, "sha256": files.sha256(partial / file)}
             for file in contents
@@ -192,9 +191,18 @@ def write(
             temporary.write_text(json.dumps(info, indent=1) + "\n")
         shutil.rmtree(path, ignore_errors=True)
         os.replace(partial, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return info
+
+
+def _save(path, array):
+    # numpy.save tells a full disk apart only as "N requested and M written".
+    with files.atomic(path) as temporary, open(temporary, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(np.ascontiguousarray(array).view(np.uint8).data)
 
 
 def check(path: str | os.PathLike, full: bool) -> str | None:

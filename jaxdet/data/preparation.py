@@ -1,0 +1,333 @@
+"""GEN1's source files, or a folder that looks like them, to prepared recordings: the work behind `prepare gen1`.
+
+Every recording is made by one call in one worker process and renamed into place when it is whole. What is already there
+and belongs to the same source files is left alone, so a run that was killed goes on where it stopped, and its result has
+the same bytes. A recording that cannot be made is one line in the report; the others are made all the same.
+"""
+
+import json
+import logging
+import multiprocessing
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdet import files
+from jaxdet.data import archive, labels, prophesee, recordings
+from jaxdet.data.processes import exit_with_parent
+from jaxdet.data.streams import EventChunk
+from jaxdet.errors import InputError
+
+SPLITS = ("train", "val", "test")
+GEN1_SIZE = (304, 240)
+EVENTS, BOXES = "_td.dat", "_bbox.npy"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the bytes of a prepared recording, beside its source files."""
+
+    duration_ms: int | None = 60_000  # None: as long as its events and boxes
+
+
+class Pair(NamedTuple):
+    """Source files of one recording: paths, or names inside an archive."""
+
+    split: str
+    name: str
+    events: str
+    boxes: str
+    sizes: tuple[int, int]
+
+
+class Job(NamedTuple):
+    """One recording to make."""
+
+    pair: Pair
+    out: Path
+    options: Options
+    delete_source: bool  # it was extracted for this job only
+
+
+@dataclass
+class Report:
+    """What `prepare` did. Lines are sorted and do not depend on the order of work."""
+
+    num_made: int = 0
+    num_kept: int = 0
+    problems: list[str] = field(default_factory=list)
+    suspicious: list[str] = field(default_factory=list)
+
+
+def prepare(
+    source: Path,
+    out: Path,
+    options: Options,
+    workers: int = 1,
+    shard: tuple[int, int] = (0, 1),
+    verify: bool = False,
+) -> Report:
+    """Make all recordings of `source` in `out`, write `manifest.json` and `report.txt`, say what happened.
+
+    `shard` (i, n) takes every n-th recording of a tree and every n-th archive; `verify` reads what is there again and
+    compares checksums. Raises InputError when there is nothing to prepare or the disk is full.
+    """
+    report = Report()
+    tree, archives = find_sources(source, report.problems)
+    tree, archives = tree[shard[0] :: shard[1]], archives[shard[0] :: shard[1]]
+    scratch = out / f".extract-{shard[0]}-{shard[1]}"
+    shutil.rmtree(scratch, ignore_errors=True)
+
+    def is_pending(pair: Pair) -> bool:
+        pending = not _is_made(pair, out, options, verify)
+        report.num_kept += not pending
+        return pending
+
+    work = [(None, [pair for pair in tree if is_pending(pair)])]
+    work += [(path, [pair for pair in pairs if is_pending(pair)]) for path, pairs in archives]
+    progress = _Progress(sum(len(pairs) for _, pairs in work))
+
+    def jobs() -> Iterator[Job]:
+        for path, pairs in work:
+            found = pairs if path is None else _extracted(path, pairs, scratch / path.stem, report.problems)
+            yield from (Job(pair, out, options, path is not None) for pair in found)
+
+    try:
+        for done in _results(jobs(), workers):
+            if isinstance(done, str):
+                report.problems.append(done)
+            else:
+                report.num_made += 1
+            progress.count(0 if isinstance(done, str) else done["num_events"])
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a worker process was killed, perhaps for want of memory; run again with fewer --workers"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or out}: {error.strerror or error}; finished recordings are kept: free disk and run again"
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    _finish(out, report)
+    return report
+
+
+def find_sources(source: Path, problems: list[str]) -> tuple[list[Pair], list[tuple[Path, list[Pair]]]]:
+    """Pairs of the extracted files below `source`, and its 7z archives with the pairs in each that are not among them.
+
+    What has no partner or cannot be opened becomes a line of `problems`.
+    """
+    if not source.exists():
+        raise InputError(
+            f"{source}: no such file or folder, expected the archives or files of the data set; check --source"
+        )
+    tree: list[Pair] = []
+    paths = [] if source.is_file() else [p for p in source.rglob("*") if p.name.endswith((EVENTS, BOXES))]
+    tree = _pairs(((str(p), p.stat().st_size) for p in paths), "", problems)
+    have = {pair[:2] for pair in tree}
+    archives = []
+    for path in [source] if source.is_file() else sorted(source.glob("*.7z")):
+        try:
+            members = [(m.name, m.size) for m in archive.members(path) if m.name.endswith((EVENTS, BOXES))]
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        archives.append((path, [p for p in _pairs(members, path.name, problems) if p[:2] not in have]))
+    if not tree and not archives and not problems:
+        raise InputError(
+            f"{source}: neither .7z archives nor train, val or test folders with *{EVENTS} and *{BOXES}; check --source"
+        )
+    return tree, archives
+
+
+def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[str]) -> list[Pair]:
+    halves: dict[tuple[str, str], dict[str, tuple[str, int]]] = {}
+    for location, size in found:
+        path = PurePosixPath(location)
+        split = path.parent.name if path.parent.name in SPLITS else archive_name.split("_")[0].split(".")[0]
+        if split in SPLITS:
+            suffix = EVENTS if path.name.endswith(EVENTS) else BOXES
+            halves.setdefault((split, path.name.removesuffix(suffix)), {})[suffix] = (location, size)
+    pairs = []
+    for (split, name), half in sorted(halves.items()):
+        if len(half) == 2:
+            (events, events_size), (boxes, boxes_size) = half[EVENTS], half[BOXES]
+            pairs.append(Pair(split, name, events, boxes, (events_size, boxes_size)))
+        else:
+            (present,) = half
+            missing = BOXES if present == EVENTS else EVENTS
+            problems.append(f"{split}/{name}{present}: no {name}{missing} beside it; copy or extract it too")
+    return pairs
+
+
+def _is_made(pair: Pair, out: Path, options: Options, verify: bool) -> bool:
+    path = out / pair.split / pair.name
+    if not (path / "info.json").exists():
+        return False
+    try:
+        recording = recordings.open_recording(path)
+    except InputError:
+        return False
+    wanted = _origin(pair, options)
+    return recording.info.get("source") == wanted and recordings.check(path, full=verify) is None
+
+
+def _origin(pair: Pair, options: Options) -> dict[str, Any]:
+    """What info.json remembers of the source: the recording is made again when any of it changes."""
+    return {
+        "events": {"file": PurePosixPath(pair.events).name, "size": pair.sizes[0]},
+        "boxes": {"file": PurePosixPath(pair.boxes).name, "size": pair.sizes[1]},
+        "duration_ms": options.duration_ms,
+    }
+
+
+def _extracted(path: Path, pairs: list[Pair], folder: Path, problems: list[str]) -> Iterator[Pair]:
+    """Pairs of an archive as their files arrive in `folder`."""
+    if not pairs:
+        return
+    wanted = {name for pair in pairs for name in (pair.events, pair.boxes)}
+    arrived: set[str] = set()
+    try:
+        for member, _ in archive.extract(
+            path, folder, [m for m in archive.members(path) if m.name in wanted]
+        ):
+            arrived.add(member.name)
+            for pair in [p for p in pairs if member.name in p[2:4] and arrived.issuperset(p[2:4])]:
+                yield pair._replace(events=str(folder / pair.events), boxes=str(folder / pair.boxes))
+    except InputError as error:
+        problems.append(str(error))
+
+
+def convert(job: Job) -> dict[str, Any] | str:
+    """Make one recording; its info, or one line that says why there is none. OSError only when writing fails."""
+    pair, out, options, delete_source = job
+    try:
+        return _convert(pair, out, options)
+    except InputError as error:
+        return f"{pair.split}/{pair.name}: {error}"
+    finally:
+        if delete_source:
+            Path(pair.events).unlink(missing_ok=True)
+            Path(pair.boxes).unlink(missing_ok=True)
+
+
+def _convert(pair: Pair, out: Path, options: Options) -> dict[str, Any]:
+    records, header = prophesee.open_dat(pair.events)
+    width, height = header.width or GEN1_SIZE[0], header.height or GEN1_SIZE[1]
+    boxes = prophesee.read_boxes(pair.boxes)
+    found = labels.from_boxes(boxes, width, height)
+    t_us = records[:, 0].copy()
+    was_sorted = bool((t_us[1:] >= t_us[:-1]).all())
+    if not was_sorted:
+        order = np.argsort(t_us, kind="stable")
+        t_us, records = t_us[order], records[order]
+    last_us = max([0, *t_us[-1:].tolist(), *found["t"][-1:].tolist()])
+    duration_ms = last_us // 1000 + 1 if options.duration_ms is None else options.duration_ms
+    ms_start = recordings.index(t_us, duration_ms)
+    info = {
+        "width": width,
+        "height": height,
+        "duration_ms": duration_ms,
+        "label_interval_us": labels.interval_us(found),
+        "was_sorted": was_sorted,
+        "suspicious": labels.suspicious(boxes, found, duration_ms),
+        "source": _origin(pair, options),
+    }
+    words = _packed(records, width, height, pair.events)
+    return recordings.write(out / pair.split / pair.name, words, ms_start, found, info)
+
+
+def _packed(records, width, height, name):
+    words = np.empty(len(records), np.uint32)
+    for start in range(0, len(records), prophesee.CHUNK_EVENTS):
+        rows = slice(start, start + prophesee.CHUNK_EVENTS)
+        events: EventChunk = prophesee.decode(records[rows])
+        outside = (events.x >= width) | (events.y >= height)
+        if outside.any():
+            at = int(np.argmax(outside))
+            raise InputError(
+                f"{name}: event {start + at} at column {events.x[at]}, row {events.y[at]}, expected a sensor of "
+                f"{width} x {height}; the file is damaged, extract it again"
+            )
+        words[rows] = recordings.pack(events)
+    return words
+
+
+def _results(jobs: Iterator[Job], workers: int) -> Iterator[dict[str, Any] | str]:
+    """Results in any order; a few jobs a worker are taken ahead, so that an archive is not unpacked far in advance."""
+    if workers == 1:
+        yield from map(convert, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = futures.ProcessPoolExecutor(workers, context, initializer=exit_with_parent)
+    try:
+        running: set[futures.Future] = set()
+        for job in jobs:
+            running.add(pool.submit(convert, job))
+            enough = len(running) >= 2 * workers
+            done, running = futures.wait(running, None if enough else 0, futures.FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+        for future in futures.as_completed(running):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Progress:
+    """A line now and then: how much is done, how fast, how long it will take."""
+
+    INTERVAL_S = 5.0
+
+    def __init__(self, total: int):
+        self._total, self._done, self._events = total, 0, 0
+        self._start = self._shown = time.monotonic()
+
+    def count(self, num_events: int) -> None:
+        self._done += 1
+        self._events += num_events
+        now = time.monotonic()
+        if now - self._shown < self.INTERVAL_S and self._done < self._total:
+            return
+        self._shown = now
+        rate = self._done / max(now - self._start, 1e-9)
+        logging.info(
+            "%d of %d recordings, %.3g recordings/s, %.3g M events/s, %.3g min left",
+            *(self._done, self._total, rate),
+            *(self._events / max(now - self._start, 1e-9) / 1e6, (self._total - self._done) / rate / 60),
+        )
+
+
+def made(out: Path) -> Iterator[tuple[str, recordings.Recording]]:
+    """All prepared recordings below `out` with their splits, sorted."""
+    for split in SPLITS:
+        for path in sorted(path.parent for path in (out / split).glob("[!.]*/info.json")):
+            yield split, recordings.open_recording(path)
+
+
+def _finish(out: Path, report: Report) -> None:
+    """Write the manifest and the report of everything below `out`."""
+    manifest = {}
+    for split, recording in made(out):
+        key = f"{split}/{recording.name}"
+        manifest[key] = {
+            k: recording.info[k] for k in ("num_events", "num_labels", "label_interval_us", "files")
+        }
+        odd = recording.info["suspicious"]
+        if odd:
+            counts = ", ".join(f"{count} {reason}" for reason, count in odd.items())
+            report.suspicious.append(f"{key}: of {recording.info['num_labels']} boxes {counts}")
+        if not recording.info["num_labels"]:
+            report.suspicious.append(f"{key}: no boxes at all")
+    report.problems.sort()
+    with files.atomic(out / "manifest.json") as temporary:
+        temporary.write_text(json.dumps({"recordings": manifest}, indent=1) + "\n")
+    with files.atomic(out / "report.txt") as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in [*report.problems, *report.suspicious]))

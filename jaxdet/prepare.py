@@ -1,0 +1,91 @@
+"""Make recordings ready for training, evaluation and prediction.
+
+    python -m jaxdet.prepare gen1 --source=downloads --out=data/gen1
+
+`--source` holds the .7z archives of the data set, or the train, val and test folders extracted from them. A run that
+was stopped goes on when it is started again.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxdet import cli
+from jaxdet.data import preparation, recordings, released
+from jaxdet.errors import InputError
+
+
+def _gen1_flags(flags: cli.Flags) -> None:
+    flags.string("source", None, "folder of .7z archives or of extracted files", required=True)
+    flags.string("out", None, "folder of the prepared recordings", required=True)
+    flags.integer("workers", len(os.sched_getaffinity(0)), "processes")
+    flags.number("duration_s", 60.0, "length of every recording; 0: as long as its events and boxes")
+    flags.string("shard", "0/1", "i/n: only every n-th recording or archive, beginning with number i")
+    flags.boolean("verify", False, "compare the checksums of what is there; make anew what differs")
+    flags.boolean("allow_empty", False, "a label file without boxes is no reason for an error status")
+    flags.string(
+        "check_meta", None, "folder of the released metadata: <split>/meta.pkl and <split>/gt_interval.csv"
+    )
+
+
+def _gen1(flags: cli.Flags) -> None:
+    source, out = Path(flags.source), Path(flags.out)
+    options = preparation.Options(duration_ms=round(flags.duration_s * 1000) or None)
+    report = preparation.prepare(
+        source, out, options, max(flags.workers, 1), _shard(flags.shard), flags.verify
+    )
+    problems = report.problems
+    for split, recording in preparation.made(out):
+        if not len(recording.labels) and not flags.allow_empty:
+            problems.append(
+                f"{split}/{recording.name}: a label file without boxes, expected some; the recording is prepared, "
+                "--allow_empty accepts it"
+            )
+    problems += _check_meta(out, flags.check_meta or source / "list", required=flags.check_meta is not None)
+    for line in report.suspicious:
+        logging.info("look at %s", line)
+    logging.info("%d recordings made, %d kept, %d problems", report.num_made, report.num_kept, len(problems))
+    if len(problems) > 1:
+        for line in problems:
+            print(line, file=sys.stderr)
+        raise InputError(f"{len(problems)} problems, named above and in {out / 'report.txt'}")
+    if problems:
+        raise InputError(problems[0])
+
+
+def _shard(text):
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise InputError(f"--shard={text}, expected i/n with 0 <= i < n, for example 0/4")
+    return int(index), int(count)
+
+
+def _check_meta(out, folder, required):
+    lines = []
+    for split in preparation.SPLITS:
+        if any((Path(folder) / split / name).exists() for name in ("meta.pkl", "gt_interval.csv")):
+            of_split = [recordings.open_recording(path) for path in recordings.find(out, split)]
+            found = released.compare(of_split, Path(folder) / split)
+            lines += [f"{split}/{line}" for line in found]
+            logging.info("%s: released metadata compared, %d differences", split, len(found))
+        elif required:
+            lines.append(f"{folder}/{split}: neither meta.pkl nor gt_interval.csv; check --check_meta")
+    return lines
+
+
+COMMANDS = {"gen1": cli.command(_gen1_flags, _gen1, __doc__)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `prepare <data set> --flags`; exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] not in COMMANDS:
+        print(f"error: prepare {' '.join(argv[:1])}: expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 1
+    return COMMANDS[argv[0]](argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

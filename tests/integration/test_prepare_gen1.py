@@ -1,0 +1,319 @@
+"""`prepare gen1` from source files to prepared recordings, with everything that can go wrong on the way."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import py7zr
+import pytest
+
+from jaxdet import prepare
+from jaxdet.data import archive, preparation, prophesee, recordings
+from jaxdet.data.streams import EventChunk
+
+ROOT = "detection_dataset_duration_60s_ratio_1.0"
+
+
+def write_pair(folder, name, seed, num_events=3000, late=0, num_boxes=3):
+    rng = np.random.default_rng(seed)
+    t_us = np.sort(rng.integers(0, 60_000_000, num_events))
+    if late:
+        t_us[-late:] = 60_000_000 + np.arange(late)
+    if seed % 2:
+        t_us[[10, 20]] = t_us[[20, 10]]
+    events = EventChunk(
+        t_us,
+        rng.integers(0, 304, num_events).astype(np.int16),
+        rng.integers(0, 240, num_events).astype(np.int16),
+        rng.integers(0, 2, num_events).astype(np.int8),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    prophesee.write_dat(folder / f"{name}_td.dat", events)
+    boxes = np.zeros(num_boxes, prophesee.BOX_DTYPE)
+    boxes["t"] = np.arange(num_boxes) * 250_000
+    boxes["x"], boxes["y"], boxes["w"], boxes["h"] = 20, 30, 40, 50
+    prophesee.write_boxes(folder / f"{name}_bbox.npy", boxes)
+
+
+@pytest.fixture
+def source(tmp_path):
+    for i, split in enumerate(["train", "train", "val", "test", "test"]):
+        write_pair(tmp_path / "source" / ROOT / split, f"r{i}", i)
+    return tmp_path / "source"
+
+
+def run(source, out, *flags):
+    return prepare.main(["gen1", f"--source={source}", f"--out={out}", "--workers=1", *flags])
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def expected(source, tmp_path):
+    assert run(source, tmp_path / "expected") == 0
+    return contents(tmp_path / "expected")
+
+
+def test_recordings_hold_the_source(source, tmp_path, expected):
+    paths = recordings.find(tmp_path / "expected", "train")
+    assert [p.name for p in paths] == ["r0", "r1"]
+    for path in paths:
+        recording = recordings.open_recording(path)
+        raw = prophesee.decode(prophesee.open_dat(source / ROOT / "train" / f"{path.name}_td.dat")[0])
+        assert recording.info["was_sorted"] == (path.name == "r0")
+        raw = raw.take(np.argsort(raw.t_us, kind="stable"))
+        for a, e in zip(recording.events(0, 60_000), raw, strict=True):
+            np.testing.assert_array_equal(a, e)
+        assert recording.labels["t"].tolist() == [0, 250_000, 500_000]
+    manifest = json.loads(expected["manifest.json"])["recordings"]
+    assert sorted(manifest) == ["test/r3", "test/r4", "train/r0", "train/r1", "val/r2"]
+    for name, entry in manifest.items():
+        for file, known in entry["files"].items():
+            assert known["size"] == len(expected[f"{name}/{file}"])
+
+
+def test_processes_shards_and_a_second_run_change_nothing(source, tmp_path, expected, caplog):
+    out = tmp_path / "out"
+    assert run(source, out, "--workers=2", "--shard=0/2") == 0
+    assert run(source / ROOT, out, "--shard=1/2") == 0
+    assert contents(out) == expected
+    times = {p: p.stat().st_mtime_ns for p in out.rglob("*.npy")}
+    with caplog.at_level("INFO"):
+        assert run(source, out) == 0
+    assert "0 recordings made, 5 kept, 0 problems" in caplog.text
+    assert times == {p: p.stat().st_mtime_ns for p in out.rglob("*.npy")}
+
+
+def test_verify_makes_damaged_recordings_anew(source, tmp_path, expected):
+    out = tmp_path / "expected"
+    victim = out / "val" / "r2" / "events.npy"
+    data = bytearray(victim.read_bytes())
+    data[-1] ^= 1
+    victim.write_bytes(data)
+    assert run(source, out) == 0
+    assert contents(out) != expected
+    assert run(source, out, "--verify") == 0
+    assert contents(out) == expected
+
+
+def test_a_changed_source_is_made_again(source, tmp_path, expected):
+    write_pair(source / ROOT / "val", "r2", 2, num_events=2000)
+    assert run(source, tmp_path / "expected") == 0
+    assert recordings.open_recording(tmp_path / "expected" / "val" / "r2").num_events == 2000
+
+
+def pack(source, folder):
+    """The same files as archives: folders inside, none inside, and two files of one recording in an order of its own."""
+    folder.mkdir()
+    for split in ("train", "val", "test"):
+        with py7zr.SevenZipFile(folder / f"{split}_a.7z", "w") as handle:
+            for file in sorted((source / ROOT / split).iterdir(), reverse=True):
+                handle.write(file, file.name if split == "val" else f"{ROOT}/{split}/{file.name}")
+    return folder
+
+
+@pytest.mark.parametrize("tool", ["7z", "py7zr"])
+def test_archives_give_the_same_bytes(source, tmp_path, expected, tool, monkeypatch):
+    if tool == "py7zr":
+        monkeypatch.setattr(archive, "program", lambda: None)
+    elif archive.program() is None:
+        pytest.skip("no 7z program on the PATH")
+    packed = pack(source, tmp_path / "packed")
+    assert run(packed, tmp_path / "out") == 0
+    assert contents(tmp_path / "out") == expected
+    monkeypatch.setattr(archive, "extract", None)  # nothing is left to extract
+    assert run(packed, tmp_path / "out") == 0
+
+
+def test_a_truncated_archive(source, tmp_path, expected, capsys):
+    packed = pack(source, tmp_path / "packed")
+    data = (packed / "val_a.7z").read_bytes()
+    (packed / "val_a.7z").write_bytes(data[: len(data) // 2])
+    assert run(packed, tmp_path / "out") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "val_a.7z: no whole 7z archive" in line
+    assert not (tmp_path / "out" / "val").exists()
+    (packed / "val_a.7z").write_bytes(data)
+    assert run(packed, tmp_path / "out") == 0
+    assert contents(tmp_path / "out") == expected
+
+
+def cut_dat(folder):
+    path = folder / "r0_td.dat"
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def cut_boxes(folder):
+    path = folder / "r0_bbox.npy"
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def late_events(folder):
+    write_pair(folder, "r0", 0, late=7)
+
+
+def no_partner(folder):
+    (folder / "r0_bbox.npy").unlink()
+
+
+def outside_the_sensor(folder):
+    records = np.array([[5, 304 | 20 << 14]], "<u4")
+    (folder / "r0_td.dat").write_bytes(b"% Width 304\n% Height 240\n\x0c\x08" + records.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (cut_dat, "ends 5 bytes into event 2999"),
+        (cut_boxes, "not a whole .npy file"),
+        (late_events, "7 of 3000 events at or after 60 s"),
+        (no_partner, "no r0_bbox.npy beside it"),
+        (outside_the_sensor, "column 304, row 20, expected a sensor of 304 x 240"),
+    ],
+)
+def test_a_bad_recording_is_one_clear_line_and_the_others_are_made(source, tmp_path, capsys, damage, told):
+    damage(source / ROOT / "train")
+    assert run(source, tmp_path / "out") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert "train/r0" in line
+    assert [p.name for p in (tmp_path / "out" / "train").iterdir()] == ["r1"]
+    assert told in (tmp_path / "out" / "report.txt").read_text()
+
+
+def test_late_events_are_kept_with_a_longer_duration(source, tmp_path):
+    late_events(source / ROOT / "train")
+    assert run(source, tmp_path / "out", "--duration_s=61") == 0
+    recording = recordings.open_recording(tmp_path / "out" / "train" / "r0")
+    assert recording.duration_ms == 61_000
+    assert len(recording.events(60_000, 61_000).t_us) == 7
+    assert run(source, tmp_path / "out", "--duration_s=0") == 0
+    assert recordings.open_recording(tmp_path / "out" / "train" / "r0").duration_ms == 60_001
+
+
+def test_a_label_file_without_boxes_is_told_and_prepared(source, tmp_path, capsys):
+    write_pair(source / ROOT / "train", "r0", 0, num_boxes=0)
+    for _ in range(2):
+        assert run(source, tmp_path / "out") == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "train/r0: a label file without boxes" in line
+    assert recordings.open_recording(tmp_path / "out" / "train" / "r0").label_interval_us == 1_000_000
+    assert run(source, tmp_path / "out", "--allow_empty") == 0
+
+
+def test_several_problems_are_one_line_each(source, tmp_path, capsys):
+    cut_dat(source / ROOT / "train")
+    no_partner_path = source / ROOT / "val" / "r2_td.dat"
+    no_partner_path.unlink()
+    assert run(source, tmp_path / "out") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert "2 problems" in lines[-1]
+
+
+def test_suspicious_labels_are_reported(source, tmp_path):
+    folder = source / ROOT / "val"
+    boxes = prophesee.read_boxes(folder / "r2_bbox.npy")
+    boxes["x"][1], boxes["class_id"][2] = 310, 9
+    prophesee.write_boxes(folder / "r2_bbox.npy", boxes)
+    assert run(source, tmp_path / "out") == 0
+    assert (
+        tmp_path / "out" / "report.txt"
+    ).read_text() == "val/r2: of 3 boxes 1 invalid, 1 of an unknown class\n"
+
+
+def test_a_full_disk(source, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    writes = []
+
+    def save(path, array, save=recordings._save):
+        writes.append(path)
+        if len(writes) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        save(path, array)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recordings, "_save", save)
+        assert run(source, out) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device; finished recordings are kept" in line
+    assert [str(p.relative_to(out)) for p in sorted(out.rglob("*")) if p.is_dir()] == ["test", "test/r3"]
+    assert recordings.check(out / "test" / "r3", full=True) is None
+    assert run(source, out) == 0
+
+
+def test_a_file_that_may_not_grow(source, tmp_path):
+    # The kernel itself refuses the write, in a worker process.
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000,) * 2); "
+    command = limited + "from jaxdet.prepare import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            command,
+            "gen1",
+            f"--source={source}",
+            f"--out={tmp_path / 'out'}",
+            "--workers=2",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "File too large; finished recordings are kept" in line
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+
+
+def test_nothing_to_prepare(tmp_path, capsys):
+    assert run(tmp_path / "missing", tmp_path / "out") == 1
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty", tmp_path / "out") == 1
+    missing, empty = capsys.readouterr().err.splitlines()
+    assert "no such file or folder" in missing
+    assert "neither .7z archives nor" in empty
+    assert prepare.main(["gen2"]) == 1
+    assert "expected one of gen1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("from_archives", [False, True])
+def test_killed_at_random_and_run_again_gives_the_same_bytes(source, tmp_path, expected, from_archives):
+    for i in range(5, 25):
+        write_pair(source / ROOT / "train", f"r{i}", i, num_events=20_000)
+    reference = tmp_path / "reference"
+    assert run(source, reference) == 0
+    given = pack(source, tmp_path / "packed") if from_archives else source
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "jaxdet.prepare",
+        "gen1",
+        f"--source={given}",
+        f"--out={out}",
+        "--workers=2",
+    ]
+    rng = random.Random(0)
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Wait for the work to begin, then for some of it.
+        deadline = time.monotonic() + 20
+        while process.poll() is None and not out.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for path, _ in ((p, s) for s in preparation.SPLITS for p in (out / s).glob("[!.]*")):
+            assert recordings.check(path, full=True) is None, "what has its final name is whole"
+    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+    assert contents(out) == contents(reference)
+    shutil.rmtree(out)
