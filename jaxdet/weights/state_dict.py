@@ -62,7 +62,9 @@ def flatten(module: Inert) -> dict[str, np.ndarray]:
 def _flatten(module: Inert, prefix: str, out: dict[str, np.ndarray], depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise InputError(f"pickled modules nested more than {_MAX_DEPTH} deep")
-    transient = module.state.get("_non_persistent_buffers_set", set())
+    transient = module.state.get("_non_persistent_buffers_set", ())
+    if not isinstance(transient, (set, frozenset, tuple, list)):
+        raise InputError("_non_persistent_buffers_set of a pickled module is no set")
     own = {**_entries(module, "_parameters"), **_entries(module, "_buffers")}
     for name, value in own.items():
         if value is None or name in transient:
@@ -85,7 +87,7 @@ def _entries(module: Inert, name: str) -> dict[str, Any]:
 
 
 def _attributes(module: Inert) -> dict[str, Any]:
-    return {k: v for k, v in module.state.items() if not k.startswith("_") and k != "training"}
+    return {str(k): v for k, v in module.state.items() if str(k)[:1] != "_" and k != "training"}
 
 
 def _is_state_dict(value: Any) -> TypeGuard[dict[str, np.ndarray]]:

@@ -81,7 +81,7 @@ def _is_count(value: Any) -> bool:
 def _tensor(storage, offset, size, stride, *_unused) -> np.ndarray:
     """Read-only view of a storage [n]; refuses what would lie outside of it."""
     numbers = [offset, *size, *stride]
-    if not isinstance(storage, np.ndarray) or storage.ndim != 1 or not all(map(_is_count, numbers)):
+    if type(storage) is not np.ndarray or storage.ndim != 1 or not all(map(_is_count, numbers)):
         raise ValueError("a tensor that is none")
     if len(size) != len(stride) or len(size) > 32:
         raise ValueError("a tensor whose size and stride disagree")
@@ -134,7 +134,11 @@ class _Array(np.ndarray, Buildable):
             raw = raw.encode("latin-1")
         if not isinstance(kind, _Dtype) or type(raw) is not bytes or not all(map(_is_count, shape)):
             raise ValueError("a NumPy array of objects")
-        np.ndarray.__setstate__(self, (1, tuple(shape), kind.dtype, np.bool_(fortran), raw))
+        if self.size:
+            # NumPy would free the bytes that others may already look at.
+            raise ValueError("a NumPy array with two contents")
+        complete: Any = (1, tuple(shape), kind.dtype, bool(fortran), raw)
+        np.ndarray.__setstate__(self, complete)
 
 
 def _array(*_unused) -> np.ndarray:
