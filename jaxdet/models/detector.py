@@ -95,7 +95,8 @@ class Detector(nnx.Module):
         order, keep = nms.nms(boxes, scores, labels, mask, self.nms_iou)
         boxes, scores, labels = nms.take((boxes, scores, labels), order)
         if self.image_size is not None:
-            boxes = box_ops.clip(boxes, self.image_size[1], self.image_size[0])
+            height, width = self.image_size
+            boxes = box_ops.clip(boxes, float(width), float(height))
             keep = keep & (box_ops.area(boxes) > 0)
         found = Detections(boxes, scores, labels, keep)
         return Detections(*(jnp.reshape(a, (*valid.shape, *a.shape[1:])) for a in found))

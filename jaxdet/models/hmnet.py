@@ -93,6 +93,11 @@ class Hmnet(nnx.Module):
         """Steps after which the firing pattern repeats."""
         return self.periods[-1]
 
+    def pattern(self, phase: int) -> int:
+        """The first phase at which the same blocks run as at `phase`: one compiled step serves both."""
+        fires = lambda p: [(p % f == 0, (p - 1) % f == 0) for f in self.periods]  # noqa: E731
+        return next(p for p in range(self.cycle) if fires(p) == fires(phase))
+
     def init_carry(self, batch_size: int) -> HmnetCarry:
         """State of lanes that have seen no step."""
         latent = tuple(
@@ -138,7 +143,11 @@ class Hmnet(nnx.Module):
 
         body = jax.checkpoint(one_cycle, prevent_cse=False) if train and self.remat else one_cycle
         num_cycles = num_steps // self.cycle
-        state, _ = lax.scan(body, (carry, slots), jnp.arange(num_cycles) * self.cycle)
+        state = (carry, slots)
+        if num_cycles == 1:
+            state, _ = body(state, jnp.asarray(0))
+        elif num_cycles > 1:
+            state, _ = lax.scan(body, state, jnp.arange(num_cycles) * self.cycle)
         for step in range(num_cycles * self.cycle, num_steps):
             state = one_step(state, jnp.asarray(step), (start_phase + step) % self.cycle)
         carry, slots = state
