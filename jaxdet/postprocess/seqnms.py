@@ -1,0 +1,245 @@
+"""Seq-NMS: rescore the boxes of a video along paths of overlapping boxes, then suppress what is left over.
+
+Works on the detections of any detector. `run` takes frames as arrays of boxes, `apply` takes `Detections`;
+the recursion itself is in `paths`.
+
+As released with Seq-YOLO, classes are treated one after another over all boxes of a frame: a box of another class
+takes part with a score of 1e-5, so a track may pass through frames in which its object was given a wrong class.
+Overlaps are decided in `overlaps`. Sums of scores are compared in whole millionths: with scores of up to six decimals
+the result is that of exact arithmetic, on every device.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdet.errors import InputError
+from jaxdet.postprocess import overlaps, paths
+from jaxdet.structs import Detections
+
+OTHER_CLASS_SCORE = 1e-5
+_LEAST_MIN_SCORE = 1e-4
+_MAX_FRAMES = 2048
+
+
+class Frame(NamedTuple):
+    """Boxes of one frame; any number, also none."""
+
+    boxes: np.ndarray  # [n, 4]  xyxy, pixels
+    scores: np.ndarray  # [n]     in [0, 1]
+    labels: np.ndarray  # [n]     class index
+
+
+class Options(NamedTuple):
+    """Thresholds and the two variants of the paper. The defaults are those of the released challenge entry."""
+
+    link_iou: float = 0.6  # boxes of consecutive frames are linked at this IoU and above
+    suppress_iou: float = 0.3  # a path suppresses boxes of its frames at this IoU and above
+    nms_iou: float = 0.3  # the final NMS of a frame and class suppresses above this IoU
+    min_score: float = 0.5  # rows below are dropped at the end
+    use_max: bool = False  # rescore a path by its greatest score instead of its mean
+    link_by_class: bool = False  # link boxes of equal class only
+    max_frames: int = _MAX_FRAMES  # longer videos are cut where no link crosses, to bound memory
+
+    def check(self) -> "Options":
+        """These options; InputError for a value outside its range."""
+        for name in ("link_iou", "suppress_iou", "nms_iou"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(f"{name} {getattr(self, name)}; expected a number above 0, up to 1")
+        if not _LEAST_MIN_SCORE <= self.min_score <= 1:
+            raise InputError(
+                f"min_score {self.min_score}; expected {_LEAST_MIN_SCORE} to 1 (boxes of other classes count as 1e-5)"
+            )
+        return self
+
+
+class Video(NamedTuple):
+    """Frames padded to one number of boxes."""
+
+    boxes: np.ndarray  # float64 [F, N, 4]
+    scores: np.ndarray  # float64 [F, N], -1 for padding
+    labels: np.ndarray  # int64 [F, N], -1 for padding
+    counts: np.ndarray  # int64 [F]
+
+
+def run(frames: Sequence[Frame], options: Options | None = None) -> list[Frame]:
+    """Seq-NMS of one video: `frames` in order of time -> as many frames, with new scores.
+
+    Rows come class by class, within a class by falling score (ties: later input row first). A box may come out under
+    several classes. Boxes and labels keep their input values. Raises InputError for scores that are NaN or outside
+    [0, 1] and for boxes that are not finite.
+    """
+    options = (options or Options()).check()
+    return [
+        Frame(np.asarray(frame.boxes, np.float64).reshape(-1, 4)[rows], scores, labels.astype(np.int64))
+        for frame, (rows, scores, labels) in zip(frames, select(frames, options))
+    ]
+
+
+def apply(detections: Detections, options: Options | None = None) -> Detections:
+    """Seq-NMS over the slots of each lane: `detections` [B, K, D] -> [B, K, D'], lane b being a video of K frames.
+
+    D' is the greatest number of rows in a slot, at least 1. Slots without a detection count as frames without boxes.
+    """
+    boxes, scores, labels, mask = (np.asarray(jax.device_get(leaf)) for leaf in detections)
+    lanes = [
+        run([Frame(boxes[b, k][m], scores[b, k][m], labels[b, k][m]) for k, m in enumerate(mask[b])], options)
+        for b in range(len(boxes))
+    ]
+    width = max([len(frame.scores) for lane in lanes for frame in lane], default=0) or 1
+    shape = (*mask.shape[:2], width)
+    out = Detections(
+        np.zeros((*shape, 4), boxes.dtype), np.zeros(shape, scores.dtype), np.zeros(shape, labels.dtype),
+        np.zeros(shape, bool),
+    )  # fmt: skip
+    for b, lane in enumerate(lanes):
+        for k, frame in enumerate(lane):
+            n = len(frame.scores)
+            for target, values in zip(out, (*frame, True)):
+                target[b, k, :n] = values
+    return out
+
+
+def select(frames: Sequence[Frame], options: Options) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """What Seq-NMS keeps of each frame: (rows of the input, new scores, labels), in the order of `run`."""
+    video = pack(frames)
+    top = {c: video.scores[video.labels == c].max() for c in np.unique(video.labels) if c >= 0}
+    # Means never exceed the greatest score, so a class below the threshold leaves nothing.
+    classes = [int(c) for c, score in top.items() if score >= options.min_score]
+    if not classes:
+        return [_columns([]) for _ in frames]
+    segments = _segments(video, options)
+    kept: list[list] = [[] for _ in frames]
+    for label in classes:
+        new = _rescore(video, segments, label, options.use_max)
+        for segment, scores in zip(segments, new):
+            for t, row, score in zip(*_nms(scores, segment, options.min_score)):
+                kept[segment.first + t].append((row, score, label))
+    return [_columns(rows) for rows in kept]
+
+
+def _columns(rows):
+    index, scores, labels = zip(*rows) if rows else ((), (), ())
+    return np.array(index, np.int64), np.array(scores, np.float64), np.array(labels, np.int64)
+
+
+def pack(frames: Sequence[Frame]) -> Video:
+    """Check frames and pad them to the greatest number of boxes."""
+    counts = np.array([len(frame.scores) for frame in frames], np.int64)
+    shape = (len(frames), max(counts, default=0))
+    video = Video(np.zeros((*shape, 4)), np.full(shape, -1.0), np.full(shape, -1), counts)
+    for t, frame in enumerate(frames):
+        n = counts[t]
+        boxes = np.asarray(frame.boxes, np.float64).reshape(-1, 4)
+        if not len(boxes) == n == len(frame.labels):
+            raise InputError(
+                f"frame {t}: {len(boxes)} boxes, {n} scores, {len(frame.labels)} labels; expected as many of each"
+            )
+        video.boxes[t, :n], video.scores[t, :n], video.labels[t, :n] = boxes, frame.scores, frame.labels
+    real = np.arange(shape[1]) < counts[:, None]
+    bad = real & ~((video.scores >= 0) & (video.scores <= 1) & np.isfinite(video.boxes).all(-1))
+    if bad.any():
+        t, i = np.argwhere(bad)[0]
+        raise InputError(
+            f"frame {t}, box {i}: score {video.scores[t, i]}, box {video.boxes[t, i].tolist()}; "
+            "expected a score in [0, 1] and finite corners"
+        )
+    if (real & (video.labels < 0)).any():
+        raise InputError(f"label {video.labels[real].min()}; expected class indices from 0")
+    return video
+
+
+def _segments(video: Video, options: Options) -> list[overlaps.Pairs]:
+    """Relations of the boxes, of the whole video or of pieces that share no link; pieces are packed."""
+    arrays = (video.boxes, video.labels, video.counts)
+    ranges = overlaps.cuts(*arrays, options.max_frames, options.link_iou, options.link_by_class)
+    segments = (
+        overlaps.pairs(
+            *arrays,
+            *frames,
+            link_iou=options.link_iou,
+            suppress_iou=options.suppress_iou,
+            nms_iou=options.nms_iou,
+            link_by_class=options.link_by_class,
+        )
+        for frames in ranges
+    )
+    return [segment if len(ranges) == 1 else segment.packed() for segment in segments]
+
+
+def _rescore(video: Video, segments: list[overlaps.Pairs], label: int, use_max: bool) -> list[np.ndarray]:
+    """New scores of all boxes for class `label`, one array [frames, N] a segment."""
+    own = np.where(video.labels == label, video.scores, OTHER_CLASS_SCORE)
+    own[video.labels < 0] = -1
+    padded = [_padded(own[s.first : s.stop], s.link.shape[:2]) for s in segments]
+    with jax.enable_x64(True):
+        if len(segments) == 1:
+            new = [paths.run(_masks(segments[0]), _units(padded[0]), padded[0], use_max)[0]]
+        else:
+            new = _rescore_pieces(segments, padded, use_max)
+        return [np.asarray(part)[: s.stop - s.first] for part, s in zip(new, segments)]
+
+
+def _rescore_pieces(segments, scores, use_max):
+    """The rounds of `paths.run` over pieces of a video: the best path and the best single box are those of all."""
+    num_ids = sum(part.size for part in scores)
+    first_ids = np.cumsum([0, *(part.size for part in scores)])
+    states = [paths.begin(jnp.asarray(_units(part))) for part in scores]
+    found: list[Any] = [None] * len(segments)
+    changed = range(len(segments))
+    while True:
+        for i in changed:
+            masks = _masks(segments[i].unpacked())
+            found[i] = paths.survey_segment(masks, states[i], int(first_ids[i]), num_ids)
+        best, is_path = max((int(f.best), bool(f.best_is_path)) for f in found)
+        if not is_path:
+            return [paths.rescored_segment(state, part, use_max) for state, part in zip(states, scores)]
+        single = max(int(f.single) for f in found)
+        changed = [
+            i
+            for i, f in enumerate(found)
+            if int(f.best) == best or bool((f.free & (f.key // num_ids > single)).any())
+        ]
+        for i in changed:
+            masks = _masks(segments[i].unpacked())
+            states[i] = paths.take_segment(masks, states[i], found[i], best, single, num_ids, use_max)
+
+
+def _masks(segment):
+    return paths.Masks(*(jnp.asarray(mask) for mask in (segment.link, segment.follow, segment.overlap)))
+
+
+def _units(scores):
+    units = 2 * np.rint(scores * (paths.UNITS_PER_SCORE // 2)).astype(np.int64)
+    return np.where(scores < 0, -1, units)
+
+
+def _padded(rows, shape):
+    out = np.full(shape, -1.0)
+    out[: rows.shape[0], : rows.shape[1]] = rows
+    return out
+
+
+def _nms(scores: np.ndarray, segment: overlaps.Pairs, min_score: float):
+    """Greedy NMS of every frame, `scores` [F, N] -> (frame, row, score) of what stays.
+
+    By falling score, of equal scores the later row first: the release reverses an ascending stable sort.
+    """
+    order = np.argsort(scores, axis=1, kind="stable")[:, ::-1]
+    depth = int((scores >= min_score).sum(1).max(initial=0))
+    frame = np.arange(len(scores))
+    duplicate = segment.duplicate
+    if duplicate.dtype != bool:
+        duplicate = segment.unpacked().duplicate
+    open_ = scores >= min_score
+    kept = np.zeros((depth, len(scores)), bool)
+    for rank in range(depth):
+        row = order[:, rank]
+        kept[rank] = open_[frame, row]
+        open_ &= ~(duplicate[frame, row, : scores.shape[1]] & kept[rank][:, None])
+    t, rank = np.nonzero(kept.T)
+    row = order[t, rank]
+    return t, row, scores[t, row]
