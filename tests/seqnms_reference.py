@@ -5,6 +5,7 @@ floating point sums and redoes everything; it says whether two compared sums wer
 """
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -30,9 +31,9 @@ def exact(frames, min_score, use_max=False, link_by_class=False):
 
 
 def _relations(frames, link_by_class):
-    links = [iou(a[0], b[0]) >= 0.6 for a, b in zip(frames, frames[1:])]
+    links = [iou(a[0], b[0]) >= 0.6 for a, b in pairwise(frames)]
     if link_by_class:
-        links = [m & (a[2][:, None] == b[2][None]) for m, a, b in zip(links, frames, frames[1:])]
+        links = [m & (a[2][:, None] == b[2][None]) for m, (a, b) in zip(links, pairwise(frames))]
     return links, [iou(f[0], f[0]) >= 0.3 for f in frames]
 
 
