@@ -123,12 +123,16 @@ def from_torch(
         if path in found:
             raise InputError(f"{key} and {found[path][0]} both lead to {'.'.join(path)}; rules {rules.name}")
         found[path] = (key, value)
-    leaves = None if target is None else _leaves(target)
-    chosen = _chosen(found, leaves, report, lenient)
-    _complain(report, leaves, lenient)
-    if leaves is not None:
-        chosen = {path: chosen.get(path, leaves[path]) for path in leaves}
-    return _tree(chosen), report
+    return _fill(found, target, report, lenient), report
+
+
+def fitted(
+    variables: Variables, name: str, target: Variables, lenient: bool = False
+) -> tuple[Variables, Report]:
+    """`variables` checked against `target` as `from_torch` does; keys in the report are their own paths."""
+    report = Report(name)
+    found = {path: (".".join(path), np.asarray(leaf)) for path, leaf in _leaves(variables).items()}
+    return _fill(found, target, report, lenient), report
 
 
 def to_torch(variables: Variables, rules: Rules) -> "OrderedDict[str, np.ndarray]":
@@ -189,6 +193,15 @@ def _check_derived(key, array, expected, lenient):
         raise InputError(
             f"{key} of the file differs from the configuration's; choose the config it was trained with"
         )
+
+
+def _fill(found, target: Variables | None, report: Report, lenient: bool) -> Variables:
+    leaves = None if target is None else _leaves(target)
+    chosen = _chosen(found, leaves, report, lenient)
+    _complain(report, leaves, lenient)
+    if leaves is not None:
+        chosen = {path: chosen.get(path, leaves[path]) for path in leaves}
+    return _tree(chosen)
 
 
 def _chosen(found, leaves, report, lenient) -> dict[Path, np.ndarray]:
