@@ -17,8 +17,12 @@ import numpy as np
 
 import jaxdet
 from jaxdet import cli, config, data, sharding
+from jaxdet.data import preparation, recordings, synthetic
 from jaxdet.errors import InputError
-from jaxdet.training import loop, metrics
+from jaxdet.evaluation import example, plots
+from jaxdet.evaluation.recordings import Sensor
+from jaxdet.nn import functional
+from jaxdet.training import loop, metrics, state
 from jaxdet.training import run as runs
 from jaxdet.training.checkpoint import RunCheckpoints
 from jaxdet.training.hooks import Every, Log, Preemption
@@ -42,24 +46,42 @@ def _run(flags: cli.Flags) -> None:
     if flags.overfit:
         cfg.data.overfit = flags.overfit
     cfg.lock()
+    if "simulate" in cfg.data:
+        _simulate(cfg.data)
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = sharding.make_mesh()
     run = runs.assemble(cfg, mesh)
     if flags.dry_run:
         _describe(cfg, run)
         return
-    _fit(cfg, run, workdir)
+    done = _fit(cfg, run, workdir)
+    if jax.process_index() == 0:
+        _draw_log(workdir)
+    if "simulate" in cfg.data:
+        _show(cfg, done, workdir)
+
+
+def _simulate(block: config.Config) -> None:
+    """Simulate and prepare the recordings of the example, unless they are there already."""
+    wanted, root = block.simulate, Path(block.root)
+    source = root.with_name(root.name + "_source")
+    counts = {split: wanted[split] for split in synthetic.SPLITS}
+    simulation = synthetic.Simulation(seed=wanted.seed, duration_s=wanted.duration_s)
+    synthetic.write(source, counts, simulation, report=logger.info)
+    report = preparation.prepare(source, root, preparation.Options(duration_ms=None), workers=2)
+    if report.problems:
+        raise InputError(f"{source}: {report.problems[0]}; remove the folder and run again")
 
 
 def _fit(cfg, run: runs.Run, workdir: Path) -> runs.Run:
     """Train from the newest checkpoint, or from the beginning, to the end."""
     runs.write_config(cfg, workdir, jaxdet.__version__)
     checkpoints = RunCheckpoints(workdir, runs.as_json(cfg), cfg.train.keep, cfg.train.keep_every)
-    state, carry = run.state, run.carry
+    current, carry = run.state, run.carry
     if checkpoints.latest() is not None:
-        state, carry = checkpoints.restore(state, carry)
-        logger.info("going on from step %d of %s", int(state.step), workdir)
-    start = int(state.step)
+        current, carry = checkpoints.restore(current, carry)
+        logger.info("going on from step %d of %s", int(current.step), workdir)
+    start = int(current.step)
     batches = _open(cfg, start)
     writers = metrics.open_all(workdir, run.loss_names, run.num_steps, start, cfg.train.tensorboard)
 
@@ -75,9 +97,9 @@ def _fit(cfg, run: runs.Run, workdir: Path) -> runs.Run:
         Preemption(save),
     ]
     try:
-        state, carry = loop.fit(
+        current, carry = loop.fit(
             run.train_step,
-            state,
+            current,
             carry,
             runs.device_batches(batches, run.mesh),
             start=start,
@@ -98,7 +120,7 @@ def _fit(cfg, run: runs.Run, workdir: Path) -> runs.Run:
     for name, count in batches.losses.items():
         if count:
             logger.warning("left out while reading: %d %s", count, name)
-    return run._replace(state=state, carry=carry)
+    return run._replace(state=current, carry=carry)
 
 
 def _open(cfg, start: int) -> data.Batches:
@@ -111,11 +133,11 @@ def _describe(cfg, run: runs.Run) -> None:
     batches = _open(cfg, 0)
     stream = runs.device_batches(batches, run.mesh)
     batch = next(stream)
-    state, carry = run.state, run.carry
+    current, carry = run.state, run.carry
     memory = runs.memory_estimate(run, batch)
     for _ in range(3):
         began = time.perf_counter()
-        state, carry, values = run.train_step(state, carry, batch)
+        current, carry, values = run.train_step(current, carry, batch)
         jax.block_until_ready(values)
     step_s = time.perf_counter() - began
     batches.close()
@@ -124,6 +146,28 @@ def _describe(cfg, run: runs.Run) -> None:
     print(f"memory a device   {memory / 2**20:,.0f} MiB for a step")
     print(f"steps             {run.num_steps:,} in all, {steps:,} an epoch")
     print(f"time              {step_s:.3f} s a step, {metrics.duration(step_s * steps)} an epoch")
+
+
+def _draw_log(workdir: Path) -> None:
+    """Loss over steps as `loss.png`."""
+    log = metrics.read_log(workdir)
+    if log:
+        steps = [line["step"] for line in log]
+        plots.lines(workdir / "loss.png", {"loss": (steps, [line["Loss"] for line in log])}, "step", "loss")
+
+
+def _show(cfg: config.Config, run: runs.Run, workdir: Path) -> None:
+    """AP on recordings never trained on, beside that of lesser models, and a video."""
+    unseen = [recordings.open_recording(path) for path in recordings.find(cfg.data.root, cfg.data.test_split)]
+    sensor = Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets))
+    trained = state.variables(run.state)
+    untrained = functional.split(runs.build_model(cfg.model, cfg.seed))[1]
+    cycle = cfg.model.periods[-1]
+    results = example.compare(run.skeleton, trained, untrained, unseen, sensor, cfg.data.classes, cycle)
+    print(f"on {len(unseen)} recordings never trained on:\n{example.table(results)}")
+    example.write(workdir, results)
+    example.film(workdir / "unseen.mp4", run.skeleton, trained, unseen[0], sensor, cfg.data.classes)
+    print(f"boxes over events: {workdir / 'unseen.mp4'}; curves: {workdir}/loss.png, precision_recall.png")
 
 
 main = cli.command(_flags, _run, __doc__)
