@@ -127,3 +127,20 @@ def test_step_limit_is_the_largest_that_fits(counts, budget):
     limit = batching.step_limit(counts, budget)
     assert np.minimum(counts, limit).sum() <= budget
     assert limit == counts.max() or np.minimum(counts, limit + 1).sum() > budget
+
+
+def test_a_step_of_more_than_65536_events_is_sorted_too():
+    rng = np.random.default_rng(0)
+    num = 70_000
+    chunk = EventChunk(
+        np.full(num, 1500),
+        rng.integers(0, WIDTH, num).astype(np.int16),
+        rng.integers(0, HEIGHT, num).astype(np.int16),
+        np.arange(num).astype(np.int8) & 1,
+    )
+    packed, lost = pack(chunk, num)
+    cell = chunk.y // 4 * (WIDTH // 4) + chunk.x // 4
+    order = np.argsort(cell, kind="stable")
+    assert lost == 0
+    np.testing.assert_array_equal(packed.xy[0], np.column_stack([chunk.x, chunk.y])[order])
+    np.testing.assert_array_equal(packed.polarity[0], chunk.p[order])
