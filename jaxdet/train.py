@@ -162,8 +162,7 @@ def _show(cfg: config.Config, run: runs.Run, workdir: Path) -> None:
     sensor = Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets))
     trained = state.variables(run.state)
     untrained = functional.split(runs.build_model(cfg.model, cfg.seed))[1]
-    cycle = cfg.model.periods[-1]
-    results = example.compare(run.skeleton, trained, untrained, unseen, sensor, cfg.data.classes, cycle)
+    results = example.compare(run.skeleton, trained, untrained, unseen, sensor, cfg.data.classes)
     print(f"on {len(unseen)} recordings never trained on:\n{example.table(results)}")
     example.write(workdir, results)
     example.film(workdir / "unseen.mp4", run.skeleton, trained, unseen[0], sensor, cfg.data.classes)

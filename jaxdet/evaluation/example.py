@@ -22,15 +22,15 @@ def compare(
     unseen: Sequence[Any],
     sensor: Sensor,
     class_names: Sequence[str],
-    cycle: int,
 ) -> dict[str, coco.Metrics]:
-    """Metrics on recordings: trained, untrained, and trained but forgetting everything every `cycle` steps."""
+    """Metrics on recordings: trained, untrained, and trained but with its memory reset at every step."""
     lanes = max(1, min(4, len(unseen)))
     able, fresh = (Predictor(skeleton, v, lanes, head_batch=lanes) for v in (trained, untrained))
+    forgetful = Predictor(skeleton, trained, lanes, head_batch=lanes, forget=True)
     return {
         "trained": recordings.evaluate(able, unseen, sensor, class_names=class_names),
         "untrained": recordings.evaluate(fresh, unseen, sensor, class_names=class_names),
-        "memory reset": recordings.evaluate(able, unseen, sensor, class_names=class_names, reset_steps=cycle),
+        "memory reset": recordings.evaluate(forgetful, unseen, sensor, class_names=class_names),
     }
 
 

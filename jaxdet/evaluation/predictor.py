@@ -39,12 +39,25 @@ class _Segment(NamedTuple):
 
 
 class Predictor:
-    """A detector and the state of its lanes. `variables` stay on the device; segments start at firing phase 0."""
+    """A detector and the state of its lanes. `variables` stay on the device; segments are whole firing cycles.
 
-    def __init__(self, skeleton: Skeleton, variables: Variables, num_lanes: int = 1, head_batch: int = 1):
-        self.num_lanes, self._head_batch = num_lanes, head_batch
+    With `forget` latents and messages start afresh at every step, to see what the memory is worth: what a step reports
+    then comes from its own 5 ms of events.
+    """
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        variables: Variables,
+        num_lanes: int = 1,
+        head_batch: int = 1,
+        forget: bool = False,
+    ):
+        self.num_lanes, self._head_batch, self.forget = num_lanes, head_batch, forget
+        self.cycle: int = functional.merge(skeleton, variables).backbone.cycle
         self._variables = jax.device_put(variables)
-        self._advance = jax.jit(partial(_advance, skeleton), donate_argnums=(1,))
+        advance = partial(_advance_forgetful, self.cycle) if forget else _advance
+        self._advance = jax.jit(partial(advance, skeleton), donate_argnums=(1,))
         self._detect = jax.jit(partial(_detect, skeleton))
         self._init_carry = jax.jit(lambda v: functional.merge(skeleton, v).init_carry(num_lanes))
 
@@ -130,6 +143,21 @@ class Predictor:
 def _advance(skeleton, variables, carry, inputs, at_step, reset):
     out = functional.merge(skeleton, variables).backbone(inputs, at_step, reset, carry, False)
     return out.features, out.valid.reshape(-1), out.carry
+
+
+def _advance_forgetful(num_steps, skeleton, variables, carry, inputs, at_step, reset):
+    """As `_advance` over `num_steps` single steps; latents and messages are reset before each."""
+    backbone = functional.merge(skeleton, variables).backbone
+    fresh = backbone.init_carry(reset.shape[0])
+    features, valid = [], jnp.zeros(at_step.size, bool)
+    for step in range(num_steps):
+        carry = carry._replace(latent=fresh.latent, message=fresh.message)
+        one = inputs._replace(step_start=inputs.step_start[:, step : step + 2])
+        slots = jnp.where(at_step == step, 0, -1)
+        out = backbone(one, slots, reset & (step == 0), carry, False, step)
+        features = [a + b for a, b in zip(features, out.features)] if features else out.features
+        carry, valid = out.carry, valid | out.valid.reshape(-1)
+    return features, valid, carry
 
 
 def _detect(skeleton, variables, last, last_valid, now, now_valid, of_last, index):

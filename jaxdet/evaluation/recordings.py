@@ -39,21 +39,17 @@ def evaluate(
     protocol: Protocol = gen1.PROTOCOLS["hmnet"],
     class_names: Sequence[str] = gen1.CLASS_NAMES,
     full: bool = False,
-    reset_steps: int = 0,
     backend: str = "pycocotools",
 ) -> coco.Metrics:
     """Metrics of a detector on labelled recordings (see data.recordings).
 
-    `full` runs neck and head at every step. With `reset_steps` > 0 the memory forgets everything each time so many
-    steps have passed (a multiple of the model's cycle), to see what the memory is worth.
+    `full` runs neck and head at every step.
     """
     labels = [gen1.rows(recording.labels, recording.name) for recording in recordings]
     times = [_label_times(table, protocol) for table in labels]
     wanted = None if full else _wanted(times, protocol)
-    num_steps = reset_steps or (FULL_STEPS if full else SPARSE_STEPS)
+    num_steps = predictor.cycle if predictor.forget else FULL_STEPS if full else SPARSE_STEPS
     batches = _batches(predictor, recordings, sensor, num_steps, wanted)
-    if reset_steps:
-        batches = (batch._replace(reset=np.ones_like(batch.reset)) for batch in batches)
     if full or not protocol.nearest:
         frames = predictor.every_slot(batches)
     else:
