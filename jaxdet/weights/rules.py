@@ -30,7 +30,7 @@ class Rules:
     `inverse` undoes them on a path. `ignored` are (regex for the whole key, reason): entries that are no weights.
     `derived` makes such entries from the state dict's others, for writing, and to check those that a file brings.
     `order` lists sibling names in torch's order of registration, with one or two parents (`parent.name`) where
-    it depends on them; numbers sort as numbers.
+    it depends on them; numbers sort as numbers. `wrapped_in` is the entry of a checkpoint that holds the state dict.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Rules:
     order: tuple[str, ...]
     ignored: tuple[tuple[str, str], ...] = ()
     derived: Callable[[StateDict], StateDict] = lambda state_dict: {}
+    wrapped_in: str = "state_dict"
 
     def path_of(self, key: str) -> str:
         """Dotted module path and torch leaf of a torch key."""
