@@ -19,7 +19,7 @@ from jaxdet.weights.load import load
 
 
 def _flags(flags: cli.Flags) -> None:
-    flags.config(help="config of the model, FILE.py or FILE.py:argument")
+    flags.config_file(help="config of the model, FILE.py or FILE.py:argument")
     flags.string("torch", None, "released .pth, .pt or .ckpt file to convert")
     flags.string("out", None, "folder for the converted weights")
     flags.boolean("report", False, "print which tensor became what")

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def _flags(flags: cli.Flags) -> None:
-    flags.config(help="config file, FILE.py or FILE.py:argument; default: the synthetic example")
+    flags.config_file(help="config file, FILE.py or FILE.py:argument; default: the synthetic example")
     flags.string("workdir", None, "folder of the run; default: runs/<model>")
     flags.string(
         "init", None, "weights to start from: a run, a converted folder, or a released .pth or .pt file"
