@@ -7,6 +7,7 @@ its own, and a file counts only when its size and CRC-32 are those of the archiv
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import time
 import zlib
@@ -83,7 +84,7 @@ def extract(
         if pending:
             raise InputError(_complaint(path, said, pending))
     finally:
-        process.kill()
+        process.terminate()
         process.join()
 
 
@@ -122,7 +123,14 @@ def _complaint(path, said, pending):
 def _extract(archive, folder, names, tool, say):
     """Body of the extracting process; sends what the tool printed."""
     children: list[subprocess.Popen] = []
-    exit_with_parent(lambda: [child.kill() for child in children])
+
+    def stop(*_):
+        for child in children:
+            child.kill()
+        os._exit(1)
+
+    signal.signal(signal.SIGTERM, stop)
+    exit_with_parent(stop)
     if tool is None:
         say.send(_extract_in_python(archive, folder, names))
         return
