@@ -63,7 +63,7 @@ def _run(flags: cli.Flags) -> None:
         return predictions.rescore(found, options)
 
     if out.suffix == ".h5":
-        predictions.map_store(source, out, lambda found: rule(predictions.without_empty(found)), flags.rule)
+        predictions.map_stores([source], out, rule, flags.rule)
         num = (
             None if labels is None else months.change(labels, predictions.read(source), predictions.read(out))
         )

@@ -15,7 +15,8 @@ A frame key is `<clip>_<frame number>`: frames belong together up to the last un
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,27 +77,33 @@ def read(path: str | os.PathLike) -> Predictions:
 
 
 def write(path: str | os.PathLike, predictions: Predictions) -> None:
-    """Write predictions by suffix, all but `.h5` (which also wants image sizes: use `map_store`)."""
+    """Write predictions by suffix, all but `.h5` (which also wants image sizes: use `map_stores`)."""
     _pick(path, _WRITERS)(path, predictions)
 
 
-def map_store(
-    source: str | os.PathLike,
+def map_stores(
+    sources: Sequence[str | os.PathLike],
     out: str | os.PathLike,
     function: Callable[[Predictions], Predictions],
     note: str,
 ) -> None:
-    """Write detections file `out` with `function` applied to each clip of `source`; `note` goes into the metadata."""
-    with (
-        store.read(source) as reader,
-        store.create(out, reader.class_names, reader.key, {**reader.metadata, "rule": note}) as writer,
-    ):
-        for name, clip in reader:
-            result = function(_of_clips([(name, clip)], reader.key, reader.metadata))
-            writer.add_clip(name)
-            for key, size in zip(clip.keys, clip.sizes):
-                frame = result.frames.get(_key(name, key, reader.key), _EMPTY)
-                writer.append(name, key, size, *frame)
+    """Join the clips of detections files into `out`, with `function` applied to each.
+
+    `function` sees a clip as a released pickle holds it, without empty frames; `out` has all frames again. `note` is
+    kept as the rule in its metadata.
+    """
+    with ExitStack() as stack:
+        writer = None
+        for source in sources:
+            reader = stack.enter_context(store.read(source))
+            if writer is None:
+                metadata = {**reader.metadata, "rule": note}
+                writer = stack.enter_context(store.create(out, reader.class_names, reader.key, metadata))
+            for name, clip in reader:
+                result = function(without_empty(_of_clips([(name, clip)], reader.key, reader.metadata)))
+                writer.add_clip(name)
+                for key, size in zip(clip.keys, clip.sizes):
+                    writer.append(name, key, size, *result.frames.get(_key(name, key, reader.key), _EMPTY))
 
 
 def rescore(predictions: Predictions, options: seqnms.Options | None = None) -> Predictions:
