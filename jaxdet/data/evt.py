@@ -118,7 +118,7 @@ class Evt3:
         column = (value[base] & 0x7FF) + start[at] - start[base] + offset
         events = EventChunk(
             time[at],
-            column.astype(np.int16),
+            (column & 0x7FF).astype(np.int16),
             (value[rows[at]] & 0x7FF).astype(np.int16),
             (value[base] >> 11).astype(np.int8),
         )

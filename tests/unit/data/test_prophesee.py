@@ -180,6 +180,19 @@ def test_evt3_words_by_hand(tmp_path, chunk):
     assert stream.num_dropped == 1
 
 
+@pytest.mark.parametrize("kind", evt.DECODERS)
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10_000), length=st.integers(0, 80), chunk=st.integers(1, 40))
+def test_any_words_decode_alike_in_any_chunks(tmp_path_factory, kind, seed, length, chunk):
+    dtype = evt.DECODERS[kind].word
+    words = np.random.default_rng(seed).integers(0, 1 << 8 * dtype.itemsize, length, dtype=dtype)
+    path = tmp_path_factory.mktemp(kind) / "a.raw"
+    path.write_bytes(f"% evt {kind[-1]}.0\n% end\n".encode() + words.tobytes())
+    whole, pieces = prophesee.open_events(path, 1000), prophesee.open_events(path, chunk)
+    assert_same(concatenate(pieces), concatenate(whole))
+    assert pieces.num_dropped == whole.num_dropped
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     late=st.lists(st.integers(0, 30), max_size=80),
