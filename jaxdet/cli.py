@@ -47,7 +47,7 @@ class Flags:
         absl_flags.DEFINE_list(name, list(default), help, flag_values=self._values)
         self._require(name, required)
 
-    def config(
+    def config_file(
         self, default: str | None = None, help: str = "config file, FILE.py or FILE.py:argument"
     ) -> None:
         config_flags.DEFINE_config_file("config", default, help, flag_values=self._values)

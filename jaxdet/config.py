@@ -7,12 +7,15 @@ from ml_collections import ConfigDict
 
 from jaxdet.errors import InputError
 
+# A ConfigDict; its attributes are not known to type checkers.
+Config = Any
+
 # Keyword arguments of models.build("hmnet", ...): l3 differs from b3 in two numbers, l1 from b1 in two.
 HMNET_SIZES: dict[str, dict[str, Any]] = {
-    "b1": {"latent_dims": (128,), "num_heads": (4,), "depths": (1,), "periods": (1,)},
-    "l1": {"latent_dims": (256,), "num_heads": (8,), "depths": (1,), "periods": (1,)},
-    "b3": {"latent_dims": (128, 256, 256), "num_heads": (4, 8, 8), "depths": (1, 3, 9), "periods": (1, 3, 9)},
-    "l3": {"latent_dims": (256, 256, 256), "num_heads": (8, 8, 8), "depths": (1, 3, 9), "periods": (1, 3, 9)},
+    "b1": {"widths": (128,), "num_heads": (4,), "depths": (1,), "periods": (1,)},
+    "l1": {"widths": (256,), "num_heads": (8,), "depths": (1,), "periods": (1,)},
+    "b3": {"widths": (128, 256, 256), "num_heads": (4, 8, 8), "depths": (1, 3, 9), "periods": (1, 3, 9)},
+    "l3": {"widths": (256, 256, 256), "num_heads": (8, 8, 8), "depths": (1, 3, 9), "periods": (1, 3, 9)},
 }
 
 # Window and segment length in ms, and iterations of the released recipe (4523 = 72371 labelled ms // 16).
@@ -41,14 +44,14 @@ def _choices(tables) -> str:
     return ",".join("<" + "|".join(table) + ">" for table in tables)
 
 
-def block(**values: Any) -> ConfigDict:
+def block(**values: Any) -> Config:
     """A ConfigDict of these values; an unknown key is an error when it is set."""
     return ConfigDict(values)
 
 
-def base() -> ConfigDict:
+def base() -> Config:
     """What every run has."""
-    cfg = ConfigDict()
+    cfg: Config = ConfigDict()
     cfg.seed = 42
     cfg.train = block(
         num_iterations=1,
@@ -66,19 +69,18 @@ def base() -> ConfigDict:
     return cfg
 
 
-def hmnet(size: str, num_classes: int, **changes: Any) -> ConfigDict:
+def hmnet(size: str, num_classes: int, **changes: Any) -> Config:
     """The HMNet of a size, GEN1 geometry; `changes` replace single arguments."""
     return block(
         name="hmnet",
         num_classes=num_classes,
-        height=240,
-        width=304,
+        image_size=(240, 304),
         dtype="float32",
         **{**HMNET_SIZES[size], **changes},
     )
 
 
-def gen1(stage: str = "short", batch_size: int = 16, root: str = "data/gen1") -> ConfigDict:
+def gen1(stage: str = "short", batch_size: int = 16, root: str = "data/gen1") -> Config:
     """Windows of prepared GEN1 recordings."""
     times = GEN1_STAGES[stage]
     return block(
@@ -106,78 +108,22 @@ def gen1(stage: str = "short", batch_size: int = 16, root: str = "data/gen1") ->
     )
 
 
-def adamw(lr: float, weight_decay: float, schedule: str = "cosine") -> ConfigDict:
+def synthetic() -> Config:
+    """A small HMNet on simulated recordings: simulates, trains, evaluates and draws in minutes on a CPU."""
+    cfg = base()
+    cfg.model = hmnet(
+        "b3", 2, widths=(32, 64), num_heads=(1, 2), depths=(1, 1), periods=(1, 3), out_features=64
+    )
+    cfg.data = gen1("short", batch_size=4, root="data/synthetic")
+    # What `prepare synthetic` is asked for when `root` does not exist yet.
+    cfg.data.simulate = block(train=40, val=4, test=8, duration_s=6.0, seed=0)
+    cfg.optim = adamw(lr=1e-3, weight_decay=0.01)
+    cfg.train.num_iterations = 400
+    cfg.train.iterations_per_epoch = 400
+    cfg.train.checkpoint_every = 200
+    return cfg
+
+
+def adamw(lr: float, weight_decay: float, schedule: str = "cosine") -> Config:
     """AdamW of the released HMNet recipe; the rate ends at 1e-7."""
     return block(name="adamw", lr=lr, final_lr=1e-7, weight_decay=weight_decay, schedule=schedule)
-
-
-# Keyword arguments of models.build("yolov4", ...): stages (channels, depth), channels of the neck's levels, anchors
-# (width, height in pixels) of each level from the finest.
-_STAGES = ((64, 1), (128, 3), (256, 15), (512, 15), (1024, 7), (1024, 7), (1024, 7))
-_NECK = (128, 256, 512, 512, 512)
-YOLOV4_SIZES: dict[str, dict[str, Any]] = {
-    "csp": {
-        "stages": ((64, 0), (128, 2), (256, 8), (512, 8), (1024, 4)),
-        "neck": _NECK[:3],
-        "neck_depths": (2, 2),
-        "anchors": (
-            ((12, 16), (19, 36), (40, 28)),
-            ((36, 75), (76, 55), (72, 146)),
-            ((142, 110), (192, 243), (459, 401)),
-        ),
-    },
-    "p5": {
-        "stages": _STAGES[:5],
-        "neck": _NECK[:3],
-        "anchors": (
-            ((13, 17), (31, 25), (24, 51), (61, 45)),
-            ((48, 102), (119, 96), (97, 189), (217, 184)),
-            ((171, 384), (324, 451), (616, 618), (800, 800)),
-        ),
-    },
-    "p6": {
-        "stages": _STAGES[:6],
-        "neck": _NECK[:4],
-        "anchors": (
-            ((13, 17), (31, 25), (24, 51), (61, 45)),
-            ((61, 45), (48, 102), (119, 96), (97, 189)),
-            ((97, 189), (217, 184), (171, 384), (324, 451)),
-            ((324, 451), (545, 357), (616, 618), (1024, 1024)),
-        ),
-    },
-    "p7": {
-        "stages": _STAGES,
-        "neck": _NECK,
-        "width": 1.25,
-        "anchors": (
-            ((13, 17), (22, 25), (27, 66), (55, 41)),
-            ((57, 88), (112, 69), (69, 177), (136, 138)),
-            ((136, 138), (287, 114), (134, 275), (268, 248)),
-            ((268, 248), (232, 504), (445, 416), (640, 640)),
-            ((812, 393), (477, 808), (1070, 908), (1408, 1408)),
-        ),
-    },
-}
-
-# Keyword arguments of models.build("yolox", ...).
-YOLOX_SIZES: dict[str, dict[str, Any]] = {
-    "nano": {"width": 0.25, "depth": 0.33, "depthwise": True},
-    "tiny": {"width": 0.375, "depth": 0.33},
-    "s": {"width": 0.5, "depth": 0.33},
-    "m": {"width": 0.75, "depth": 0.67},
-    "l": {"width": 1.0, "depth": 1.0},
-    "x": {"width": 1.25, "depth": 1.33},
-}
-
-
-def yolov4(size: str, num_classes: int, **changes: Any) -> ConfigDict:
-    """The YOLOv4 of a size; `changes` replace single arguments, for example `min_score`."""
-    arguments = {"stem": 32, "dtype": "float32", **YOLOV4_SIZES[size], **changes}
-    return block(name="yolov4", num_classes=num_classes, **arguments)
-
-
-def yolox(size: str, num_classes: int, **changes: Any) -> ConfigDict:
-    """The YOLOX of a size; `changes` replace single arguments."""
-    return block(
-        name="yolox", num_classes=num_classes, **{"dtype": "float32", **YOLOX_SIZES[size], **changes}
-    )

@@ -20,7 +20,7 @@ from jaxdet.errors import InputError
 def _gen1_flags(flags: cli.Flags) -> None:
     flags.string("source", None, "folder of .7z archives or of extracted files", required=True)
     flags.string("out", None, "folder of the prepared recordings", required=True)
-    flags.integer("workers", len(os.sched_getaffinity(0)), "processes")
+    flags.integer("workers", os.cpu_count() or 1, "processes")
     flags.number("duration_s", 60.0, "length of every recording; 0: as long as its events and boxes")
     flags.string("shard", "0/1", "i/n: only every n-th recording or archive, beginning with number i")
     flags.boolean("verify", False, "compare the checksums of what is there; make anew what differs")
@@ -50,7 +50,7 @@ def _gen1(flags: cli.Flags) -> None:
     if len(problems) > 1:
         for line in problems:
             print(line, file=sys.stderr)
-        raise InputError(f"{len(problems)} problems, named above and in {out / 'report.txt'}")
+        raise InputError(f"{len(problems)} problems, named above")
     if problems:
         raise InputError(problems[0])
 

@@ -7,8 +7,8 @@ its own, and a file counts only when its size and CRC-32 are those of the archiv
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ from jaxdet.data.processes import exit_with_parent
 from jaxdet.errors import InputError
 
 POLL_S = 0.1
+PRINTED = 16_000  # characters of a tool's output; a pipe holds 64 kB before somebody reads
 
 
 class Member(NamedTuple):
@@ -64,16 +65,12 @@ def extract(
     good, when the archive is broken or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / ".log"
-    arguments = (
-        os.fspath(path),
-        os.fspath(folder),
-        [m.name for m in wanted],
-        tool or program(),
-        os.fspath(log),
-    )
-    process = multiprocessing.get_context("spawn").Process(target=_extract, args=arguments, daemon=True)
+    context = multiprocessing.get_context("spawn")
+    said, say = context.Pipe(duplex=False)
+    arguments = (os.fspath(path), os.fspath(folder), [m.name for m in wanted], tool or program(), say)
+    process = context.Process(target=_extract, args=arguments, daemon=True)
     process.start()
+    say.close()
     pending = {m.name: m for m in wanted}
     tried: dict[str, tuple[int, int]] = {}
     try:
@@ -84,11 +81,10 @@ def extract(
             if not running:
                 break
             time.sleep(POLL_S)
-        process.join()
         if pending:
-            raise InputError(_complaint(path, log, pending))
+            raise InputError(_complaint(path, said, pending))
     finally:
-        process.kill()
+        process.terminate()
         process.join()
 
 
@@ -109,41 +105,54 @@ def _is_whole(file, member, tried):
     return crc == member.crc32
 
 
-def _complaint(path, log, pending):
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    said = [line.strip() for line in lines if "error" in line.lower() or "space" in line.lower()] or [
+def _complaint(path, said, pending):
+    try:
+        lines = [line.strip() for line in said.recv().splitlines()]
+    except EOFError:
+        lines = ["error: the extracting process was killed"]
+    reasons = [line for line in lines if "error" in line.lower() or "space" in line.lower()] or [
         "no reason given"
     ]
     gigabytes = sum(m.size for m in pending.values()) / 1e9
     return (
-        f"{path}: {len(pending)} files could not be extracted, first {next(iter(pending))} ({said[0][:200]}); "
+        f"{path}: {len(pending)} files could not be extracted, first {next(iter(pending))} ({reasons[0][:200]}); "
         f"expected a whole archive and {gigabytes:.3g} GB of free disk; free some or download it again"
     )
 
 
-def _extract(archive, folder, names, tool, log):
-    """Body of the extracting process."""
+def _extract(archive, folder, names, tool, say):
+    """Body of the extracting process; sends what the tool printed."""
     children: list[subprocess.Popen] = []
-    exit_with_parent(lambda: [child.kill() for child in children])
-    with open(log, "w") as output:
-        if tool is None:
-            sys.exit(_extract_in_python(archive, folder, names, output))
-        listing = Path(log).with_suffix(".names")
-        listing.write_text("".join(f"{name}\n" for name in names))
-        command = [tool, "x", "-y", "-bd", "-scsUTF-8", f"-o{folder}", archive, f"@{listing}"]
-        children.append(
-            subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-        )
-        sys.exit(children[0].wait())
+
+    def stop(*_):
+        for child in children:
+            child.kill()
+        os._exit(1)
+
+    signal.signal(signal.SIGTERM, stop)
+    exit_with_parent(stop)
+    if tool is None:
+        say.send(_extract_in_python(archive, folder, names))
+        return
+    command = [tool, "x", "-y", "-bd", "-sccUTF-8", f"-o{folder}", "--", archive, *names]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+    ) as child:
+        children.append(child)
+        say.send(child.communicate()[0][:PRINTED])
 
 
-def _extract_in_python(archive, folder, names, output):
+def _extract_in_python(archive, folder, names):
     import py7zr
 
     try:
         with py7zr.SevenZipFile(archive) as handle:
             handle.extract(folder, targets=names)
     except Exception as error:  # py7zr raises almost anything on a broken file
-        print(f"error: {type(error).__name__}: {error}", file=output)
-        return 1
-    return 0
+        return f"error: {type(error).__name__}: {error}"
+    return ""

@@ -4,6 +4,7 @@ Everything is written straight into the arrays of the batch; a lane is filled by
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -55,32 +56,41 @@ def put_events(
     out = cast(Events, batch.inputs)
     num_steps = out.step_start.shape[1] - 1
     edges = np.searchsorted(raw.t_us, start_us + step_us * np.arange(num_steps + 1))
-    kept = _kept(raw, pixels, slice(edges[0], edges[-1]))
-    if kept is None:
-        cell = pixels.cell_x[raw.x[edges[0] : edges[-1]]] + pixels.cell_y[raw.y[edges[0] : edges[-1]]]
-        first, bounds = edges[0], edges - edges[0]
-    else:
-        cell = pixels.cell_x[raw.x[kept]] + pixels.cell_y[raw.y[kept]]
-        first, bounds = 0, np.searchsorted(kept, edges)
+    rows, cell = _cropped(raw, pixels, edges[0], edges[-1])
+    bounds = np.searchsorted(rows, edges)
     counts = np.diff(bounds)
     limit = step_limit(counts, out.xy.shape[1])
+    order = _by_cell(cell, bounds, limit)
     starts = np.concatenate([[0], np.cumsum(np.minimum(counts, limit))])
-    order = np.empty(starts[-1], np.int64)
-    for k in np.flatnonzero(counts):
-        begin = max(bounds[k], bounds[k + 1] - limit)
-        # 16-bit keys make this a radix sort.
-        order[starts[k] : starts[k + 1]] = np.argsort(cell[begin : bounds[k + 1]], kind="stable")
-        order[starts[k] : starts[k + 1]] += begin
-    rows = order + first if kept is None else kept[order]
-    _gather(out, lane, raw, rows, starts, start_us, pixels, step_us)
+    _gather(out, lane, raw, rows[order], starts, start_us, pixels, step_us)
     return int(counts.sum() - starts[-1])
 
 
-def _kept(raw: EventChunk, pixels: PixelMap, part: slice) -> np.ndarray | None:
-    """Rows of `part` inside the crop, or None if all are."""
-    if pixels.keep_x.all() and pixels.keep_y.all():
-        return None
-    return np.flatnonzero(pixels.keep_x[raw.x[part]] & pixels.keep_y[raw.y[part]]) + part.start
+def _cropped(raw: EventChunk, pixels: PixelMap, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows from `start` to before `stop` that lie inside the crop, and their windows."""
+    x, y = raw.x[start:stop], raw.y[start:stop]
+    rows = np.arange(start, stop)
+    if not (pixels.keep_x.all() and pixels.keep_y.all()):
+        kept = np.flatnonzero(pixels.keep_x[x] & pixels.keep_y[y])
+        rows, x, y = rows[kept], x[kept], y[kept]
+    return rows, pixels.cell_x[x] + pixels.cell_y[y]
+
+
+def _by_cell(cell: np.ndarray, bounds: np.ndarray, limit: int) -> np.ndarray:
+    """Order that sorts each slice bounds[k] : bounds[k + 1] by window, then position; only its last `limit` entries."""
+    # A key of window and position has no ties, so the fast unstable sort of whole numbers will do.
+    dtype, bits = (np.uint32, 16) if limit <= 1 << 16 else (np.uint64, 32)
+    key = cell.astype(dtype) << dtype(bits)
+    position = np.arange(limit, dtype=dtype)
+    parts = [np.zeros(0, np.int64)]
+    for low, high in pairwise(bounds.tolist()):
+        low = max(low, high - limit)
+        part = key[low:high]
+        part |= position[: high - low]
+        part.sort()
+        part &= dtype((1 << bits) - 1)
+        parts.append(part.astype(np.int64) + low)
+    return np.concatenate(parts)
 
 
 def _gather(out, lane, raw, rows, starts, start_us, pixels, step_us) -> None:

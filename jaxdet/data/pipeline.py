@@ -1,13 +1,17 @@
 """Batches made ahead of time by threads or worker processes, in the order of their step numbers."""
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch
 
 AHEAD = 4  # batches a process keeps ready
 _ENDLESS = 1 << 40  # steps
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -90,3 +94,43 @@ class _Make:
             return self._source.batch(int(step))
         except InputError as error:
             return str(error)
+
+
+def prefetched(items: Iterable[T], ahead: int = AHEAD) -> Iterator[T]:
+    """The items of an iterable, taken by a thread up to `ahead` before they are asked for.
+
+    An exception comes out in its place. Closing the generator stops the thread at its next item.
+    """
+    ready: queue.Queue = queue.Queue(maxsize=ahead)
+    stopped = threading.Event()
+
+    def offer(kind: str, value: Any) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put((kind, value), timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in items:
+                offer("item", item)
+                if stopped.is_set():
+                    return
+            offer("end", None)
+        except BaseException as error:  # handed to the consumer
+            offer("error", error)
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        stopped.set()
+        thread.join()

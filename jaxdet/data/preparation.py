@@ -90,6 +90,8 @@ def prepare(
         report.num_kept += not pending
         return pending
 
+    if verify:
+        logging.info("comparing checksums of the recordings that are there")
     work = [(None, [pair for pair in tree if is_pending(pair)])]
     work += [(path, [pair for pair in pairs if is_pending(pair)]) for path, pairs in archives]
     progress = _Progress(sum(len(pairs) for _, pairs in work))

@@ -78,18 +78,17 @@ def ordered(chunks: Iterable[EventChunk], slack_us: int, name: str) -> Iterator[
     for chunk in chunks:
         if not len(chunk.t_us):
             continue
-        latest = np.maximum.accumulate(chunk.t_us)
-        if newest is not None:
-            latest = np.maximum(latest, newest)
-        late = int((latest - chunk.t_us).max())
+        newest = int(chunk.t_us[0]) if newest is None else newest
+        late = _latest_by(chunk.t_us, newest)
         if late > slack_us:
             raise InputError(
                 f"{name}: time runs backwards by {late} us, expected at most {slack_us}; "
                 "prepare the recording first, which sorts it"
             )
-        newest = int(latest[-1])
+        newest = max(newest, int(chunk.t_us.max()))
         both = chunk if held is None else concatenate([held, chunk])
-        if (np.diff(both.t_us) < 0).any():
+        # What is held is in order of time and at most slack_us old: only late events disturb it.
+        if late:
             both = both.take(np.argsort(both.t_us, kind="stable"))
         cut = int(np.searchsorted(both.t_us, newest - slack_us, "right"))
         held = both.take(slice(cut, None))
@@ -97,6 +96,13 @@ def ordered(chunks: Iterable[EventChunk], slack_us: int, name: str) -> Iterator[
             yield both.take(slice(0, cut))
     if held is not None and len(held.t_us):
         yield held
+
+
+def _latest_by(t_us: np.ndarray, newest: int) -> int:
+    """How far, at most, a time lies behind `newest` or behind one in front of it."""
+    if t_us[0] >= newest and (t_us[1:] >= t_us[:-1]).all():
+        return 0
+    return int((np.maximum(np.maximum.accumulate(t_us), newest) - t_us).max())
 
 
 def read_header(path: str | os.PathLike) -> Header:

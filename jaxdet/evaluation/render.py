@@ -36,8 +36,8 @@ class Sink(Protocol):
 
 
 def event_frame(x, y, polarity, size: tuple[int, int]) -> np.ndarray:
-    """Picture of events: `x`, `y`, `polarity` (0 or 1) [N], the later of two at a pixel on top; `size` (width, height)."""
-    picture = np.full((size[1], size[0], 3), _BACKGROUND, np.uint8)
+    """Picture of events: `x`, `y`, `polarity` (0 or 1) [N], the later of two at a pixel on top; `size` (height, width)."""
+    picture = np.full((*size, 3), _BACKGROUND, np.uint8)
     return add_events(picture, x, y, polarity)
 
 
@@ -84,13 +84,15 @@ def open_sink(path: str | os.PathLike, fps: float) -> Iterator[Sink]:
 class EventSink:
     """Collects the events of `stride` steps into a picture and draws the boxes of the last of them.
 
-    One picture per `stride` whole steps: a recording of S steps gives S // stride pictures.
+    One picture per `stride` whole steps: a recording of S steps gives S // stride pictures. `size` is (height, width).
     """
 
-    def __init__(self, sink: Sink, size, class_names: Sequence[str], stride: int, min_score: float):
+    def __init__(
+        self, sink: Sink, size: tuple[int, int], class_names: Sequence[str], stride: int, min_score: float
+    ):
         self._sink, self._size, self._names = sink, size, class_names
         self._stride, self._min_score = stride, min_score
-        self._scale = max(1, round(912 / size[0]))
+        self._scale = max(1, round(912 / size[1]))
         self._step, self._picture = 0, self._empty()
 
     def add(self, x, y, polarity, boxes, scores, labels) -> None:

@@ -4,9 +4,11 @@ import csv
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
+
+from jaxdet.files import atomic
 
 logger = logging.getLogger(__name__)
 
@@ -120,11 +122,19 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60:d}:{minutes % 60:02d}:{seconds:02d}"
 
 
-def open_all(workdir: Path, loss_names: Sequence[str], stop: int, tensorboard: bool) -> list[Writer]:
-    """The writers of a run: console, `train.csv`, `train.jsonl` and, if asked, TensorBoard events."""
+def open_all(
+    workdir: Path, loss_names: Sequence[str], stop: int, start: int, tensorboard: bool
+) -> list[Writer]:
+    """The writers of a run: console, `train.csv`, `train.jsonl` and, if asked, TensorBoard events.
+
+    Lines of steps after `start`, which a killed run wrote after its last checkpoint, are dropped.
+    """
+    _trim(workdir / "train.jsonl", start)
+    columns = [*loss_names, "LR0", "LR1"]
+    _rebuild_csv(workdir, columns)
     writers: list[Writer] = [
         ConsoleWriter(stop),
-        CsvWriter(workdir / "train.csv", [*loss_names, "LR0", "LR1"]),
+        CsvWriter(workdir / "train.csv", columns),
         JsonlWriter(workdir / "train.jsonl"),
     ]
     if tensorboard:
@@ -132,10 +142,26 @@ def open_all(workdir: Path, loss_names: Sequence[str], stop: int, tensorboard: b
     return writers
 
 
-def trim_after(path: Path, last_step: int, step_of: Callable[[str], int | None]) -> None:
-    """Drop the lines of a log whose step lies after `last_step`, so that a resumed run does not repeat them."""
+def read_log(workdir: Path) -> list[dict[str, float]]:
+    """The lines of a run's `train.jsonl`; a last line that a kill cut short is left out."""
+    path = workdir / "train.jsonl"
     if not path.exists():
-        return
-    lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if (step := step_of(line)) is None or step <= last_step]
-    path.write_text("".join(kept))
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+
+
+def _trim(path: Path, last_step: int) -> None:
+    kept = [line for line in read_log(path.parent) if line["step"] <= last_step]
+    if path.exists():
+        with atomic(path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _rebuild_csv(workdir: Path, columns: Sequence[str]) -> None:
+    """The table anew from the lines that stayed."""
+    path = workdir / "train.csv"
+    path.unlink(missing_ok=True)
+    writer = CsvWriter(path, columns)
+    for line in read_log(workdir):
+        writer.write(int(line["step"]), line)
+    writer.close()

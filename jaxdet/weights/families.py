@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxdet.errors import InputError
 from jaxdet.weights.rules import Rules, StateDict
 
 # Within a layer torch lists parameters first, then statistics.
@@ -52,6 +53,7 @@ HMNET = Rules(
 
 YOLOX = Rules(
     name="YOLOX",
+    wrapped_in="model",
     keys=(
         (r"^backbone\.(?!backbone\.)", "neck."),
         (r"^backbone\.backbone\.", "backbone."),
@@ -76,3 +78,13 @@ YOLOX = Rules(
         """
     ),
 )
+
+
+def of_model(name: str) -> Rules:
+    """Rules of the model that `models.build(name, ...)` makes."""
+    families = {"hmnet": HMNET, "yolox": YOLOX}
+    if name not in families:
+        raise InputError(
+            f"no rules for released weights of {name!r}; there are some for {', '.join(families)}"
+        )
+    return families[name]

@@ -30,7 +30,7 @@ class Rules:
     `inverse` undoes them on a path. `ignored` are (regex for the whole key, reason): entries that are no weights.
     `derived` makes such entries from the state dict's others, for writing, and to check those that a file brings.
     `order` lists sibling names in torch's order of registration, with one or two parents (`parent.name`) where
-    it depends on them; numbers sort as numbers.
+    it depends on them; numbers sort as numbers. `wrapped_in` is the entry of a checkpoint that holds the state dict.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Rules:
     order: tuple[str, ...]
     ignored: tuple[tuple[str, str], ...] = ()
     derived: Callable[[StateDict], StateDict] = lambda state_dict: {}
+    wrapped_in: str = "state_dict"
 
     def path_of(self, key: str) -> str:
         """Dotted module path and torch leaf of a torch key."""
@@ -123,12 +124,16 @@ def from_torch(
         if path in found:
             raise InputError(f"{key} and {found[path][0]} both lead to {'.'.join(path)}; rules {rules.name}")
         found[path] = (key, value)
-    leaves = None if target is None else _leaves(target)
-    chosen = _chosen(found, leaves, report, lenient)
-    _complain(report, leaves, lenient)
-    if leaves is not None:
-        chosen = {path: chosen.get(path, leaves[path]) for path in leaves}
-    return _tree(chosen), report
+    return _fill(found, target, report, lenient), report
+
+
+def fitted(
+    variables: Variables, name: str, target: Variables, lenient: bool = False
+) -> tuple[Variables, Report]:
+    """`variables` checked against `target` as `from_torch` does; keys in the report are their own paths."""
+    report = Report(name)
+    found = {path: (".".join(path), np.asarray(leaf)) for path, leaf in _leaves(variables).items()}
+    return _fill(found, target, report, lenient), report
 
 
 def to_torch(variables: Variables, rules: Rules) -> "OrderedDict[str, np.ndarray]":
@@ -185,12 +190,19 @@ def to_leaf(path: Path, value: Any) -> tuple[str, np.ndarray]:
 def _check_derived(key, array, expected, lenient):
     if lenient or key not in expected:
         return
-    # A moving average of equal numbers rounds: averaged buffers are right to a few units in the last place.
-    same = array.shape == expected[key].shape and np.allclose(array, expected[key], rtol=1e-4, atol=0)
-    if not same:
+    if not np.array_equal(array, expected[key].astype(array.dtype)):
         raise InputError(
             f"{key} of the file differs from the configuration's; choose the config it was trained with"
         )
+
+
+def _fill(found, target: Variables | None, report: Report, lenient: bool) -> Variables:
+    leaves = None if target is None else _leaves(target)
+    chosen = _chosen(found, leaves, report, lenient)
+    _complain(report, leaves, lenient)
+    if leaves is not None:
+        chosen = {path: chosen.get(path, leaves[path]) for path in leaves}
+    return _tree(chosen)
 
 
 def _chosen(found, leaves, report, lenient) -> dict[Path, np.ndarray]:

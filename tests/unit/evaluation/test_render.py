@@ -21,7 +21,7 @@ def _frames(path):
 def test_a_video_has_one_picture_per_stride_of_steps(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
     with render.open_sink(path, fps=20) as sink:
-        events = render.EventSink(sink, (304, 240), ["car", "pedestrian"], stride=4, min_score=0.3)
+        events = render.EventSink(sink, (240, 304), ["car", "pedestrian"], stride=4, min_score=0.3)
         for step in range(23):
             x = np.arange(step, step + 100)
             boxes = np.array([[50, 50, 100 + step, 120]], np.float32)
@@ -34,18 +34,18 @@ def test_a_video_has_one_picture_per_stride_of_steps(tmp_path, suffix):
 def test_only_boxes_at_the_threshold_are_drawn(tmp_path):
     drawn = []
     sink = render.EventSink(
-        lambda picture, n: drawn.append((picture, n)), (30, 20), ["car"], 1, min_score=0.5
+        lambda picture, n: drawn.append((picture, n)), (20, 30), ["car"], 1, min_score=0.5
     )
     boxes = np.array([[1, 1, 10, 10], [12, 2, 25, 15]], np.float32)
     sink.add([], [], [], boxes, np.array([0.5, 0.49]), np.array([0, 0]))
     assert drawn[0][1] == 1
-    changed = np.argwhere((drawn[0][0] != render.event_frame([], [], [], (30, 20))[0, 0]).any(2))
+    changed = np.argwhere((drawn[0][0] != render.event_frame([], [], [], (20, 30))[0, 0]).any(2))
     scale = drawn[0][0].shape[1] // 30
     assert changed[:, 0].max() < 12 * scale
 
 
 def test_event_frame_shows_the_later_event_and_ignores_what_is_outside():
-    picture = render.event_frame([1, 1, 99, -1], [2, 2, 0, 0], [0, 1, 1, 1], (5, 4))
+    picture = render.event_frame([1, 1, 99, -1], [2, 2, 0, 0], [0, 1, 1, 1], (4, 5))
     assert picture[2, 1].tolist() == [235, 235, 235]
     assert (picture[0] == picture[0, 0]).all()
 

@@ -1,0 +1,60 @@
+"""Convert released weights, and write weights back for torch.
+
+    python -m jaxdet.convert --config=configs/gen1_hmnet.py:b3 --torch=gen1_hmnet_B3_tbptt.pth --out=weights/hmnet_b3
+    python -m jaxdet.convert --config=configs/gen1_hmnet.py:b3 --weights=runs/b3 --to_torch=b3.pth
+
+Every tensor of the file must find its place in the model of --config, and every part of the model its tensor;
+--report prints the pairing. Nothing in the file is run, and torch is not needed.
+"""
+
+import logging
+import sys
+
+from jaxdet import cli
+from jaxdet.errors import InputError
+from jaxdet.nn import functional
+from jaxdet.training import run as runs
+from jaxdet.weights import checkpoint, families, rules, state_dict, torch_file
+from jaxdet.weights.load import load
+
+
+def _flags(flags: cli.Flags) -> None:
+    flags.config_file(help="config of the model, FILE.py or FILE.py:argument")
+    flags.string("torch", None, "released .pth, .pt or .ckpt file to convert")
+    flags.string("out", None, "folder for the converted weights")
+    flags.boolean("report", False, "print which tensor became what")
+    flags.string("weights", None, "weights to write for torch: a converted folder or a run")
+    flags.string("to_torch", None, "torch file to write")
+
+
+def _run(flags: cli.Flags) -> None:
+    if flags.config is None:
+        raise InputError("missing --config; --help lists the flags")
+    forward, backward = flags.torch and flags.out, flags.weights and flags.to_torch
+    if bool(forward) == bool(backward):
+        raise InputError("give --torch and --out to convert, or --weights and --to_torch to write for torch")
+    cfg = flags.config
+    family = families.of_model(cfg.model.name)
+    _, target = functional.abstract(lambda: runs.build_model(cfg.model, 0))
+    if forward:
+        contents = state_dict.find(torch_file.load(flags.torch))
+        try:
+            variables, report = rules.from_torch(contents.state_dict, family, target)
+        except InputError as error:
+            raise InputError(f"{flags.torch}: {error}") from error
+        checkpoint.save_weights(flags.out, variables, runs.as_json(cfg))
+        logging.info("%s: %s, %d entries", flags.torch, contents.layout, len(contents.state_dict))
+        written = flags.out
+    else:
+        variables, report = load(flags.weights, family, target)
+        torch_file.save(flags.to_torch, {family.wrapped_in: rules.to_torch(variables, family)})
+        written = flags.to_torch
+    if flags.report:
+        print(report.text())
+    logging.info("%s written; %s", written, report.summary())
+
+
+main = cli.command(_flags, _run, __doc__)
+
+if __name__ == "__main__":
+    sys.exit(main())

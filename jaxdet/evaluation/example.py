@@ -1,0 +1,68 @@
+"""What the synthetic example shows of its run: AP on unseen recordings, what memory and training are worth, a video."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxdet.evaluation import coco, plots, recordings, render
+from jaxdet.evaluation.predictor import Predictor
+from jaxdet.evaluation.recordings import Sensor
+from jaxdet.files import atomic
+from jaxdet.nn.functional import Skeleton, Variables
+
+_STRIDE = 10  # steps a picture: 50 ms
+_MIN_SCORE = 0.3
+
+
+def compare(
+    skeleton: Skeleton,
+    trained: Variables,
+    untrained: Variables,
+    unseen: Sequence[Any],
+    sensor: Sensor,
+    class_names: Sequence[str],
+) -> dict[str, coco.Metrics]:
+    """Metrics on recordings: trained, untrained, and trained but with its memory reset at every step."""
+    lanes = max(1, min(4, len(unseen)))
+    able, fresh = (Predictor(skeleton, v, lanes, head_batch=lanes) for v in (trained, untrained))
+    forgetful = Predictor(skeleton, trained, lanes, head_batch=lanes, forget=True)
+    return {
+        "trained": recordings.evaluate(able, unseen, sensor, class_names=class_names),
+        "untrained": recordings.evaluate(fresh, unseen, sensor, class_names=class_names),
+        "memory reset": recordings.evaluate(forgetful, unseen, sensor, class_names=class_names),
+    }
+
+
+def table(results: Mapping[str, coco.Metrics]) -> str:
+    """A line per model: AP, AP50 and AP50 of every class."""
+    names = next(iter(results.values())).class_names
+    lines = [f"{'':14}{'AP':>8}{'AP50':>8}" + "".join(f"{f'AP50 {name}':>18}" for name in names)]
+    for title, metrics in results.items():
+        per_class = "".join(f"{value:18.3f}" for value in metrics.ap50_per_class)
+        lines.append(f"{title:14}{metrics.statistics[0]:8.3f}{metrics.statistics[1]:8.3f}{per_class}")
+    return "\n".join(lines)
+
+
+def write(workdir: Path, results: Mapping[str, coco.Metrics]) -> None:
+    """`evaluation.json` and the precision-recall picture of the trained model."""
+    with atomic(workdir / "evaluation.json") as temporary:
+        temporary.write_text(json.dumps({k: coco.as_json(m) for k, m in results.items()}, indent=2))
+    plots.precision_recall(workdir / "precision_recall.png", results["trained"])
+
+
+def film(
+    path: Path,
+    skeleton: Skeleton,
+    variables: Variables,
+    recording: Any,
+    sensor: Sensor,
+    class_names: Sequence[str],
+) -> None:
+    """Boxes over the events of one recording, a picture every 50 ms."""
+    predictor = Predictor(skeleton, variables)
+    with render.open_sink(path, fps=20) as sink:
+        pictures = render.EventSink(sink, sensor.size, class_names, _STRIDE, _MIN_SCORE)
+        for frame in recordings.predict(predictor, [recording], sensor):
+            x, y, polarity = frame.events
+            pictures.add(x, y, polarity, frame.boxes, frame.scores, frame.labels)

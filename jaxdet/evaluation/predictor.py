@@ -1,0 +1,183 @@
+"""Run a detector over streams of segments: boxes after every step, or only where a protocol looks.
+
+Backbone and head are two compiled functions. The backbone carries its state through a segment of steps and keeps the
+features of the steps asked for; neck and head then run on `head_batch` of those at a time, so their memory does not
+grow with the segment.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdet.nn import functional
+from jaxdet.nn.functional import Skeleton, Variables
+from jaxdet.structs import Batch
+
+
+class Frame(NamedTuple):
+    """Detections after one step, best first."""
+
+    sequence: int  # which recording, as the stream numbers them
+    t_us: int  # end of the step
+    boxes: np.ndarray  # float32 [D, 4]   xyxy, pixels
+    scores: np.ndarray  # float32 [D]
+    labels: np.ndarray  # int32 [D]
+    events: tuple[np.ndarray, ...]  # x, y, polarity of the step's events; () if not kept
+
+
+class _Segment(NamedTuple):
+    """Features of the slots of one segment, on the device, and where to find a step's."""
+
+    batch: Batch
+    features: list[Any]  # [B * K, h, w, C] per level
+    valid: Any  # bool [B * K]
+    slots: dict[tuple[int, int], int]  # (sequence, t_us) -> row of the features
+
+
+class Predictor:
+    """A detector and the state of its lanes. `variables` stay on the device; segments are whole firing cycles.
+
+    With `forget` latents and messages start afresh at every step, to see what the memory is worth: what a step reports
+    then comes from its own 5 ms of events.
+    """
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        variables: Variables,
+        num_lanes: int = 1,
+        head_batch: int = 1,
+        forget: bool = False,
+    ):
+        self.num_lanes, self._head_batch, self.forget = num_lanes, head_batch, forget
+        self.cycle: int = functional.merge(skeleton, variables).backbone.cycle
+        self._variables = jax.device_put(variables)
+        advance = partial(_advance_forgetful, self.cycle) if forget else _advance
+        self._advance = jax.jit(partial(advance, skeleton), donate_argnums=(1,))
+        self._detect = jax.jit(partial(_detect, skeleton))
+        self._init_carry = jax.jit(lambda v: functional.merge(skeleton, v).init_carry(num_lanes))
+
+    def every_slot(self, batches: Iterable[Batch]) -> Iterator[Frame]:
+        """Detections at every slot in use, in order of time within a lane."""
+        waiting: Callable[[], Iterator[Frame]] = lambda: iter(())  # noqa: E731
+        for segment in self._segments(batches):
+            names = sorted(segment.slots.items(), key=lambda item: item[1])
+            found = self._start(segment, segment, [(False, row) for _, row in names])
+            # What was started for the segment before is fetched while this one runs.
+            yield from waiting()
+            waiting = partial(self._finish, segment, [name for name, _ in names], found)
+        yield from waiting()
+
+    def first_hits(
+        self,
+        batches: Iterable[Batch],
+        wishes: Iterable[tuple[int, Sequence[int]]],
+        counts: Callable[[Frame], bool],
+    ) -> Iterator[Frame]:
+        """For every wish the frames of its steps, tried in turn, up to the first that `counts`; each frame once.
+
+        A wish is (sequence, times in us, the preferred first); its steps lie in at most two neighbouring segments.
+        """
+        due: dict[tuple[int, int], list[tuple[int, Sequence[int]]]] = {}
+        for sequence, times in wishes:
+            if len(times):
+                due.setdefault((sequence, max(times)), []).append((sequence, times))
+        known: dict[tuple[int, int], bool] = {}
+        last: _Segment | None = None
+        for segment in self._segments(batches):
+            open_wishes = [(*wish, 0) for name in segment.slots for wish in due.pop(name, ())]
+            while open_wishes:
+                asked = {(sequence, times[rank]) for sequence, times, rank in open_wishes} - known.keys()
+                for frame in self._frames_of(last or segment, segment, sorted(asked)):
+                    known[frame.sequence, frame.t_us] = counts(frame)
+                    yield frame
+                open_wishes = [
+                    (sequence, times, rank + 1)
+                    for sequence, times, rank in open_wishes
+                    if not known[sequence, times[rank]] and rank + 1 < len(times)
+                ]
+            last = segment
+
+    def _segments(self, batches: Iterable[Batch]) -> Iterator[_Segment]:
+        carry = self._init_carry(self._variables)
+        for batch in batches:
+            mask, source = batch.targets.slot_mask, batch.source
+            at_step = np.where(mask, batch.targets.at_step, -1).astype(np.int32)
+            features, valid, carry = self._advance(self._variables, carry, batch.inputs, at_step, batch.reset)
+            rows = np.flatnonzero(mask)
+            names = source.reshape(-1, 2)[rows].tolist()
+            slots = {(sequence, t_us): int(row) for (sequence, t_us), row in zip(names, rows)}
+            yield _Segment(batch, features, valid, slots)
+
+    def _frames_of(self, last: _Segment, now: _Segment, names) -> Iterator[Frame]:
+        rows = [(False, now.slots[name]) if name in now.slots else (True, last.slots[name]) for name in names]
+        found = self._start(last, now, rows)
+        return self._finish(now, names, found)
+
+    def _start(self, last: _Segment, now: _Segment, rows: list[tuple[bool, int]]) -> list[Any]:
+        """Start neck and head on rows (of the last segment?, row), `head_batch` at a time."""
+        found = []
+        for first in range(0, len(rows), self._head_batch):
+            part = rows[first : first + self._head_batch]
+            part = part + part[:1] * (self._head_batch - len(part))
+            of_last, index = (np.array(column) for column in zip(*part))
+            arguments = (last.features, last.valid, now.features, now.valid)
+            found.append(self._detect(self._variables, *arguments, of_last, index.astype(np.int32)))
+        return found
+
+    def _finish(self, segment: _Segment, names, found) -> Iterator[Frame]:
+        """Fetch what `_start` started."""
+        for i, (sequence, t_us) in enumerate(names):
+            group, row = divmod(i, self._head_batch)
+            if row == 0:
+                boxes, scores, labels, mask = (a[:, 0] for a in jax.device_get(found[group]))
+            real = mask[row]
+            parts = (boxes[row][real], scores[row][real], labels[row][real])
+            yield Frame(sequence, t_us, *parts, _events_of(segment, (sequence, t_us)))
+
+
+def _advance(skeleton, variables, carry, inputs, at_step, reset):
+    out = functional.merge(skeleton, variables).backbone(inputs, at_step, reset, carry, False)
+    return out.features, out.valid.reshape(-1), out.carry
+
+
+def _advance_forgetful(num_steps, skeleton, variables, carry, inputs, at_step, reset):
+    """As `_advance` over `num_steps` single steps; latents and messages are reset before each."""
+    backbone = functional.merge(skeleton, variables).backbone
+    fresh = backbone.init_carry(reset.shape[0])
+    features, valid = [], jnp.zeros(at_step.size, bool)
+    for step in range(num_steps):
+        carry = carry._replace(latent=fresh.latent, message=fresh.message)
+        one = inputs._replace(step_start=inputs.step_start[:, step : step + 2])
+        slots = jnp.where(at_step == step, 0, -1)
+        out = backbone(one, slots, reset & (step == 0), carry, False, step)
+        features = [a + b for a, b in zip(features, out.features)] if features else out.features
+        carry, valid = out.carry, valid | out.valid.reshape(-1)
+    return features, valid, carry
+
+
+def _detect(skeleton, variables, last, last_valid, now, now_valid, of_last, index):
+    def rows(a, b):
+        here = b[jnp.minimum(index, b.shape[0] - 1)]
+        return jnp.where(
+            of_last.reshape((-1,) + (1,) * (b.ndim - 1)), a[jnp.minimum(index, a.shape[0] - 1)], here
+        )
+
+    features = [rows(a, b) for a, b in zip(last, now)]
+    return functional.merge(skeleton, variables).detect(features, rows(last_valid, now_valid)[:, None])
+
+
+def _events_of(segment: _Segment, name) -> tuple[np.ndarray, ...]:
+    """Events of a step of this segment; not kept for the segment before."""
+    row = segment.slots.get(name)
+    if row is None:
+        return ()
+    inputs: Any = segment.batch.inputs
+    lane, slot = divmod(row, segment.batch.targets.at_step.shape[1])
+    step = segment.batch.targets.at_step[lane, slot]
+    part = slice(inputs.step_start[lane, step], inputs.step_start[lane, step + 1])
+    return inputs.xy[lane, part, 0], inputs.xy[lane, part, 1], inputs.polarity[lane, part]

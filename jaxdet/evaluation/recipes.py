@@ -1,0 +1,64 @@
+"""A challenge track as a table: which weights, test settings and post-processing each month gets."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from jaxdet.errors import InputError
+from jaxdet.evaluation import months
+from jaxdet.evaluation.predictions import Predictions, drop_scores_below, rescore
+from jaxdet.postprocess import seqnms
+
+NMS_IOU = 0.5
+
+
+class Row(NamedTuple):
+    """Months treated alike."""
+
+    months: str  # names, separated by blanks
+    weights: str  # a folder, .pt or .pth below --weights
+    model: str  # size of the model
+    size: int  # longer side of the network's input, pixels
+    tta: str | None  # "flip", or None for a single view
+    conf: float  # the detector reports boxes above this score
+    rule: str  # "seqnms", or "score": only drop what is not above min_score
+    min_score: float
+
+    def apply(self, found: Predictions) -> Predictions:
+        """The row's post-processing."""
+        if self.rule == "score":
+            return drop_scores_below(found, self.min_score)
+        return rescore(found, seqnms.Options(min_score=self.min_score))
+
+    def __str__(self):
+        view = f", {self.tta}" if self.tta else ""
+        return f"{self.weights}, {self.model} at {self.size}{view}, conf {self.conf}, {self.rule} {self.min_score}"
+
+
+def by_month(rows: Sequence[Row], wanted: Sequence[str] = months.MONTHS) -> dict[str, Row]:
+    """The row of each wanted month, in calendar order; InputError unless every month has exactly one."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        if row.rule not in ("seqnms", "score") or row.tta not in (None, "flip"):
+            raise InputError(
+                f"recipe row {row.months}: rule {row.rule}, tta {row.tta}; expected seqnms or score, flip or None"
+            )
+        for month in row.months.split():
+            if month not in months.MONTHS:
+                raise InputError(f"recipe: month {month!r}; expected one of {', '.join(months.MONTHS)}")
+            if month in found:
+                raise InputError(f"recipe: {month} is in two rows; expected each month once")
+            found[month] = row
+    missing = [month for month in months.MONTHS if month not in found]
+    if missing:
+        raise InputError(f"recipe: no row for {', '.join(missing)}; expected each month once")
+    unknown = [month for month in wanted if month not in found]
+    if unknown:
+        raise InputError(f"month {unknown[0]!r}; expected one of {', '.join(months.MONTHS)}")
+    return {month: found[month] for month in months.MONTHS if month in wanted}
+
+
+def check_counts(num_frames: Mapping[str, int]) -> None:
+    """InputError unless every month has a positive number of frames."""
+    for month in months.MONTHS:
+        if num_frames.get(month, 0) <= 0:
+            raise InputError(f"recipe: {num_frames.get(month)} frames in {month}; expected a positive number")

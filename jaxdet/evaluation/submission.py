@@ -1,0 +1,108 @@
+"""predictions.pkl of the Seasons in Drift challenge: {month: {frame: {"boxes", "labels"}}}, pickle protocol 4.
+
+Every frame of a month must be there; one without detections has a single box of zeros, label 0.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxdet.errors import InputError
+from jaxdet.evaluation import pickles, predictions
+from jaxdet.evaluation.months import MONTHS
+from jaxdet.evaluation.predictions import Predictions
+
+# Frames of the test months of LTD.
+NUM_FRAMES = {
+    "Jan": 48272, "Mar": 69889, "Apr": 71750, "May": 44910, "Jun": 59618, "Jul": 19006, "Aug": 55281, "Sep": 184,
+}  # fmt: skip
+
+
+def month_of(path: str | os.PathLike) -> str:
+    """Month of a file of detections: its name before the first "." or "_"."""
+    month = re.split(r"[._]", Path(path).name, maxsplit=1)[0]
+    for known in MONTHS:
+        if month.lower() == known.lower():
+            return known
+    raise InputError(f"{path}: month {month!r}; expected a name that begins with {', '.join(MONTHS)}")
+
+
+def list_frames(data: str | os.PathLike, month: str) -> list[str]:
+    """Frame keys of a month below the root of LTD, sorted.
+
+    Looks for `[Test/]<month>/frames/<date>/<clip>/image_NNNN.jpg`, then for a flat `[Test/]<month>/images/<key>.jpg`.
+    """
+    return sorted(frame_paths(data, month))
+
+
+def frame_paths(data: str | os.PathLike, month: str) -> dict[str, Path]:
+    """Frame key -> image file of a month; see `list_frames`. InputError if there is none."""
+    roots = [root for root in (Path(data) / "Test" / month, Path(data) / month) if root.is_dir()]
+    for root in roots:
+        files = list(root.glob("frames/*/*/image_*.jpg"))
+        if files:
+            return {
+                f"{p.parent.parent.name}_{p.parent.name}_{p.stem.removeprefix('image_')}": p for p in files
+            }
+        flat = {p.stem: p for p in root.glob("images/*.jpg")}
+        if flat:
+            return flat
+    where = roots[0] if roots else Path(data) / "Test" / month
+    raise InputError(f"{where}: no frames of {month}; expected frames/<date>/<clip>/image_NNNN.jpg below it")
+
+
+def merge(parts: Iterable[tuple[str, Predictions]]) -> dict[str, dict[str, Any]]:
+    """Entries by month of (month, predictions); InputError for a frame that comes twice."""
+    merged: dict[str, dict[str, Any]] = {}
+    for month, found in parts:
+        target = merged.setdefault(month, {})
+        for key, frame in found.frames.items():
+            if key in target:
+                raise InputError(f"{month}: frame {key} comes twice; expected each frame in one file")
+            target[key] = predictions.entry(frame, found.numpy_numbers)
+    return merged
+
+
+def fill(month: str, entries: dict[str, Any], listing: Sequence[str]) -> int:
+    """Add the frames of `listing` that are missing, without detections; returns how many.
+
+    InputError for a prediction of a frame that is not listed.
+    """
+    known = set(listing)
+    for key in entries:
+        if key not in known:
+            raise InputError(f"{month}: prediction for {key}, which is not among its {len(known)} frames")
+    missing = [key for key in listing if key not in entries]
+    for key in missing:
+        entries[key] = {name: list(value) for name, value in predictions.PLACEHOLDER.items()}
+    return len(missing)
+
+
+def check_counts(content: Mapping[str, Mapping[str, Any]], expected: Mapping[str, int] | None = None) -> None:
+    """InputError for an unknown month, or one whose number of frames is not `expected` (default: the challenge's)."""
+    expected = NUM_FRAMES if expected is None else expected
+    for month, entries in content.items():
+        if month not in expected:
+            raise InputError(f"month {month!r}; expected one of {', '.join(expected)}")
+        if len(entries) != expected[month]:
+            raise InputError(
+                f"{month}: {len(entries)} frames, expected {expected[month]}; --data fills in frames without detections"
+            )
+
+
+def write(path: str | os.PathLike, content: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write a submission."""
+    pickles.dump(path, {month: dict(entries) for month, entries in content.items()})
+
+
+def read(path: str | os.PathLike) -> dict[str, Predictions]:
+    """Predictions of each month of a submission."""
+    content = pickles.load(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a {type(content).__name__}, expected a dictionary of months")
+    for month in content:
+        if month not in MONTHS:
+            raise InputError(f"{path}: month {month!r}; expected one of {', '.join(MONTHS)}")
+    return {month: predictions.from_dict(entries, f"{path}: {month}") for month, entries in content.items()}

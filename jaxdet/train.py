@@ -1,0 +1,175 @@
+"""Train a detector.
+
+    python -m jaxdet.train --config=configs/gen1_hmnet.py:b3,short --workdir=runs/b3
+    python -m jaxdet.train --config=configs/gen1_hmnet.py:b3,tbptt --init=runs/b3 --workdir=runs/b3_tbptt
+
+Run the same command again to go on from the newest checkpoint. Without --config a small HMNet learns from simulated
+recordings, is evaluated on unseen ones and drawn into a video: a few minutes on a CPU.
+"""
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import jaxdet
+from jaxdet import cli, config, data, sharding
+from jaxdet.data import preparation, recordings, synthetic
+from jaxdet.errors import InputError
+from jaxdet.evaluation import example, plots
+from jaxdet.evaluation.recordings import Sensor
+from jaxdet.nn import functional
+from jaxdet.training import loop, metrics, state
+from jaxdet.training import run as runs
+from jaxdet.training.checkpoint import RunCheckpoints
+from jaxdet.training.hooks import Every, Log, Preemption
+
+logger = logging.getLogger(__name__)
+
+
+def _flags(flags: cli.Flags) -> None:
+    flags.config_file(help="config file, FILE.py or FILE.py:argument; default: the synthetic example")
+    flags.string("workdir", None, "folder of the run; default: runs/<model>")
+    flags.string(
+        "init", None, "weights to start from: a run, a converted folder, or a released .pth or .pt file"
+    )
+    flags.integer("overfit", 0, "train on this many fixed samples only")
+    flags.boolean("dry_run", False, "print parameters, memory, steps and time of an epoch, and stop")
+
+
+def _run(flags: cli.Flags) -> None:
+    cfg: config.Config = flags.config if flags.config is not None else config.synthetic()
+    workdir = Path(flags.workdir or f"runs/{'synthetic' if flags.config is None else cfg.model.name}")
+    if flags.overfit:
+        cfg.data.overfit = flags.overfit
+    cfg.lock()
+    if "simulate" in cfg.data:
+        _simulate(cfg.data)
+    workdir.mkdir(parents=True, exist_ok=True)
+    mesh = sharding.make_mesh()
+    run = runs.assemble(cfg, mesh)
+    if flags.dry_run:
+        _describe(cfg, run)
+        return
+    done = _fit(cfg, run, workdir)
+    if jax.process_index() == 0:
+        _draw_log(workdir)
+    if "simulate" in cfg.data:
+        _show(cfg, done, workdir)
+
+
+def _simulate(block: config.Config) -> None:
+    """Simulate and prepare the recordings of the example, unless they are there already."""
+    wanted, root = block.simulate, Path(block.root)
+    source = root.with_name(root.name + "_source")
+    counts = {split: wanted[split] for split in synthetic.SPLITS}
+    simulation = synthetic.Simulation(seed=wanted.seed, duration_s=wanted.duration_s)
+    synthetic.write(source, counts, simulation, report=logger.info)
+    report = preparation.prepare(source, root, preparation.Options(duration_ms=None), workers=2)
+    if report.problems:
+        raise InputError(f"{source}: {report.problems[0]}; remove the folder and run again")
+
+
+def _fit(cfg, run: runs.Run, workdir: Path) -> runs.Run:
+    """Train from the newest checkpoint, or from the beginning, to the end."""
+    runs.write_config(cfg, workdir, jaxdet.__version__)
+    checkpoints = RunCheckpoints(workdir, runs.as_json(cfg), cfg.train.keep, cfg.train.keep_every)
+    current, carry = run.state, run.carry
+    if checkpoints.latest() is not None:
+        current, carry = checkpoints.restore(current, carry)
+        logger.info("going on from step %d of %s", int(current.step), workdir)
+    start = int(current.step)
+    batches = _open(cfg, start)
+    writers = metrics.open_all(workdir, run.loss_names, run.num_steps, start, cfg.train.tensorboard)
+
+    def save(moment: loop.Moment) -> None:
+        checkpoints.save(moment.step, moment.state, moment.carry)
+
+    def rate(step: int) -> float:
+        return float(np.asarray(run.schedule(step)))
+
+    hooks = [
+        Log(writers, rate, cfg.train.log_every, run.segments, cfg.train.iterations_per_epoch),
+        Every(cfg.train.checkpoint_every, run.num_steps, save),
+        Preemption(save),
+    ]
+    try:
+        current, carry = loop.fit(
+            run.train_step,
+            current,
+            carry,
+            runs.device_batches(batches, run.mesh),
+            start=start,
+            stop=run.num_steps,
+            hooks=hooks,
+        )
+    except loop.NonFiniteLoss as error:
+        path = runs.save_offending_batch(workdir, error)
+        raise InputError(
+            f"{error}; its batch is in {path}, the newest checkpoint is step {checkpoints.latest()}; "
+            "lower optim.lr or look at the batch"
+        ) from error
+    finally:
+        batches.close()
+        checkpoints.close()
+        for writer in writers:
+            writer.close()
+    for name, count in batches.losses.items():
+        if count:
+            logger.warning("left out while reading: %d %s", count, name)
+    return run._replace(state=current, carry=carry)
+
+
+def _open(cfg, start: int) -> data.Batches:
+    process = (jax.process_index(), jax.process_count())
+    return data.open(cfg.data, cfg.data.train_split, start=start, process=process)
+
+
+def _describe(cfg, run: runs.Run) -> None:
+    """Parameters, memory, steps and time of an epoch, the last measured over a few steps."""
+    batches = _open(cfg, 0)
+    stream = runs.device_batches(batches, run.mesh)
+    batch = next(stream)
+    current, carry = run.state, run.carry
+    memory = runs.memory_estimate(run, batch)
+    for _ in range(3):
+        began = time.perf_counter()
+        current, carry, values = run.train_step(current, carry, batch)
+        jax.block_until_ready(values)
+    step_s = time.perf_counter() - began
+    batches.close()
+    steps = cfg.train.iterations_per_epoch * run.segments
+    print(f"parameters        {run.num_parameters:,}")
+    print(f"memory a device   {memory / 2**20:,.0f} MiB for a step")
+    print(f"steps             {run.num_steps:,} in all, {steps:,} an epoch")
+    print(f"time              {step_s:.3f} s a step, {metrics.duration(step_s * steps)} an epoch")
+
+
+def _draw_log(workdir: Path) -> None:
+    """Loss over steps as `loss.png`."""
+    log = metrics.read_log(workdir)
+    if log:
+        steps = [line["step"] for line in log]
+        plots.lines(workdir / "loss.png", {"loss": (steps, [line["Loss"] for line in log])}, "step", "loss")
+
+
+def _show(cfg: config.Config, run: runs.Run, workdir: Path) -> None:
+    """AP on recordings never trained on, beside that of lesser models, and a video."""
+    unseen = [recordings.open_recording(path) for path in recordings.find(cfg.data.root, cfg.data.test_split)]
+    sensor = Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets))
+    trained = state.variables(run.state)
+    untrained = functional.split(runs.build_model(cfg.model, cfg.seed))[1]
+    results = example.compare(run.skeleton, trained, untrained, unseen, sensor, cfg.data.classes)
+    print(f"on {len(unseen)} recordings never trained on:\n{example.table(results)}")
+    example.write(workdir, results)
+    example.film(workdir / "unseen.mp4", run.skeleton, trained, unseen[0], sensor, cfg.data.classes)
+    print(f"boxes over events: {workdir / 'unseen.mp4'}; curves: {workdir}/loss.png, precision_recall.png")
+
+
+main = cli.command(_flags, _run, __doc__)
+
+if __name__ == "__main__":
+    sys.exit(main())

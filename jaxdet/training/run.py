@@ -1,0 +1,140 @@
+"""A run put together from its config: model, optimiser, mesh, compiled step, state."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from jaxdet import models, sharding
+from jaxdet.errors import InputError
+from jaxdet.files import atomic
+from jaxdet.models.detector import Detector
+from jaxdet.nn import functional
+from jaxdet.nn.functional import Skeleton, Variables
+from jaxdet.structs import Batch
+from jaxdet.training import optim, state
+from jaxdet.training.loop import NonFiniteLoss
+from jaxdet.training.state import TrainState
+from jaxdet.training.step import TrainStep, make_train_step
+
+# In the order of the released logs' columns.
+LOSS_NAMES = {"hmnet": ("loss_cls", "loss_bbox", "loss_obj", "loss_iou", "loss")}
+
+
+class Run(NamedTuple):
+    """What `fit` needs, and what tells the logs where they are."""
+
+    skeleton: Skeleton
+    mesh: Mesh
+    train_step: TrainStep
+    state: TrainState
+    carry: Any
+    schedule: optax.Schedule  # rate of an optimiser step
+    segments: int  # optimiser steps an iteration
+    num_steps: int
+    num_parameters: int
+    loss_names: tuple[str, ...]  # parts of the loss, as the logs name them
+
+
+def build_model(model_config, seed: int) -> Detector:
+    """The detector of a config's `model` block, with fresh weights."""
+    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in model_config.items() if k != "name"}
+    return models.build(model_config.name, rngs=nnx.Rngs(seed), **arguments)
+
+
+def assemble(cfg, mesh: Mesh, initial: Variables | None = None) -> Run:
+    """Build model, optimiser and compiled step; `initial` replaces the fresh weights."""
+    segments = max(1, cfg.data.window_ms // cfg.data.segment_ms)
+    schedule = make_schedule(cfg.optim, cfg.train.num_iterations, segments)
+    optimizer = make_optimizer(cfg.optim, schedule)
+    model = build_model(cfg.model, cfg.seed)
+    carry = _on_mesh(model.init_carry(cfg.data.batch_size), mesh)
+    skeleton, variables = functional.split(model)
+    fresh = state.create(initial or variables, optimizer)
+    layout = sharding.by_path(fresh, mesh, cfg.sharding)
+    placed = jax.tree.map(_place, fresh, layout)
+    lanes = sharding.lanes(mesh)
+    carries, batches = jax.tree.map(lambda _: lanes, carry), lanes
+    step = jax.jit(
+        make_train_step(skeleton, optimizer, cfg.train.microbatches),
+        in_shardings=(layout, carries, batches),
+        out_shardings=(layout, carries, sharding.replicated(mesh)),
+        donate_argnums=(0, 1),
+    )
+    return Run(
+        skeleton,
+        mesh,
+        step,
+        placed,
+        carry,
+        schedule,
+        segments,
+        cfg.train.num_iterations * segments,
+        sum(leaf.size for leaf in jax.tree.leaves(variables.params)),
+        LOSS_NAMES[cfg.model.name],
+    )
+
+
+def make_schedule(optim_config, num_iterations: int, segments: int) -> optax.Schedule:
+    """Rate as a function of the optimiser step, from the `optim` block."""
+    if optim_config.schedule == "cosine":
+        schedule = optim.cosine(optim_config.lr, optim_config.final_lr, num_iterations)
+    elif optim_config.schedule == "constant":
+        schedule = optim.constant(optim_config.lr)
+    else:
+        raise InputError(f"optim.schedule={optim_config.schedule!r}, expected cosine or constant")
+    return optim.lagged(schedule, segments)
+
+
+def make_optimizer(optim_config, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """The gradient transformation of the `optim` block."""
+    if optim_config.name != "adamw":
+        raise InputError(f"optim.name={optim_config.name!r}, expected adamw")
+    return optim.adamw(schedule, optim_config.weight_decay)
+
+
+def device_batches(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Batch]:
+    """Host batches of this process -> global batches on the mesh."""
+    return (sharding.to_global(batch, mesh) for batch in batches)
+
+
+def save_offending_batch(workdir: Path, error: NonFiniteLoss) -> Path:
+    """Write the batch whose loss was not finite to `<workdir>/nonfinite_step_<n>.npz`."""
+    path = workdir / f"nonfinite_step_{error.step}.npz"
+    leaves = jax.tree_util.tree_leaves_with_path(sharding.to_host(error.batch))
+    with atomic(path) as temporary:
+        np.savez(temporary, **{sharding.path_of(p): leaf for p, leaf in leaves})
+    return path
+
+
+def write_config(cfg, workdir: Path, version: str) -> None:
+    """The resolved config and the version, as `<workdir>/config.json`."""
+    with atomic(workdir / "config.json") as temporary:
+        temporary.write_text(json.dumps({"version": version, **as_json(cfg)}, indent=2))
+
+
+def as_json(cfg) -> dict[str, Any]:
+    """A config as plain JSON values."""
+    return json.loads(cfg.to_json_best_effort())
+
+
+def memory_estimate(run: Run, batch: Batch) -> int:
+    """Bytes one device needs for a step: arguments and temporaries, as the compiler plans them."""
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (run.state, run.carry, batch))
+    plan = run.train_step.lower(*shapes).compile().memory_analysis()
+    return plan.argument_size_in_bytes + plan.temp_size_in_bytes
+
+
+def _place(leaf, layout):
+    return jax.device_put(leaf, layout)
+
+
+def _on_mesh(carry, mesh: Mesh):
+    lanes = sharding.lanes(mesh)
+    return jax.jit(lambda c: c, out_shardings=lanes)(carry) if jax.tree.leaves(carry) else carry

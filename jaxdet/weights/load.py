@@ -1,0 +1,44 @@
+"""`--weights` and `--init`: a converted folder, a training run, or a released file."""
+
+import os
+from pathlib import Path
+
+from jaxdet.errors import InputError
+from jaxdet.nn.functional import Variables
+from jaxdet.weights import checkpoint, rules, state_dict, torch_file
+from jaxdet.weights.rules import Report, Rules
+
+
+def load(
+    path: str | os.PathLike, family: Rules, target: Variables, lenient: bool = False
+) -> tuple[Variables, Report]:
+    """Weights at `path` in the shape of `target` (arrays or shapes), as NumPy arrays, and what became of each tensor.
+
+    `path` is a folder of `convert` or `soup`, the folder of a run (its newest checkpoint; `RUN/checkpoints/STEP` for
+    another), or a torch file. Averaged weights are preferred where a run has them. `lenient`, for initialisation,
+    keeps `target`'s arrays where the file has none of that name and shape. Raises InputError, in one line.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected a weights folder, a run or a .pth or .pt file")
+    try:
+        if path.is_file():
+            contents = state_dict.find(torch_file.load(path))
+            return rules.from_torch(contents.state_dict, family, target, lenient)
+        variables, _ = load_folder(path)
+        return rules.fitted(variables, family.name, target, lenient)
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if str(path) in text else f"{path}: {text}") from error
+
+
+def load_folder(path: str | os.PathLike) -> tuple[Variables, dict]:
+    """Weights and config of a weights folder, a run, or one checkpoint of a run."""
+    path = Path(path)
+    if checkpoint.is_weights(path):
+        return checkpoint.load_weights(path)
+    if path.parent.name == "checkpoints" and path.name.isdigit():
+        return checkpoint.load_run(path.parent.parent, int(path.name))
+    if (path / "checkpoints").is_dir():
+        return checkpoint.load_run(path)
+    raise InputError(f"{path} holds no weights; expected a folder made by convert, soup or train")

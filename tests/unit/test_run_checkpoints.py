@@ -1,0 +1,61 @@
+import errno
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdet.errors import InputError
+from jaxdet.nn.functional import Variables
+from jaxdet.training import optim, state
+from jaxdet.training.checkpoint import RunCheckpoints
+
+
+def _example(width=3, ema=False):
+    params = {"layer": {"kernel": jnp.arange(2.0 * width).reshape(2, width), "bias": jnp.ones(width)}}
+    variables = Variables(params, {"norm": {"mean": jnp.full(width, 0.5)}})
+    return state.create(variables, optim.adamw(optim.constant(0.1), 0.01), ema), {
+        "latent": jnp.ones((4, width))
+    }
+
+
+def _equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_restored_state_and_carry_equal_the_saved(tmp_path, ema):
+    saved, carry = _example(ema=ema)
+    saved = saved._replace(step=jnp.asarray(7, jnp.int32))
+    RunCheckpoints(tmp_path, {"seed": 1}).save(7, saved, carry)
+    fresh = jax.tree.map(jnp.zeros_like, (saved, carry))
+    again = RunCheckpoints(tmp_path, {"seed": 1})
+    assert again.latest() == 7
+    _equal(again.restore(*fresh), (saved, carry))
+
+
+def test_checkpoint_of_another_model_is_one_line(tmp_path):
+    RunCheckpoints(tmp_path, {}).save(1, *_example())
+    with pytest.raises(InputError, match="another model"):
+        RunCheckpoints(tmp_path, {}).restore(*_example(width=5))
+
+
+def test_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    checkpoints = RunCheckpoints(tmp_path, {})
+    saved, carry = _example()
+    checkpoints.save(1, saved, carry)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.manager, "save", full)
+    with pytest.raises(InputError, match="last good one is step 1"):
+        checkpoints.save(2, saved, carry)
+    _equal(RunCheckpoints(tmp_path, {}).restore(saved, carry), (saved, carry))
+
+
+def test_only_the_newest_and_every_kept_one_stay(tmp_path):
+    checkpoints = RunCheckpoints(tmp_path, {}, keep=2, keep_every=4)
+    for step in range(1, 8):
+        checkpoints.save(step, *_example())
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [4, 6, 7]

@@ -1,0 +1,92 @@
+"""Reading whole recordings lane by lane."""
+
+import numpy as np
+import pytest
+import recordings_data as rd
+
+from jaxdet.data import recordings, sequences
+from jaxdet.data.streams import EventChunk
+from jaxdet.errors import InputError
+
+STEP_US, SEGMENT_US = 5000, 45_000
+
+
+@pytest.fixture(scope="module")
+def recs(tmp_path_factory):
+    """Recordings of 100, 45 and 250 ms."""
+    root = tmp_path_factory.mktemp("gen1")
+    paths = [
+        rd.write(root, "test", f"r{i}", rd.chunk(np.random.default_rng(i), 500, ms), rd.labels([]), ms)
+        for i, ms in enumerate((100, 45, 250))
+    ]
+    return [recordings.open_recording(p) for p in paths]
+
+
+def stream(recs, **options):
+    parts = [sequences.of_recording(r, SEGMENT_US, STEP_US) for r in recs]
+    settings = {"segment_us": SEGMENT_US, "step_us": STEP_US, "size": (rd.HEIGHT, rd.WIDTH)}
+    return sequences.Stream(parts, event_buckets=(64, 1024), **{**settings, **options})
+
+
+@pytest.mark.parametrize("num_lanes", [1, 2, 3, 5])
+def test_every_step_and_event_of_every_recording_comes_once_in_order(recs, num_lanes):
+    steps = {i: [] for i in range(3)}
+    counts = dict.fromkeys(range(3), 0)
+    current = [None] * num_lanes
+    for batch in stream(recs, num_lanes=num_lanes):
+        for lane in range(num_lanes):
+            mask = batch.targets.slot_mask[lane]
+            if not mask.any():
+                assert batch.inputs.step_start[lane, -1] == 0
+                continue
+            index = int(batch.source[lane, 0, 0])
+            assert batch.reset[lane] == (current[lane] != index)
+            current[lane] = index
+            steps[index].extend(batch.source[lane, mask, 1])
+            counts[index] += batch.inputs.step_start[lane, -1]
+    for i, duration_ms in enumerate((100, 45, 250)):
+        np.testing.assert_array_equal(steps[i], np.arange(5000, 1000 * duration_ms + 1, 5000))
+        assert counts[i] == 500
+
+
+def test_lanes_do_not_know_each_other(recs):
+    """A recording gives the same segments whatever is read beside it."""
+    alone = list(stream(recs[2:]))
+    beside = list(stream(recs, num_lanes=3))
+    assert len(alone) == len(beside) == 6
+    for a, b in zip(alone, beside):
+        num = a.inputs.step_start[0, -1]
+        np.testing.assert_array_equal(a.inputs.step_start[0], b.inputs.step_start[2])
+        np.testing.assert_array_equal(a.inputs.xy[0, :num], b.inputs.xy[2, :num])
+        np.testing.assert_array_equal(a.targets.at_step[0], b.targets.at_step[2])
+
+
+def test_only_wanted_steps_get_slots(recs):
+    near = sequences.near(np.array([52_000, 200_000]), 6000)
+    batches = list(stream(recs[2:], max_slots=4, wanted=lambda _, ends: near(ends)))
+    ends = np.concatenate([b.source[0, b.targets.slot_mask[0], 1] for b in batches])
+    np.testing.assert_array_equal(ends, [50_000, 55_000, 195_000, 200_000, 205_000])
+    with pytest.raises(InputError, match="max_slots"):
+        list(stream(recs, max_slots=1))
+
+
+def test_a_stream_that_runs_backwards_is_refused():
+    def chunk(*times):
+        num = len(times)
+        return EventChunk(np.array(times), *(np.zeros(num, d) for d in (np.int16, np.int16, np.int8)))
+
+    with pytest.raises(InputError, match="backwards"):
+        list(sequences.of_chunks([chunk(1, 5), chunk(4)], SEGMENT_US, STEP_US))
+
+
+def test_a_stream_is_read_no_further_than_needed():
+    taken = []
+
+    def chunks():
+        for k in range(100):
+            taken.append(k)
+            yield rd.chunk(np.random.default_rng(k), 10, 1)._replace(t_us=np.full(10, 5000 * k))
+
+    first = next(sequences.of_chunks(chunks(), 10_000, STEP_US))
+    assert len(first.events.t_us) == 20
+    assert len(taken) == 3
