@@ -9,7 +9,10 @@ from jaxdet.models.detector import Detector
 from jaxdet.models.heads import DecoupledHead
 from jaxdet.models.hmnet import Hmnet
 from jaxdet.models.pyramid import Pyramid, StridedLevels
+from jaxdet.models.yolov4 import yolov4
+from jaxdet.models.yolox import yolox
 from jaxdet.ops.assign import HMNET_RULE
+from jaxdet.ops.select import BestClass
 
 _NUM_LEVELS = 3
 
@@ -58,12 +61,11 @@ def hmnet(
         image_size=image_size,
         first_loss_step=warm_up_steps,
         warm_up_once=warm_up_once,
-        min_score=min_score,
-        nms_iou=nms_iou,
+        rule=BestClass(min_score, nms_iou),
     )
 
 
-_MODELS = {"hmnet": hmnet}
+_MODELS = {"hmnet": hmnet, "yolov4": yolov4, "yolox": yolox}
 
 
 def build(name: str, *, rngs: nnx.Rngs, **kwargs) -> Detector:

@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from jaxdet.ops import boxes as box_ops
-from jaxdet.ops import nms
+from jaxdet.ops.select import BestClass, Candidates, Rule
 from jaxdet.structs import Batch, Detections, Events, Images, Targets
 
 Carry = Any
@@ -30,7 +30,7 @@ class Detector(nnx.Module):
     `image_size` (height, width) if boxes are to be clipped to the image, those left empty being dropped.
     `first_loss_step`: labels of earlier steps are not trained on, counted from the start of each segment
     (parity with released HMNet); with `warm_up_once`, from the start of the recording.
-    Boxes score at least `min_score` and are suppressed above `nms_iou`, per class and without a cap.
+    `rule` makes detections of candidates: `ops.select.BestClass` or `MultiLabel`.
     """
 
     def __init__(
@@ -42,14 +42,13 @@ class Detector(nnx.Module):
         image_size: tuple[int, int] | None = None,
         first_loss_step: int = 0,
         warm_up_once: bool = False,
-        min_score: float = 0.01,
-        nms_iou: float = 0.65,
+        rule: Rule = BestClass(),  # noqa: B008   (immutable)
     ):
         self.backbone: Any = backbone
         self.neck: Any = neck
         self.head: Any = head
         self.image_size, self.first_loss_step, self.warm_up_once = image_size, first_loss_step, warm_up_once
-        self.min_score, self.nms_iou = min_score, nms_iou
+        self.rule = rule
 
     def init_carry(self, batch_size: int) -> Carry:
         """State of `batch_size` lanes before their first step; () for still images."""
@@ -86,14 +85,23 @@ class Detector(nnx.Module):
     def detect(self, features: list[Array], valid: Bool[Array, "B K"]) -> Detections:
         """Boxes from the features of all slots; slots that are not valid get none."""
         raw, sizes = self._raw(features, False, None)
-        boxes, scores, labels = self.head.candidates(raw, sizes)
-        return self.select(boxes, scores, labels, valid)
+        return self.select(self.head.candidates(raw, sizes), valid)
 
-    def select(self, boxes, scores, labels, valid: Bool[Array, "B K"]) -> Detections:
-        """Threshold, suppression and clipping of candidates [S, A, ...]; S = B * K."""
-        mask = (scores >= self.min_score) & valid.reshape(-1, 1)
-        order, keep = nms.nms(boxes, scores, labels, mask, self.nms_iou)
-        boxes, scores, labels = nms.take((boxes, scores, labels), order)
+    def candidates(
+        self,
+        inputs: Events | Images,
+        at_step: Int[Array, "B K"],
+        reset: Bool[Array, " B"],
+        carry: Carry,
+    ) -> tuple[Candidates, Bool[Array, "B K"], Carry]:
+        """What `predict` would select from, for S = B * K slots; which slots are valid; the carry."""
+        out = self.backbone(inputs, at_step, reset, carry, False)
+        raw, sizes = self._raw(out.features, False, None)
+        return self.head.candidates(raw, sizes), out.valid, out.carry
+
+    def select(self, candidates: Candidates, valid: Bool[Array, "B K"]) -> Detections:
+        """Apply the rule to candidates of S = B * K slots and clip to the image."""
+        boxes, scores, labels, keep = self.rule(candidates, valid.reshape(-1))
         if self.image_size is not None:
             height, width = self.image_size
             boxes = box_ops.clip(boxes, float(width), float(height))

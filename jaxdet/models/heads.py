@@ -7,18 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from jaxdet.nn.block import ConvBlock, DepthwiseBlock
-from jaxdet.nn.conv import Conv
+from jaxdet.nn.conv import Conv, torch_uniform
 from jaxdet.ops import assign, losses
 from jaxdet.ops import boxes as box_ops
+from jaxdet.ops.select import Candidates
 from jaxdet.structs import Targets
 
 Sizes = Sequence[tuple[int, int]]
 
-# Kaiming-uniform with a = sqrt(5), torch's default of convolutions: bound 1 / sqrt(fan_in).
-_TORCH_DEFAULT = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 # Initial probability 0.01 of a class and of an object (Lin et al. 2017, focal loss, section 3.3).
 _RARE = -float(np.log(99))
 
@@ -32,7 +31,7 @@ class HeadLevel(nnx.Module):
         self, in_features: int, hidden: int, num_classes: int, stem: bool, depthwise: bool, dtype, *, rngs
     ):
         brick = DepthwiseBlock if depthwise else ConvBlock
-        kwargs = {"rngs": rngs, "dtype": dtype, "kernel_init": _TORCH_DEFAULT}
+        kwargs = {"rngs": rngs, "dtype": dtype, "kernel_init": torch_uniform}
         width = hidden if stem else in_features
         self.stem = ConvBlock(in_features, hidden, 1, **kwargs) if stem else None
         self.cls_conv = nnx.List([brick(width, hidden, **kwargs), brick(hidden, hidden, **kwargs)])
@@ -110,13 +109,9 @@ class DecoupledHead(nnx.Module):
         size = jnp.exp(raw[..., 2:4]) * stride
         return box_ops.cxcywh_to_xyxy(jnp.concatenate([centre, size], -1))
 
-    def candidates(
-        self, raw: Float[Array, "S A O"], sizes: Sizes
-    ) -> tuple[Float[Array, "S A 4"], Float[Array, "S A"], Int[Array, "S A"]]:
-        """Boxes (`xyxy` pixels), scores (object x best class) and labels of all candidates."""
-        classes = jax.nn.sigmoid(raw[..., 5:])
-        score = jax.nn.sigmoid(raw[..., 4]) * classes.max(-1)
-        return self.decode(raw, sizes), score, jnp.argmax(classes, -1).astype(jnp.int32)
+    def candidates(self, raw: Float[Array, "S A O"], sizes: Sizes) -> Candidates:
+        """Boxes, objectness and class scores of all candidates."""
+        return Candidates(self.decode(raw, sizes), jax.nn.sigmoid(raw[..., 4]), jax.nn.sigmoid(raw[..., 5:]))
 
     def loss(
         self, raw: Float[Array, "S A O"], sizes: Sizes, targets: Targets, slot_mask: Bool[Array, " S"]

@@ -12,6 +12,8 @@ from jaxdet.nn.norm import BatchNorm
 class ConvBlock(nnx.Module):
     """`activation(norm(conv(x)))` with batch normalisation and no convolution bias.
 
+    `nn.fold` makes of it a convolution with bias and no norm.
+
     `eps` and `momentum` (torch's meaning) default to those of YOLOX and HMNet's head.
     """
 
@@ -40,11 +42,14 @@ class ConvBlock(nnx.Module):
             dtype=dtype,
             kernel_init=kernel_init,
         )
-        self.norm = BatchNorm(out_features, eps, momentum)
+        self.norm: BatchNorm | None = BatchNorm(out_features, eps, momentum)
         self.activation = activation
 
     def __call__(self, x, train: bool = False, mask=None):
-        return self.activation(self.norm(self.conv(x), train, mask))
+        y = self.conv(x)
+        if self.norm is not None:
+            y = self.norm(y, train, mask)
+        return self.activation(y)
 
 
 class DepthwiseBlock(nnx.Module):

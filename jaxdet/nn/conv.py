@@ -9,6 +9,9 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Shaped
 
+# torch's default of convolutions, Kaiming-uniform with a = sqrt(5): bound 1 / sqrt(fan_in).
+torch_uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 

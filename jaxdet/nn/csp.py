@@ -11,11 +11,23 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Shaped
 
-from jaxdet.nn.blocks import ConvBlock, mish, torch_uniform
-from jaxdet.nn.conv import Conv
+from jaxdet.nn.block import ConvBlock
+from jaxdet.nn.conv import Conv, torch_uniform
 from jaxdet.nn.norm import BatchNorm
 
-MishBlock = partial(ConvBlock, activation=mish)
+
+def mish(x: Shaped[Array, "*S"]) -> Shaped[Array, "*S"]:
+    """x * tanh(softplus(x)), with one exponential: tanh(log(1 + e)) = n / (n + 2) with n = e (e + 2).
+
+    Beyond 20 the quotient is 1 in float64 too. Half types are computed in float32, as released.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    e = jnp.exp(jnp.minimum(wide, 20))
+    n = e * (e + 2)
+    return (wide * (n / (n + 2))).astype(x.dtype)
+
+
+MishBlock = partial(ConvBlock, activation=mish, kernel_init=torch_uniform)
 PlainConv = partial(Conv, kernel_size=1, kernel_init=torch_uniform)
 
 
@@ -44,7 +56,7 @@ class Bottleneck(nnx.Module):
 
     def __init__(self, in_features, out_features, shortcut=True, expansion=0.5, *, rngs: nnx.Rngs):
         hidden = int(out_features * expansion)
-        self.cv1 = MishBlock(in_features, hidden, rngs=rngs)
+        self.cv1 = MishBlock(in_features, hidden, 1, rngs=rngs)
         self.cv2 = MishBlock(hidden, out_features, 3, rngs=rngs)
         self.shortcut = shortcut and in_features == out_features
 
@@ -58,10 +70,10 @@ class BottleneckCSP(nnx.Module):
 
     def __init__(self, in_features, out_features, depth, *, rngs: nnx.Rngs):
         hidden = out_features // 2
-        self.cv1 = MishBlock(in_features, hidden, rngs=rngs)
+        self.cv1 = MishBlock(in_features, hidden, 1, rngs=rngs)
         self.cv2 = PlainConv(in_features, hidden, rngs=rngs)
         self.cv3 = PlainConv(hidden, hidden, rngs=rngs)
-        self.cv4 = MishBlock(2 * hidden, out_features, rngs=rngs)
+        self.cv4 = MishBlock(2 * hidden, out_features, 1, rngs=rngs)
         self.norm = BatchNorm(2 * hidden, 1e-3, 0.03)
         self.m = nnx.List([Bottleneck(hidden, hidden, expansion=1.0, rngs=rngs) for _ in range(depth)])
 
@@ -77,9 +89,9 @@ class BottleneckCSP2(nnx.Module):
     """`depth` bottlenecks without residual beside a 1x1 convolution, all at full width."""
 
     def __init__(self, in_features, out_features, depth, *, rngs: nnx.Rngs):
-        self.cv1 = MishBlock(in_features, out_features, rngs=rngs)
+        self.cv1 = MishBlock(in_features, out_features, 1, rngs=rngs)
         self.cv2 = PlainConv(out_features, out_features, rngs=rngs)
-        self.cv3 = MishBlock(2 * out_features, out_features, rngs=rngs)
+        self.cv3 = MishBlock(2 * out_features, out_features, 1, rngs=rngs)
         self.norm = BatchNorm(2 * out_features, 1e-3, 0.03)
         self.m = nnx.List(
             [Bottleneck(out_features, out_features, False, 1.0, rngs=rngs) for _ in range(depth)]
@@ -99,13 +111,13 @@ class SPPCSP(nnx.Module):
 
     def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
         c = out_features
-        self.cv1 = MishBlock(in_features, c, rngs=rngs)
+        self.cv1 = MishBlock(in_features, c, 1, rngs=rngs)
         self.cv2 = PlainConv(in_features, c, rngs=rngs)
         self.cv3 = MishBlock(c, c, 3, rngs=rngs)
-        self.cv4 = MishBlock(c, c, rngs=rngs)
-        self.cv5 = MishBlock(4 * c, c, rngs=rngs)
+        self.cv4 = MishBlock(c, c, 1, rngs=rngs)
+        self.cv5 = MishBlock(4 * c, c, 1, rngs=rngs)
         self.cv6 = MishBlock(c, c, 3, rngs=rngs)
-        self.cv7 = MishBlock(2 * c, c, rngs=rngs)
+        self.cv7 = MishBlock(2 * c, c, 1, rngs=rngs)
         self.norm = BatchNorm(2 * c, 1e-3, 0.03)
 
     def __call__(self, x, train=False, mask=None):

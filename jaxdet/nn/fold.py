@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from jaxdet.nn.blocks import ConvBlock
+from jaxdet.nn.block import ConvBlock
 from jaxdet.nn.conv import Conv
 from jaxdet.nn.functional import Skeleton, Variables, merge, split
 from jaxdet.nn.norm import BatchNorm

@@ -34,14 +34,31 @@ def nms(
 
 def _nms(image, iou_threshold):
     boxes, scores, labels, mask = image
+    _, order = lax.top_k(jnp.where(mask, scores, -jnp.inf), mask.shape[0])
+    keep = suppress(boxes[order], labels[order], mask[order], iou_threshold)
+    return order.astype(jnp.int32), keep
+
+
+def suppress(
+    boxes: Float[Array, "A 4"],
+    labels: Int[Array, " A"],
+    mask: Bool[Array, " A"],
+    iou_threshold: float,
+    limit: int | None = None,
+) -> Bool[Array, " A"]:
+    """Which of these boxes survive, the best being first and those off the mask last.
+
+    With `limit` the work ends soon after that many survivors, which are right; later ones may be missing.
+    """
     count = mask.shape[0]
-    _, order = lax.top_k(jnp.where(mask, scores, -jnp.inf), count)
     block = min(_BLOCK, count)
     num_blocks = -(-count // block)
     pad = num_blocks * block - count
-    boxes = jnp.pad(boxes[order], ((0, pad), (0, 0)))
-    labels = jnp.pad(labels[order], (0, pad))
-    alive = jnp.arange(num_blocks * block) < mask.sum()
+    boxes, labels, alive = (
+        jnp.pad(boxes, ((0, pad), (0, 0))),
+        jnp.pad(labels, (0, pad)),
+        jnp.pad(mask, (0, pad)),
+    )
 
     def at(array, index):
         return lax.dynamic_slice_in_dim(array, index * block, block)
@@ -51,19 +68,27 @@ def _nms(image, iou_threshold):
         same = at(labels, a)[:, None] == at(labels, b)[None, :]
         return (box_ops.pairwise_iou(at(boxes, a), at(boxes, b)) > iou_threshold) & same
 
-    def settle(index, keep):
-        """Decide block `index`, all earlier blocks being decided."""
+    def settle(state):
+        """Decide one block, all earlier blocks being decided."""
+        index, keep, found = state
 
         def against(earlier, candidates):
             return candidates & ~(suppresses(earlier, index) & at(keep, earlier)[:, None]).any(0)
 
-        candidates = lax.fori_loop(0, index, against, at(keep, index))
+        candidates = lax.fori_loop(0, index, against, at(alive, index))
         kept = _within(suppresses(index, index), candidates)
-        return lax.dynamic_update_slice_in_dim(keep, kept, index * block, 0)
+        return index + 1, lax.dynamic_update_slice_in_dim(keep, kept, index * block, 0), found + kept.sum()
 
     used = (mask.sum() + block - 1) // block
-    keep = lax.fori_loop(0, used, settle, alive)
-    return order.astype(jnp.int32), keep[:count]
+    enough = count if limit is None else limit
+
+    def unfinished(state):
+        index, _, found = state
+        return (index < used) & (found < enough)
+
+    zero = jnp.zeros((), jnp.int32)
+    _, keep, _ = lax.while_loop(unfinished, settle, (zero, jnp.zeros_like(alive), zero))
+    return keep[:count]
 
 
 def _within(matrix, candidates):

@@ -190,7 +190,9 @@ def to_leaf(path: Path, value: Any) -> tuple[str, np.ndarray]:
 def _check_derived(key, array, expected, lenient):
     if lenient or key not in expected:
         return
-    if not np.array_equal(array, expected[key].astype(array.dtype)):
+    # A moving average of equal numbers rounds: averaged buffers are right to a few units in the last place.
+    same = array.shape == expected[key].shape and np.allclose(array, expected[key], rtol=1e-4, atol=0)
+    if not same:
         raise InputError(
             f"{key} of the file differs from the configuration's; choose the config it was trained with"
         )

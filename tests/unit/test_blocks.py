@@ -6,8 +6,8 @@ import numpy as np
 from flax import nnx
 
 from jaxdet.nn import functional
-from jaxdet.nn.blocks import ConvBlock, mish
-from jaxdet.nn.csp import SPPCSP, BottleneckCSP, spatial_pyramid
+from jaxdet.nn.block import ConvBlock
+from jaxdet.nn.csp import SPPCSP, BottleneckCSP, mish, spatial_pyramid
 from jaxdet.nn.fold import fold
 
 

@@ -1,0 +1,122 @@
+"""Which candidates become detections: the released rules of YOLOv4 and of YOLOX and HMNet, with static shapes."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxdet.ops import boxes as box_ops
+from jaxdet.ops import nms
+
+# Distance between the classes' copies of the image, pixels.
+_CLASS_OFFSET = 4096
+# The merge option works on fewer candidates than this.
+_MERGE_LIMIT = 3000
+# Rows sorted when no more than these pass the threshold.
+_BUDGET = 4096
+
+
+class Candidates(NamedTuple):
+    """What a head proposes for S slots."""
+
+    boxes: Float[Array, "S A 4"]  # xyxy, input pixels
+    objectness: Float[Array, "S A"]  # in [0, 1]
+    classes: Float[Array, "S A C"]  # in [0, 1]
+
+
+class Selected(NamedTuple):
+    """Detections of S slots, best first, padded to D."""
+
+    boxes: Float[Array, "S D 4"]
+    scores: Float[Array, "S D"]
+    labels: Int[Array, "S D"]
+    mask: Bool[Array, "S D"]
+
+
+@dataclass(frozen=True)
+class BestClass:
+    """YOLOX and HMNet: the best class of a box, scores from `min_score` on, suppression per class, no limit."""
+
+    min_score: float = 0.01
+    nms_iou: float = 0.65
+
+    def __call__(self, candidates: Candidates, valid: Bool[Array, " S"]) -> Selected:
+        boxes, objectness, classes = candidates
+        scores = objectness * classes.max(-1)
+        labels = jnp.argmax(classes, -1).astype(jnp.int32)
+        mask = (scores >= self.min_score) & valid[:, None]
+        order, keep = nms.nms(boxes, scores, labels, mask, self.nms_iou)
+        boxes, scores, labels = nms.take((boxes, scores, labels), order)
+        return Selected(boxes, scores, labels, keep)
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """YOLOv4: a row for every class of a box that scores above `min_score`, at most `max_detections` in all.
+
+    Classes are kept apart by moving their boxes 4096 pixels each, in the precision of the boxes (parity: the
+    rounding of the moved coordinates decides close calls); `agnostic` leaves them together. With `merge` the boxes
+    that remain become score-weighted means of all they overlap, and those without a partner go.
+    """
+
+    min_score: float = 0.1
+    nms_iou: float = 0.5
+    max_detections: int = 300
+    merge: bool = False
+    agnostic: bool = False
+
+    def __call__(self, candidates: Candidates, valid: Bool[Array, " S"]) -> Selected:
+        # A loop over images, not a batched one: each works on its own number of rows.
+        return lax.map(lambda args: self._one(*args), (*candidates, valid))
+
+    def _one(self, boxes, objectness, classes, valid) -> Selected:
+        scores = classes * objectness[:, None]
+        mask = (objectness > self.min_score)[:, None] & (scores > self.min_score) & valid
+        ranking = jnp.where(mask, scores, -jnp.inf).reshape(-1)
+        if ranking.size <= _BUDGET:
+            return self._ranked(boxes, ranking, classes.shape[1], ranking.size)
+        # Few rows pass as a rule; sorting all of them is the exception.
+        return lax.cond(
+            mask.sum() <= _BUDGET,
+            lambda: self._ranked(boxes, ranking, classes.shape[1], _BUDGET),
+            lambda: self._ranked(boxes, ranking, classes.shape[1], ranking.size),
+        )
+
+    def _ranked(self, boxes, ranking, num_classes, count) -> Selected:
+        scores, rows = lax.top_k(ranking, count)
+        box, label = boxes[rows // num_classes], (rows % num_classes).astype(jnp.int32)
+        offset = 0 if self.agnostic else label[:, None].astype(box.dtype) * _CLASS_OFFSET
+        moved, mask = box + offset, scores > -jnp.inf
+        keep = nms.suppress(moved, jnp.zeros_like(label), mask, self.nms_iou, self.max_detections)
+        limit = min(self.max_detections, count)
+        kept, chosen = lax.top_k(keep.astype(jnp.int32), limit)
+        kept = kept > 0
+        result = Selected(box[chosen], scores[chosen], label[chosen], kept)
+        if self.merge:
+            result = self._merged(result, moved[chosen], box, moved, scores, mask)
+        return _padded(result, self.max_detections)
+
+    def _merged(self, result, survivors, box, moved, scores, mask) -> Selected:
+        n = mask.sum()
+        apply = (n > 1) & (n < _MERGE_LIMIT)
+        box, moved, scores, mask = (a[:_MERGE_LIMIT] for a in (box, moved, scores, mask))
+        partner = (box_ops.pairwise_iou(survivors, moved) > self.nms_iou) & mask[None]
+        weight = jnp.where(partner, scores[None], 0)
+        mean = (weight @ box) / jnp.maximum(weight.sum(1, keepdims=True), jnp.finfo(box.dtype).tiny)
+        return Selected(
+            jnp.where(apply, mean, result.boxes),
+            result.scores,
+            result.labels,
+            result.mask & (~apply | (partner.sum(1) > 1)),
+        )
+
+
+Rule = BestClass | MultiLabel
+
+
+def _padded(result: Selected, count: int) -> Selected:
+    missing = count - result.mask.shape[0]
+    return jax.tree.map(lambda a: jnp.pad(a, ((0, missing),) + ((0, 0),) * (a.ndim - 1)), result)
