@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jaxdet import cli
 from jaxdet.errors import InputError
-from jaxdet.evaluation import months, predictions
+from jaxdet.evaluation import comparison, months, predictions
 from jaxdet.evaluation.predictions import Predictions
 from jaxdet.postprocess import seqnms
 
@@ -38,6 +38,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.string(
         "labels", None, "LTD annotations (folder) or COCO annotations (.json): report AP before and after"
     )
+    flags.string("render", None, "picture or video of the boxes before and after, side by side")
 
 
 def _run(flags: cli.Flags) -> None:
@@ -64,19 +65,24 @@ def _run(flags: cli.Flags) -> None:
 
     if out.suffix == ".h5":
         predictions.map_stores([source], out, rule, flags.rule)
-        num = (
-            None if labels is None else months.change(labels, predictions.read(source), predictions.read(out))
-        )
+        before = predictions.read(source)
+        after = predictions.read(out)
     else:
         before = predictions.read(source)
         if source.suffix == ".h5":
             before = predictions.without_empty(before)
         after = rule(before)
         predictions.write(out, after)
-        num = None if labels is None else months.change(labels, before, after)
-    logging.info("%s -> %s in %.1f s", source, out, time.monotonic() - began)
-    if num is not None:
-        logging.info("%s: %s", flags.rule, num)
+    counts = [sum(len(frame.scores) for frame in found.frames.values()) for found in (before, after)]
+    logging.info(
+        "%s: %d clips, %d frames, %d boxes -> %d in %.1f s",
+        out, len(before.clips), len(before.frames), *counts, time.monotonic() - began,
+    )  # fmt: skip
+    if labels is not None:
+        logging.info("%s: %s", flags.rule, months.change(labels, before, after))
+    if flags.render:
+        names = labels.class_names if labels is not None else ()
+        comparison.draw(flags.render, before, after, names)
 
 
 main = cli.command(_flags, _run, __doc__)
