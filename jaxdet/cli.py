@@ -84,6 +84,7 @@ def command(define: Callable[[Flags], None], run: Callable[[Flags], None], usage
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         if not absl_flags.FLAGS.is_parsed():
             absl_flags.FLAGS(["jaxdet"])  # Grain's worker processes insist on it
+        _keep_compiled()
         try:
             flags.parse(sys.argv[1:] if argv is None else argv, usage or "")
             run(flags)
@@ -98,6 +99,15 @@ def command(define: Callable[[Flags], None], run: Callable[[Flags], None], usage
         return 0
 
     return main
+
+
+def _keep_compiled() -> None:
+    """Compiled programs are kept between runs, in the place that JAX_COMPILATION_CACHE_DIR names or a default."""
+    jax = sys.modules.get("jax")
+    if jax is None or os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # jax has read the variable itself
+        return
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "jaxdet", "xla"))
 
 
 def _one_line(error: Exception) -> str:

@@ -19,13 +19,18 @@ import jaxdet
 from jaxdet import cli, config, data, sharding
 from jaxdet.data import preparation, recordings, synthetic
 from jaxdet.errors import InputError
-from jaxdet.evaluation import example, plots
-from jaxdet.evaluation.recordings import Sensor
+from jaxdet.evaluation import coco, example, plots, validation
+from jaxdet.evaluation import recordings as on_recordings
+from jaxdet.evaluation.predictor import Predictor
+from jaxdet.evaluation.validation import Validation
 from jaxdet.nn import functional
+from jaxdet.nn.functional import Variables
 from jaxdet.training import loop, metrics, state
 from jaxdet.training import run as runs
 from jaxdet.training.checkpoint import RunCheckpoints
 from jaxdet.training.hooks import Every, Log, Preemption
+from jaxdet.weights import families
+from jaxdet.weights.load import load
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +55,7 @@ def _run(flags: cli.Flags) -> None:
         _simulate(cfg.data)
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = sharding.make_mesh()
-    run = runs.assemble(cfg, mesh)
+    run = runs.assemble(cfg, mesh, _start_from(flags.init, cfg.model.name))
     if flags.dry_run:
         _describe(cfg, run)
         return
@@ -59,6 +64,19 @@ def _run(flags: cli.Flags) -> None:
         _draw_log(workdir)
     if "simulate" in cfg.data:
         _show(cfg, done, workdir)
+
+
+def _start_from(path: str | None, model: str):
+    """What turns fresh weights into those at `path`; parts of another shape stay fresh and are named."""
+
+    def initial(fresh: Variables) -> Variables:
+        if path is None:
+            return fresh
+        variables, report = load(path, families.of_model(model), fresh, lenient=True)
+        logger.info("starting from %s; %s", path, report.summary())
+        return variables
+
+    return initial
 
 
 def _simulate(block: config.Config) -> None:
@@ -96,6 +114,10 @@ def _fit(cfg, run: runs.Run, workdir: Path) -> runs.Run:
         Every(cfg.train.checkpoint_every, run.num_steps, save),
         Preemption(save),
     ]
+    if cfg.train.evaluate_every:
+        validate = Validation(workdir, _measure(cfg, run), runs.as_json(cfg), start)
+        evaluate = lambda moment: validate(moment.step, state.variables(moment.state))  # noqa: E731
+        hooks.insert(1, Every(cfg.train.evaluate_every, run.num_steps, evaluate))
     try:
         current, carry = loop.fit(
             run.train_step,
@@ -121,6 +143,24 @@ def _fit(cfg, run: runs.Run, workdir: Path) -> runs.Run:
         if count:
             logger.warning("left out while reading: %d %s", count, name)
     return run._replace(state=current, carry=carry)
+
+
+def _measure(cfg: config.Config, run: runs.Run):
+    """Metrics of weights on the validation split."""
+    found = [
+        recordings.open_recording(path) for path in recordings.find(cfg.data.root, cfg.data.validation_split)
+    ]
+    lanes = min(4, len(found))
+
+    def measure(variables: Variables) -> coco.Metrics:
+        predictor = Predictor(run.skeleton, variables, lanes, head_batch=lanes)
+        return on_recordings.evaluate(predictor, found, _sensor(cfg), class_names=tuple(cfg.data.classes))
+
+    return measure
+
+
+def _sensor(cfg: config.Config) -> on_recordings.Sensor:
+    return on_recordings.Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets))
 
 
 def _open(cfg, start: int) -> data.Batches:
@@ -149,17 +189,19 @@ def _describe(cfg, run: runs.Run) -> None:
 
 
 def _draw_log(workdir: Path) -> None:
-    """Loss over steps as `loss.png`."""
-    log = metrics.read_log(workdir)
-    if log:
-        steps = [line["step"] for line in log]
-        plots.lines(workdir / "loss.png", {"loss": (steps, [line["Loss"] for line in log])}, "step", "loss")
+    """Loss over steps as `loss.png`, and AP as `ap.png` where the run was evaluated."""
+    log, evaluations = metrics.read_log(workdir), validation.read(workdir)
+    for name, lines, keys in (("loss", log, ("Loss",)), ("ap", evaluations, ("AP", "AP50"))):
+        if lines:
+            steps = [line["step"] for line in lines]
+            series = {key: (steps, [line[key] for line in lines]) for key in keys}
+            plots.lines(workdir / f"{name}.png", series, "step", name)
 
 
 def _show(cfg: config.Config, run: runs.Run, workdir: Path) -> None:
     """AP on recordings never trained on, beside that of lesser models, and a video."""
     unseen = [recordings.open_recording(path) for path in recordings.find(cfg.data.root, cfg.data.test_split)]
-    sensor = Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets))
+    sensor = _sensor(cfg)
     trained = state.variables(run.state)
     untrained = functional.split(runs.build_model(cfg.model, cfg.seed))[1]
     results = example.compare(run.skeleton, trained, untrained, unseen, sensor, cfg.data.classes)

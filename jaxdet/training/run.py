@@ -1,7 +1,7 @@
 """A run put together from its config: model, optimiser, mesh, compiled step, state."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,15 +48,15 @@ def build_model(model_config, seed: int) -> Detector:
     return models.build(model_config.name, rngs=nnx.Rngs(seed), **arguments)
 
 
-def assemble(cfg, mesh: Mesh, initial: Variables | None = None) -> Run:
-    """Build model, optimiser and compiled step; `initial` replaces the fresh weights."""
+def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda fresh: fresh) -> Run:
+    """Build model, optimiser and compiled step; `initial` makes the first weights from fresh ones."""
     segments = max(1, cfg.data.window_ms // cfg.data.segment_ms)
     schedule = make_schedule(cfg.optim, cfg.train.num_iterations, segments)
     optimizer = make_optimizer(cfg.optim, schedule)
     model = build_model(cfg.model, cfg.seed)
     carry = _on_mesh(model.init_carry(cfg.data.batch_size), mesh)
     skeleton, variables = functional.split(model)
-    fresh = state.create(initial or variables, optimizer)
+    fresh = state.create(initial(variables), optimizer)
     layout = sharding.by_path(fresh, mesh, cfg.sharding)
     placed = jax.tree.map(_place, fresh, layout)
     lanes = sharding.lanes(mesh)

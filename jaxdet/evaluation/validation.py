@@ -1,0 +1,54 @@
+"""Evaluation while training: a line per evaluation, the best weights kept."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxdet.evaluation import coco
+from jaxdet.files import atomic
+from jaxdet.nn.functional import Variables
+from jaxdet.weights import checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class Validation:
+    """Called with a step and its weights; `measure` gives their metrics.
+
+    Writes `<workdir>/validation.jsonl` and keeps the weights of the highest AP in `<workdir>/best`. `start` is the step
+    a resumed run goes on from: what a killed run noted after it is forgotten.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        measure: Callable[[Variables], coco.Metrics],
+        config: dict[str, Any],
+        start: int = 0,
+    ):
+        self._workdir, self._measure, self._config = workdir, measure, config
+        self._lines = [line for line in read(workdir) if line["step"] <= start]
+        self._write()
+
+    def __call__(self, step: int, variables: Variables) -> None:
+        began = time.perf_counter()
+        metrics = self._measure(variables)
+        ap, ap50 = (float(value) for value in metrics.statistics[:2])
+        if not self._lines or ap > max(line["AP"] for line in self._lines):
+            checkpoint.save_weights(self._workdir / "best", variables, self._config)
+        self._lines.append({"step": step, "AP": ap, "AP50": ap50})
+        self._write()
+        logger.info("step %d  AP %.4f  AP50 %.4f  (%.1f s)", step, ap, ap50, time.perf_counter() - began)
+
+    def _write(self) -> None:
+        with atomic(self._workdir / "validation.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in self._lines))
+
+
+def read(workdir: Path) -> list[dict[str, float]]:
+    """The evaluations of a run, in order."""
+    path = workdir / "validation.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
