@@ -199,3 +199,40 @@ def yolox(size: str, num_classes: int, **changes: Any) -> ConfigDict:
     return block(
         name="yolox", num_classes=num_classes, **{"dtype": "float32", **YOLOX_SIZES[size], **changes}
     )
+
+
+COCO_CLASSES = tuple(
+    """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
+    parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella,
+    handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard,
+    surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange,
+    broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop,
+    mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors,
+    teddy bear, hair drier, toothbrush""".replace("\n    ", " ").split(", ")
+)
+LTD_CLASSES = ("human", "bicycle", "motorcycle", "vehicle")
+
+
+def yolov4_images(size: int, stride: int, classes: Sequence[str], batch_size: int) -> ConfigDict:
+    """Still images as YOLOv4 takes them: RGB, batches of like aspect in rectangles of multiples of `stride`."""
+    return block(
+        kind="images",
+        classes=tuple(classes),
+        placement="yolov4",
+        size=size,  # pixels of the longer side
+        stride=stride,  # coarsest level, pixels
+        pad=0.5,  # strides added before rounding up
+        batch_size=batch_size,
+    )
+
+
+def yolox_images(size: int, classes: Sequence[str], batch_size: int) -> ConfigDict:
+    """Still images as YOLOX takes them: BGR, in the upper left corner of a square."""
+    return block(
+        kind="images",
+        classes=tuple(classes),
+        placement="yolox",
+        size=size,
+        stride=32,
+        batch_size=batch_size,
+    )

@@ -34,7 +34,7 @@ def _run(flags: cli.Flags) -> None:
     if bool(forward) == bool(backward):
         raise InputError("give --torch and --out to convert, or --weights and --to_torch to write for torch")
     cfg = flags.config
-    family = families.of_model(cfg.model.name)
+    family = families.of_config(cfg.model)
     _, target = functional.abstract(lambda: runs.build_model(cfg.model, 0))
     if forward:
         contents = state_dict.find(torch_file.load(flags.torch))

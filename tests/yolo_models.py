@@ -9,7 +9,7 @@ from flax import nnx
 
 from jaxdet import config, models
 from jaxdet.nn import functional
-from jaxdet.weights import families, rules, yolov4
+from jaxdet.weights import families, rules
 
 # golden/pt/tiny.yaml
 TINY = {
@@ -41,12 +41,6 @@ def yolov4_block(size, num_classes=4):
     return config.yolov4(size, num_classes)
 
 
-def rules_of(block):
-    if block.name == "yolox":
-        return families.YOLOX
-    return yolov4.rules(len(block.stages), block.anchors, bool(block.stem))
-
-
 @cache
 def golden_model(family, name):
     """Skeleton and variables of `p6_nc4`, `nano`, ... with the weights of the recipe."""
@@ -56,10 +50,10 @@ def golden_model(family, name):
     else:
         size, classes = name.split("_nc")
         block = yolov4_block(size, int(classes))
-        constants = rules_of(block).derived({})
+        constants = families.of_config(block).derived({})
     skeleton, shapes = abstract(block)
     state_dict = golden_data.yolo_weights(entries, constants)
-    variables, _ = rules.from_torch(state_dict, rules_of(block), shapes)
+    variables, _ = rules.from_torch(state_dict, families.of_config(block), shapes)
     return skeleton, variables
 
 

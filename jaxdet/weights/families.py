@@ -1,17 +1,13 @@
 """The tables of `rules`, one a model family."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from jaxdet.errors import InputError
-from jaxdet.weights.rules import Rules, StateDict
-
-# Within a layer torch lists parameters first, then statistics.
-LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-
-
-def in_order(names: str) -> tuple[str, ...]:
-    """Names separated by blanks, then those of the leaves."""
-    return (*names.split(), *LEAVES)
+from jaxdet.weights import yolov4
+from jaxdet.weights.rules import Rules, StateDict, in_order
 
 
 def relative_position_indices(window: int) -> np.ndarray:
@@ -88,3 +84,10 @@ def of_model(name: str) -> Rules:
             f"no rules for released weights of {name!r}; there are some for {', '.join(families)}"
         )
     return families[name]
+
+
+def of_config(model: Mapping[str, Any]) -> Rules:
+    """Rules of the model that a config's `model` block describes; those of YOLOv4 follow from its tables."""
+    if model["name"] == "yolov4":
+        return yolov4.rules(len(model["stages"]), model["anchors"], bool(model["stem"]))
+    return of_model(model["name"])

@@ -22,6 +22,15 @@ _STATISTICS = {"running_mean": "mean", "running_var": "var", "num_batches_tracke
 _TORCH_STATISTICS = {ours: theirs for theirs, ours in _STATISTICS.items()}
 
 
+# Within a layer torch lists parameters first, then statistics.
+LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+def in_order(names: str) -> tuple[str, ...]:
+    """Names separated by blanks, then those of the leaves."""
+    return (*names.split(), *LEAVES)
+
+
 @dataclass(frozen=True)
 class Rules:
     """How one model family names its weights.

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxdet.weights.families import in_order
-from jaxdet.weights.rules import Rules, StateDict
+from jaxdet.weights.rules import Rules, StateDict, in_order
 
 Anchors = Sequence[Sequence[Sequence[float]]]
 

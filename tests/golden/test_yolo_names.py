@@ -3,11 +3,11 @@
 import golden_data
 import numpy as np
 import pytest
-from yolo_models import abstract, rules_of, tiny, yolov4_block
+from yolo_models import abstract, tiny, yolov4_block
 
 from jaxdet import config
 from jaxdet.errors import InputError
-from jaxdet.weights import rules, state_dict, torch_file, yolov4
+from jaxdet.weights import families, rules, state_dict, torch_file, yolov4
 
 YOLOV4 = ["csp_nc4", "p5_nc4", "p6_nc4", "p7_nc4", "p6_nc80", "p7_nc80"]
 YOLOX = ["nano", "tiny", "s", "m", "l", "x"]
@@ -24,7 +24,7 @@ def block_of(family, name):
 def test_manifest_maps_key_by_key_and_back(family, name):
     entry = golden_data.manifest(family)[name]
     block = block_of(family, name)
-    table, (_, shapes) = rules_of(block), abstract(block)
+    table, (_, shapes) = families.of_config(block), abstract(block)
     # Arrays of no memory: one number seen in every place.
     file = {k: np.broadcast_to(np.zeros((), dtype), shape) for k, shape, dtype in entry["state_dict"]}
     file.update({k: v for k, v in table.derived({}).items() if k in file})
@@ -40,7 +40,7 @@ def test_manifest_maps_key_by_key_and_back(family, name):
 def test_configured_anchors_are_the_released_ones(name):
     entry = golden_data.manifest("yolov4")[name]
     assert [[list(a) for a in level] for level in block_of("yolov4", name).anchors] == entry["anchor_grid_px"]
-    buffers = rules_of(block_of("yolov4", name)).derived({})
+    buffers = families.of_config(block_of("yolov4", name)).derived({})
     assert yolov4.head_of(
         {**buffers, f"model.{entry['detect_index']}.m.0.bias": np.zeros(len(entry["anchor_grid_px"][0]) * 9)}
     ) == (4, entry["anchor_grid_px"])
@@ -68,9 +68,9 @@ def contents(name):
 @pytest.mark.parametrize("name", PT)
 def test_released_file_goes_in_and_comes_out_unchanged(name):
     file, (block, _, shapes) = contents(name), tiny()
-    variables, report = rules.from_torch(file, rules_of(block), shapes)
+    variables, report = rules.from_torch(file, families.of_config(block), shapes)
     assert len(report.ignored) == 2
-    written = rules.to_torch(variables, rules_of(block))
+    written = rules.to_torch(variables, families.of_config(block))
     assert list(written) == list(file)
     for key, array in file.items():
         # Half-precision files are read into float32, which holds every half. Averaged anchors are off by rounding.
@@ -88,7 +88,7 @@ def test_other_class_count_or_anchors_are_told():
     file = contents("last_059_strip.pt")
     block = yolov4_block("tiny", 3)
     with pytest.raises(InputError, match="class count"):
-        rules.from_torch(file, rules_of(block), abstract(block)[1])
+        rules.from_torch(file, families.of_config(block), abstract(block)[1])
     block, _, shapes = tiny()
     other = yolov4.rules(4, (((13, 17), (31, 26)), block.anchors[1]), stem=False)
     with pytest.raises(InputError, match=r"anchor.*configuration"):

@@ -5,14 +5,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from yolo_models import assert_stats, golden_model, pixels, rules_of, tiny
+from yolo_models import assert_stats, golden_model, pixels, tiny
 
 from jaxdet.nn import functional
 from jaxdet.nn.fold import fold
 from jaxdet.ops import boxes as box_ops
 from jaxdet.postprocess import tta
 from jaxdet.structs import Images
-from jaxdet.weights import rules, state_dict, torch_file
+from jaxdet.weights import families, rules, state_dict, torch_file
 
 # The reference's own float32 results are 2e-5 (raw) and 0.01 px from its float64 ones.
 RAW, PIXELS, SCORE = 5e-4, 0.02, 1e-5
@@ -118,7 +118,7 @@ def test_tiny_model_of_a_released_file(name):
         pytest.skip(f"{file} is not there")
     block, skeleton, shapes = tiny()
     tensors = state_dict.find(torch_file.load(file)).state_dict
-    variables, _ = rules.from_torch(tensors, rules_of(block), shapes)
+    variables, _ = rules.from_torch(tensors, families.of_config(block), shapes)
     g = golden_data.load("pt/expected")
     images = pixels("tiny-eval", (2, 3, 64, 128))
     run = forward(skeleton)
@@ -131,7 +131,7 @@ def test_mirrored_image_is_detected_mirrored():
     file = golden_data.path("pt/soup.pt")
     block, skeleton, shapes = tiny()
     tensors = state_dict.find(torch_file.load(file)).state_dict
-    variables, _ = rules.from_torch(tensors, rules_of(block), shapes)
+    variables, _ = rules.from_torch(tensors, families.of_config(block), shapes)
     images = pixels("tiny-eval", (2, 3, 64, 128))
 
     @jax.jit

@@ -1,0 +1,14 @@
+"""YOLOv4 on thermal frames of LTD, as Seq-YOLO tests it: predict --config=configs/ltd_yolov4.py:<p5|p6|p7>"""
+
+from jaxdet import config as c
+
+PIXELS = {"p5": 896, "p6": 1280, "p7": 1536}
+
+
+def get_config(arg: str = "p6"):
+    (size,) = c.parse(arg, PIXELS)
+    cfg = c.base()
+    cfg.model = c.yolov4(size, len(c.LTD_CLASSES), min_score=0.1, nms_iou=0.5)
+    stride = 2 << (len(cfg.model.stages) - 1)
+    cfg.data = c.yolov4_images(PIXELS[size], stride, c.LTD_CLASSES, batch_size=32)
+    return cfg
