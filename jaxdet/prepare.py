@@ -1,6 +1,8 @@
-"""Make recordings ready for training, evaluation and prediction.
+"""Make recordings and frames ready for training, evaluation and prediction.
 
     python -m jaxdet.prepare gen1 --source=downloads --out=data/gen1
+    python -m jaxdet.prepare ltd --source=downloads/LTD --out=data/ltd
+    python -m jaxdet.prepare synthetic-ltd --out=data/synthetic_ltd_source
 
 `--source` holds the .7z archives of the data set, or the train, val and test folders extracted from them. A run that
 was stopped goes on when it is started again.
@@ -13,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdet import cli
-from jaxdet.data import preparation, recordings, released
+from jaxdet.data import ltd, ltd_preparation, preparation, recordings, released, synthetic_ltd
 from jaxdet.errors import InputError
 
 
@@ -47,6 +49,10 @@ def _gen1(flags: cli.Flags) -> None:
     for line in report.suspicious:
         logging.info("look at %s", line)
     logging.info("%d recordings made, %d kept, %d problems", report.num_made, report.num_kept, len(problems))
+    _fail_on(problems)
+
+
+def _fail_on(problems: Sequence[str]) -> None:
     if len(problems) > 1:
         for line in problems:
             print(line, file=sys.stderr)
@@ -75,7 +81,54 @@ def _check_meta(out, folder, required):
     return lines
 
 
-COMMANDS = {"gen1": cli.command(_gen1_flags, _gen1, __doc__)}
+def _ltd_flags(flags: cli.Flags) -> None:
+    flags.string("source", None, "folder with Train and Test as distributed", required=True)
+    flags.string("out", None, "folder of the prepared splits and months", required=True)
+    flags.strings("lists", list(ltd.LISTS), "frame lists to write for the training splits")
+    flags.choice("link", "hard", ltd_preparation.LINKS, "how images get to --out")
+    flags.boolean("verify", False, "compare what is there with the source; make anew what differs")
+    flags.integer("workers", 8, "threads")
+
+
+def _ltd(flags: cli.Flags) -> None:
+    report = ltd_preparation.prepare(
+        flags.source, flags.out, flags.lists, flags.link, flags.verify, max(flags.workers, 1), logging.info
+    )
+    logging.info(
+        "%d frames made, %d kept, %d training frames without objects left out, %d problems",
+        report.num_made,
+        report.num_kept,
+        report.num_unlabelled,
+        len(report.problems),
+    )
+    _fail_on(report.problems)
+
+
+def _synthetic_ltd_flags(flags: cli.Flags) -> None:
+    flags.string(
+        "out", None, "folder of the simulated clips, in the layout LTD is distributed in", required=True
+    )
+    flags.integer("day", 8, "clips of Train/Day")
+    flags.integer("week", 0, "clips of Train/Week")
+    flags.integer("month", 28, "clips of Train/Month")
+    flags.integer("test", 1, "clips of each of the eight test months")
+    flags.integer("frames", 120, "frames a clip, one a second")
+    flags.integer("seed", 0, "another seed, another camera, weather and traffic")
+    flags.integer("workers", os.cpu_count() or 1, "processes")
+
+
+def _synthetic_ltd(flags: cli.Flags) -> None:
+    counts = {"Day": flags.day, "Week": flags.week, "Month": flags.month}
+    synthetic_ltd.write(
+        flags.out, counts, flags.test, flags.seed, flags.frames, max(flags.workers, 1), logging.info
+    )
+
+
+COMMANDS = {
+    "gen1": cli.command(_gen1_flags, _gen1, __doc__),
+    "ltd": cli.command(_ltd_flags, _ltd, __doc__),
+    "synthetic-ltd": cli.command(_synthetic_ltd_flags, _synthetic_ltd, __doc__),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,176 @@
+"""The Long-term Thermal Drift data set (LTD): its folders, annotations, names of frames, months, and frame lists.
+
+As distributed:
+
+    Train/{Day,Week,Month}/{frames,annotations}/<date>/<clip>/   image_NNNN.jpg, annotations_NNNN.txt
+    Test/<Mon>/frames/<date>/<clip>/
+
+`date` is YYYYMMDD, `clip` is `clip_<a>_<hhmm>`, a frame a second. As prepared, one folder a split or month:
+
+    <split>/images/<date>_<clip>_<NNNN>.jpg      <split>/labels/<date>_<clip>_<NNNN>.txt      <split>/all.txt
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdet.errors import InputError
+
+CLASSES = ("human", "bicycle", "motorcycle", "vehicle")
+WIDTH, HEIGHT = 384, 288
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+TRAIN_SPLITS = ("Day", "Week", "Month")
+TEST_MONTHS = ("Jan", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep")
+
+_DATE = re.compile(r"\d{8}")
+_CLIP = re.compile(r"clip_\w+")
+_IMAGE = re.compile(r"image_(\d{4,})\.jpg")
+_KEY = re.compile(r"(\d{4})(\d\d)(\d\d)_(clip_\w+)_(\d{4,})")
+
+
+class Frame(NamedTuple):
+    """A frame of the distributed data set; frames sort by date, clip and number."""
+
+    date: str
+    clip: str
+    number: int
+    image: Path
+    annotation: Path  # may be missing
+
+    @property
+    def key(self) -> str:
+        """`<date>_<clip>_<NNNN>`, the name of the frame wherever it goes."""
+        return f"{self.date}_{self.clip}_{self.number:04d}"
+
+
+def find_frames(folder: str | Path) -> list[Frame]:
+    """Frames of a split or month as distributed, by date, clip and number. InputError if there are none."""
+    folder = Path(folder)
+    found = []
+    for path in sorted((folder / "frames").glob("*/*/*.jpg")):
+        date, clip, match = path.parts[-3], path.parts[-2], _IMAGE.fullmatch(path.name)
+        if match is None or not _DATE.fullmatch(date) or not _CLIP.fullmatch(clip):
+            raise InputError(f"{path}: expected <YYYYMMDD>/clip_<a>_<hhmm>/image_<NNNN>.jpg")
+        annotation = folder / "annotations" / date / clip / f"annotations_{match[1]}.txt"
+        found.append(Frame(date, clip, int(match[1]), path, annotation))
+    if not found:
+        raise InputError(f"{folder}: no frames; expected frames/<date>/<clip>/image_NNNN.jpg")
+    return sorted(found)
+
+
+def clip_of(key: str) -> str:
+    """`<date>_<clip>` of a frame. Raises InputError for a name that is none of a frame."""
+    return _parts(key)[3]
+
+
+def month_of(key: str) -> str:
+    """Month of a frame by its date, `Jan` to `Dec`."""
+    return MONTHS[int(_parts(key)[1]) - 1]
+
+
+def _parts(key: str) -> tuple[str, str, str, str]:
+    match = _KEY.fullmatch(key)
+    if match is None or not 1 <= int(match[2]) <= 12:
+        raise InputError(f"{key}: not a frame's name; expected <YYYYMMDD>_clip_<a>_<hhmm>_<NNNN>")
+    return match[1], match[2], match[3], f"{match[1]}{match[2]}{match[3]}_{match[4]}"
+
+
+class Annotation(NamedTuple):
+    """Boxes of a frame."""
+
+    labels: np.ndarray  # int [M]       index into CLASSES
+    boxes: np.ndarray  # int [M, 4]    xyxy, pixels
+
+
+def read_annotation(path: str | Path) -> Annotation:
+    """Boxes of an annotation file: an id, the class's name, x1 y1 x2 y2; what follows on a line is ignored.
+
+    Raises InputError naming file and line.
+    """
+    rows = []
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        if line.strip():
+            rows.append(_row(line.split(), f"{path}:{number}"))
+    table = np.array(rows, int).reshape(-1, 5)
+    return Annotation(table[:, 0], table[:, 1:])
+
+
+def _row(fields: Sequence[str], where: str) -> list[int]:
+    if len(fields) < 6:
+        raise InputError(f"{where}: {len(fields)} columns, expected 6: id class x1 y1 x2 y2")
+    if fields[1] not in CLASSES:
+        raise InputError(f"{where}: class {fields[1]!r}, expected one of {', '.join(CLASSES)}")
+    try:
+        x1, y1, x2, y2 = (int(field) for field in fields[2:6])
+    except ValueError as error:
+        raise InputError(f"{where}: corners {' '.join(fields[2:6])!r}, expected whole pixels") from error
+    if not (0 <= x1 <= x2 <= WIDTH and 0 <= y1 <= y2 <= HEIGHT):
+        raise InputError(f"{where}: box {x1} {y1} {x2} {y2}, expected corners in {WIDTH}x{HEIGHT} pixels")
+    return [CLASSES.index(fields[1]), x1, y1, x2, y2]
+
+
+def label_text(annotation: Annotation) -> str:
+    """A YOLO label file: class, centre and size as fractions of the frame, 6 decimals."""
+    x1, y1, x2, y2 = annotation.boxes.T
+    rows = zip(
+        annotation.labels,
+        (x1 + x2) / 2 / WIDTH,
+        (y1 + y2) / 2 / HEIGHT,
+        (x2 - x1) / WIDTH,
+        (y2 - y1) / HEIGHT,
+        strict=True,
+    )
+    return "".join(f"{label} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for label, x, y, w, h in rows)
+
+
+class Rule(NamedTuple):
+    """Every `every`-th of the frames in order, or of those that show an object of a class."""
+
+    every: int
+    label: str | None = None
+
+
+# Frame lists are unions of rules. The first released `mot10` holds all motorcycle frames, whatever its name says.
+LISTS: dict[str, tuple[Rule, ...]] = {
+    "all": (Rule(1),),
+    "e5": (Rule(5),),
+    "e10": (Rule(10),),
+    "e15": (Rule(15),),
+    "e10_bic10_mot": (Rule(10), Rule(10, "bicycle"), Rule(1, "motorcycle")),
+    "e10_bic10_mot10": (Rule(10), Rule(10, "bicycle"), Rule(1, "motorcycle")),
+    "e10_bic10_mot10_a": (Rule(10), Rule(10, "bicycle"), Rule(10, "motorcycle")),
+}
+
+
+def sample(frames: Mapping[str, frozenset[int]], rules: Sequence[Rule]) -> list[str]:
+    """Sorted keys of the labelled frames that any rule takes; `frames` maps a key to the classes in the frame.
+
+    Frames without objects are not labelled and do not count. Frames are numbered over all clips together, not within
+    one. Parity: of n frames with a class, n // every are taken; of n frames in all, the rest rounds up.
+    """
+    labelled = sorted(key for key, labels in frames.items() if labels)
+    taken: set[str] = set()
+    for rule in rules:
+        if rule.label is None:
+            taken.update(labelled[:: rule.every])
+        else:
+            index = CLASSES.index(rule.label)
+            shown = [key for key in labelled if index in frames[key]]
+            taken.update(shown[:: rule.every][: len(shown) // rule.every])
+    return sorted(taken)
+
+
+def list_text(keys: Sequence[str]) -> str:
+    """A list file of these frames, as released lists are written."""
+    return "".join(f"./images/{key}.jpg\n" for key in keys)
+
+
+def read_list(path: str | Path) -> list[str]:
+    """Keys of the frames a list file names. Raises InputError for a line that names no frame."""
+    keys = [Path(line.strip()).stem for line in Path(path).read_text().splitlines() if line.strip()]
+    for key in keys:
+        _parts(key)
+    return keys

@@ -1,0 +1,163 @@
+"""LTD as distributed -> folders of images, labels and frame lists. Interrupted at any moment, it can be run again.
+
+Images are linked, not copied. A label file is written after its image and replaced as a whole.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxdet.data import images, ltd
+from jaxdet.errors import InputError
+from jaxdet.files import atomic
+
+LINKS = ("hard", "symbolic", "copy")
+
+
+@dataclass
+class Report:
+    """What became of the frames."""
+
+    num_made: int = 0
+    num_kept: int = 0
+    num_unlabelled: int = 0  # frames of a training split without objects: left out, as released
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Job:
+    frame: ltd.Frame
+    out: Path
+    train: bool
+    link: str
+    verify: bool
+
+
+def prepare(
+    source: str | Path,
+    out: str | Path,
+    lists: Sequence[str] = tuple(ltd.LISTS),
+    link: str = "hard",
+    verify: bool = False,
+    workers: int = 8,
+    report: Callable[[str], None] = print,
+) -> Report:
+    """Prepare every split of Train and month of Test that `source` has.
+
+    Training splits keep the frames with objects; months keep all frames, with labels where there are annotations.
+    Frame lists of the named rules (`ltd.LISTS`) are written for the training splits. With `verify` what lies in `out`
+    is compared again with `source`. A frame that cannot be prepared is a line of the report's problems.
+    """
+    source, out, total = Path(source), Path(out), Report()
+    for name in lists:
+        if name not in ltd.LISTS:
+            raise InputError(f"frame list {name!r} is unknown; choose from {', '.join(ltd.LISTS)}")
+    splits = [("Train", s) for s in ltd.TRAIN_SPLITS] + [("Test", s) for s in ltd.MONTHS]
+    splits = [(part, split) for part, split in splits if (source / part / split).is_dir()]
+    if not splits:
+        raise InputError(f"{source}: expected Train/{{Day,Week,Month}} or Test/<Mon> below it")
+    for part, split in splits:
+        frames = ltd.find_frames(source / part / split)
+        jobs = [_Job(frame, out / split, part == "Train", link, verify) for frame in frames]
+        labels = _run(jobs, total, workers, f"{part}/{split}", report)
+        if part == "Train":
+            for name in lists:
+                keys = ltd.sample(labels, ltd.LISTS[name])
+                _write(out / split / f"{name}.txt", ltd.list_text(keys))
+    return total
+
+
+def _run(jobs: Sequence[_Job], total: Report, workers: int, title: str, report) -> dict[str, frozenset[int]]:
+    """Prepare the frames of one split; classes in each frame that has labels."""
+    labels: dict[str, frozenset[int]] = {}
+    began = last = time.monotonic()
+    with ThreadPoolExecutor(workers) as pool:
+        for done, (job, result) in enumerate(zip(jobs, _tolerant(pool, jobs), strict=True), 1):
+            if isinstance(result, InputError):
+                total.problems.append(str(result))
+            else:
+                made, classes = result
+                total.num_made += made == "made"
+                total.num_kept += made == "kept"
+                total.num_unlabelled += made == "unlabelled"
+                if classes:
+                    labels[job.frame.key] = classes
+            now = time.monotonic()
+            if now - last > 5 or done == len(jobs):
+                last, rate = now, done / max(now - began, 1e-9)
+                report(
+                    f"{title}: {done}/{len(jobs)} frames, {rate:.0f}/s, {(len(jobs) - done) / rate:.0f} s left"
+                )
+    return labels
+
+
+def _tolerant(pool: ThreadPoolExecutor, jobs: Iterable[_Job]):
+    def attempt(job):
+        try:
+            return _frame(job)
+        except InputError as error:
+            return error
+
+    return pool.map(attempt, jobs)
+
+
+def _frame(job: _Job) -> tuple[str, frozenset[int]]:
+    """Prepare one frame: what was done ("made", "kept", "unlabelled") and the classes in it."""
+    frame = job.frame
+    annotated = frame.annotation.is_file()
+    if job.train and not annotated:
+        return "unlabelled", frozenset()
+    annotation = ltd.read_annotation(frame.annotation) if annotated else None
+    if annotation is None or not len(annotation.labels):
+        if job.train:
+            return "unlabelled", frozenset()
+        classes = frozenset()
+    else:
+        classes = frozenset(annotation.labels.tolist())
+    image = job.out / "images" / f"{frame.key}.jpg"
+    label = job.out / "labels" / f"{frame.key}.txt"
+    kept = image.exists() and (annotation is None or label.exists())
+    if kept and job.verify:
+        kept = _same(image, frame.image)
+    if not kept:
+        size = images.size_of(frame.image)
+        if size != (ltd.HEIGHT, ltd.WIDTH):
+            raise InputError(f"{frame.image}: {size[1]}x{size[0]} pixels, expected {ltd.WIDTH}x{ltd.HEIGHT}")
+        _link(frame.image, image, job.link)
+    if annotation is not None:
+        text = ltd.label_text(annotation)
+        if not kept or label.read_text() != text:
+            _write(label, text)
+            kept = False
+    return "kept" if kept else "made", classes
+
+
+def _same(image: Path, source: Path) -> bool:
+    return image.samefile(source) or image.read_bytes() == source.read_bytes()
+
+
+def _link(source: Path, target: Path, link: str) -> None:
+    """Put `source` at `target`; a hard link that the file systems do not allow becomes a symbolic one."""
+    with atomic(target) as temporary:
+        temporary.unlink(missing_ok=True)
+        if link == "copy":
+            shutil.copyfile(source, temporary)
+            return
+        if link == "hard":
+            try:
+                os.link(source, temporary)
+                return
+            except OSError:
+                pass
+        temporary.symlink_to(source.resolve())
+
+
+def _write(path: Path, text: str) -> None:
+    if path.is_file() and path.read_text() == text:
+        return
+    with atomic(path) as temporary:
+        temporary.write_text(text)

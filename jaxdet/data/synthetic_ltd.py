@@ -1,0 +1,145 @@
+"""Simulated thermal clips in LTD's source layout, with annotations for the test months too.
+
+Every clip draws from a generator seeded by (seed, date, clip number) and every month has its weather, so a clip is the
+same in Day, Week and Month, whatever the number of clips or processes. The camera is one, as in LTD.
+"""
+
+import multiprocessing
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from jaxdet.data import ltd, synthetic_thermal
+from jaxdet.errors import InputError
+from jaxdet.files import atomic
+
+# Days of February that a training split spans.
+_DAYS = {"Day": (13,), "Week": tuple(range(13, 20)), "Month": tuple(range(1, 29))}
+_TEST_DAYS = 28
+_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95]
+DESCRIPTION = "synthetic_ltd.txt"
+
+
+class Clip(NamedTuple):
+    """One clip to simulate: `part` is "Train" or "Test", `split` a split or a month."""
+
+    part: str
+    split: str
+    date: str
+    number: int
+
+    @property
+    def name(self) -> str:
+        """Folder of the clip; clips of a day are an hour apart."""
+        return f"clip_{self.number}_{self.number % 24:02d}00"
+
+
+def plan(counts: dict[str, int], test_clips: int) -> list[Clip]:
+    """Clips of each training split (`counts`) and `test_clips` of every test month, spread over their days."""
+    clips = []
+    for split, days in _DAYS.items():
+        for i in range(counts.get(split, 0)):
+            clips.append(Clip("Train", split, f"202102{days[i % len(days)]:02d}", i // len(days)))
+    for split in ltd.TEST_MONTHS if test_clips else ():
+        month = ltd.MONTHS.index(split) + 1
+        for i in range(test_clips):
+            clips.append(Clip("Test", split, f"2021{month:02d}{i % _TEST_DAYS + 1:02d}", i // _TEST_DAYS))
+    return clips
+
+
+def write(
+    out: str | Path,
+    counts: dict[str, int],
+    test_clips: int,
+    seed: int = 0,
+    num_frames: int = 120,
+    workers: int = 2,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Write the clips that `out` does not hold yet. Interrupted at any moment, it can be run again.
+
+    Raises InputError when `out` holds clips of another seed or length.
+    """
+    out = Path(out)
+    if not 1 <= num_frames <= 9999:
+        raise InputError(f"{num_frames} frames a clip, expected 1 to 9999")
+    _describe(out, f"seed {seed}, {num_frames} frames a clip\n")
+    clips = plan(counts, test_clips)
+    missing = [clip for clip in clips if not _folders(out, clip)[1].is_dir()]
+    report(f"{out}: {len(clips)} clips of {num_frames} frames, {len(missing)} to simulate")
+    began = last = time.monotonic()
+    for done, _ in enumerate(_run(out, missing, seed, num_frames, workers), 1):
+        now = time.monotonic()
+        if now - last > 2 or done == len(missing):
+            last, rate = now, done / max(now - began, 1e-9)
+            report(
+                f"simulated {done}/{len(missing)} clips, {rate:.2f}/s, {(len(missing) - done) / rate:.0f} s left"
+            )
+
+
+def _describe(out: Path, text: str) -> None:
+    path = out / DESCRIPTION
+    if path.is_file() and path.read_text() != text:
+        raise InputError(
+            f"{out} holds {path.read_text().strip()}, asked for {text.strip()}; choose another --out"
+        )
+    with atomic(path) as temporary:
+        temporary.write_text(text)
+
+
+def _folders(out: Path, clip: Clip) -> tuple[Path, Path]:
+    base = out / clip.part / clip.split
+    return base / "frames" / clip.date / clip.name, base / "annotations" / clip.date / clip.name
+
+
+def _run(out, clips, seed, num_frames, workers) -> Iterator[None]:
+    if workers < 2 or len(clips) < 2:
+        for clip in clips:
+            yield write_clip(out, clip, seed, num_frames)
+        return
+    # Spawned, not forked: the calling process may run threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(clips)), mp_context=context) as pool:
+        futures = [pool.submit(write_clip, out, clip, seed, num_frames) for clip in clips]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def simulate(date: str, number: int, seed: int, num_frames: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frames uint8 [288, 384] of a clip and their labels int [M, 5] as class, x1, y1, x2, y2."""
+    scene = synthetic_thermal.camera(seed)
+    conditions = synthetic_thermal.weather(int(date[4:6]) - 1, seed)
+    rng = np.random.default_rng([seed, 3, int(date), number])
+    movers = synthetic_thermal.traffic(num_frames, scene, conditions, rng)
+    for index in range(num_frames):
+        yield synthetic_thermal.frame(index, scene, conditions, movers, rng)
+
+
+def write_clip(out: Path, clip: Clip, seed: int, num_frames: int) -> None:
+    """Simulate one clip. Its annotations get their name last: with them it is complete."""
+    partial = [folder.with_name(f".{folder.name}.partial") for folder in _folders(out, clip)]
+    for folder in (*partial, *_folders(out, clip)):
+        shutil.rmtree(folder, ignore_errors=True)
+    for folder in partial:
+        folder.mkdir(parents=True)
+    frames, annotations = partial
+    for index, (picture, labels) in enumerate(simulate(clip.date, clip.number, seed, num_frames)):
+        _, data = cv2.imencode(".jpg", picture, _QUALITY)
+        (frames / f"image_{index:04d}.jpg").write_bytes(data.tobytes())
+        lines = [
+            f"{i} {ltd.CLASSES[label]} {x1} {y1} {x2} {y2} 0\n"
+            for i, (label, x1, y1, x2, y2) in enumerate(labels.tolist())
+        ]
+        (annotations / f"annotations_{index:04d}.txt").write_text("".join(lines))
+    for folder, final in zip(partial, _folders(out, clip), strict=True):
+        folder.rename(final)
