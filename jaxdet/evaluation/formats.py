@@ -7,9 +7,10 @@ writes it.
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,14 +32,43 @@ RELEASED = np.dtype(
 
 def released(clip: Clip) -> np.ndarray:
     """Rows of the released layout, in frame order; keys of the clip are times in us."""
-    table = np.zeros(len(clip.scores), RELEASED)
-    table["t"] = np.repeat(np.asarray(clip.keys, np.int64), np.diff(clip.starts))
-    table["x"], table["y"] = clip.boxes[:, 0], clip.boxes[:, 1]
-    table["w"] = clip.boxes[:, 2] - clip.boxes[:, 0]
-    table["h"] = clip.boxes[:, 3] - clip.boxes[:, 1]
-    table["class_id"] = clip.labels
-    table["class_confidence"] = clip.scores
+    t_us = np.repeat(np.asarray(clip.keys, np.int64), np.diff(clip.starts))
+    return released_rows(t_us, clip.boxes, clip.scores, clip.labels)
+
+
+def released_rows(t_us, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rows of the released layout: `boxes` [D, 4] xyxy, `scores` and `labels` [D], `t_us` [D] or one for all."""
+    table = np.zeros(len(scores), RELEASED)
+    table["t"] = t_us
+    table["x"], table["y"] = boxes[:, 0], boxes[:, 1]
+    table["w"] = boxes[:, 2] - boxes[:, 0]
+    table["h"] = boxes[:, 3] - boxes[:, 1]
+    table["class_id"] = labels
+    table["class_confidence"] = scores
     return table
+
+
+@contextmanager
+def open_table(path: str | os.PathLike) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write a `.npy` of released rows piece by piece; the bytes are those of `write_table` of all pieces at once."""
+    header: dict[str, Any] = {
+        "descr": np.lib.format.dtype_to_descr(RELEASED),
+        "fortran_order": False,
+        "shape": (0,),
+    }
+    num_rows = 0
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+
+        def append(table: np.ndarray) -> None:
+            nonlocal num_rows
+            file.write(table.tobytes())
+            num_rows += len(table)
+
+        yield append
+        # numpy leaves room in the header for the number of rows to grow.
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (num_rows,)})
 
 
 def write_table(path: str | os.PathLike, table: np.ndarray) -> None:
@@ -65,25 +95,6 @@ def read_table(path: str | os.PathLike) -> np.ndarray:
 def recording_name(path: str | os.PathLike) -> str:
     """Name of the recording a label, event or detections file belongs to: its stem without `_td` or `_bbox`."""
     return re.sub(r"_(td|bbox)$", "", Path(path).stem)
-
-
-def pair(labels: Sequence[Path], detections: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Label files with their detection files, by recording name; InputError names the first without a partner."""
-    by_name = {recording_name(path): path for path in detections}
-    if len(by_name) < len(detections):
-        raise InputError(f"{detections[0].parent}: two files of detections belong to one recording")
-    for path in sorted(labels):
-        if recording_name(path) not in by_name:
-            raise InputError(
-                f"no detections for {path.name}: expected {recording_name(path)}_td.npy among {len(detections)} files"
-            )
-    names = {recording_name(path) for path in labels}
-    for path in sorted(detections):
-        if recording_name(path) not in names:
-            raise InputError(
-                f"no labels for {path.name}: expected {recording_name(path)}_bbox.npy among {len(labels)} files"
-            )
-    return [(path, by_name[recording_name(path)]) for path in sorted(labels)]
 
 
 class CocoLabels(NamedTuple):

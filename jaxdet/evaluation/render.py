@@ -32,7 +32,7 @@ _POLARITY_COLOURS = np.array([(170, 110, 60), (235, 235, 235)], np.uint8)  # off
 class Sink(Protocol):
     """What takes pictures one after another."""
 
-    def __call__(self, picture: np.ndarray, num_boxes: int) -> None: ...
+    def __call__(self, picture: np.ndarray, num_boxes: int, /) -> None: ...
 
 
 def event_frame(x, y, polarity, size: tuple[int, int]) -> np.ndarray:

@@ -108,6 +108,18 @@ def test_released_table_has_the_released_layout(tmp_path):
     assert len(formats.read_table(tmp_path / "e.npy")) == 0
 
 
+def test_a_table_written_in_pieces_is_the_table(tmp_path):
+    clip = store.clip([(k * 5_000, (304, 240), BOXES, [0.9, 0.5], [0, 1]) for k in range(600)])
+    table = formats.released(clip)
+    formats.write_table(tmp_path / "whole.npy", table)
+    for name, pieces in (("pieces.npy", np.array_split(table, 7)), ("empty.npy", [])):
+        with formats.open_table(tmp_path / name) as append:
+            for piece in pieces:
+                append(piece)
+    assert (tmp_path / "pieces.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert formats.read_table(tmp_path / "empty.npy").dtype == formats.RELEASED
+
+
 def test_tables_that_are_none_are_refused(tmp_path):
     np.save(tmp_path / "plain.npy", np.zeros((3, 2)))
     np.save(tmp_path / "object.npy", np.array([{}], object), allow_pickle=True)
@@ -117,16 +129,6 @@ def test_tables_that_are_none_are_refused(tmp_path):
         with pytest.raises(InputError, match=name):
             formats.read_table(tmp_path / f"{name}.npy")
     assert len(formats.read_table(tmp_path / "empty.npy")) == 0
-
-
-def test_a_file_without_partner_is_named(tmp_path):
-    labels = [tmp_path / f"{name}_bbox.npy" for name in "abc"]
-    detections = [tmp_path / f"{name}_td.npy" for name in "cab"]
-    assert [b.name for _, b in formats.pair(labels, detections)] == ["a_td.npy", "b_td.npy", "c_td.npy"]
-    with pytest.raises(InputError, match=r"no detections for a_bbox\.npy: expected a_td\.npy"):
-        formats.pair(labels, detections[:1])
-    with pytest.raises(InputError, match=r"no labels for c_td\.npy"):
-        formats.pair(labels[:2], detections)
 
 
 def test_coco_files_round_trip(tmp_path):

@@ -1,0 +1,157 @@
+"""From a recording to boxes, video and numbers, with a small HMNet of random weights."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxdet import evaluate, models, predict
+from jaxdet.data import preparation, prophesee
+from jaxdet.data.streams import EventChunk
+from jaxdet.evaluation import formats, store
+from jaxdet.nn import functional
+from jaxdet.weights import checkpoint
+
+HEIGHT, WIDTH, DURATION_MS = 48, 64, 1300
+CONFIG = """
+from jaxdet import config as c
+
+def get_config():
+    cfg = c.base()
+    cfg.model = c.hmnet("b3", 2, widths=(16, 16), num_heads=(1, 1), depths=(1, 1), periods=(1, 3), out_features=16)
+    cfg.model.image_size = (48, 64)
+    cfg.data = c.gen1(root={root!r})
+    cfg.data.height, cfg.data.width = 48, 64
+    cfg.data.event_buckets = (4096,)
+    return cfg
+"""
+
+
+def _events(seed):
+    rng = np.random.default_rng(seed)
+    count = DURATION_MS * 10
+    t = np.sort(rng.integers(0, DURATION_MS * 1000, count))
+    t[-1] = DURATION_MS * 1000 - 1
+    x, y, p = (rng.integers(0, limit, count) for limit in (WIDTH, HEIGHT, 2))
+    return EventChunk(t, x.astype(np.int16), y.astype(np.int16), p.astype(np.int8))
+
+
+def _labels(seed):
+    rng = np.random.default_rng(seed)
+    boxes = np.zeros(6, prophesee.BOX_DTYPE)
+    boxes["t"] = 505_000 + rng.integers(0, 4_000) + 130_000 * np.arange(6)
+    boxes["x"], boxes["y"] = rng.uniform(0, 20, 6), rng.uniform(0, 10, 6)
+    boxes["w"], boxes["h"], boxes["class_id"] = 30, 30, rng.integers(0, 2, 6)
+    return boxes
+
+
+def _weights(folder, cfg_model):
+    """Random weights whose boxes are about 30 pixels wide and score between 0 and 1."""
+    _, variables = functional.split(models.build("hmnet", rngs=nnx.Rngs(3), **cfg_model))
+    rng = np.random.default_rng(4)
+    for level in variables.params["head"]["levels"].values():
+        level["obj_pred"]["bias"] = np.full_like(level["obj_pred"]["bias"], -0.5)
+        level["cls_pred"]["bias"] = np.full_like(level["cls_pred"]["bias"], -0.5)
+        for name in ("obj_pred", "cls_pred"):
+            kernel = level[name]["kernel"]
+            level[name]["kernel"] = rng.standard_normal(kernel.shape).astype(np.float32)
+    for stride, level in zip((4, 8, 16), variables.params["head"]["levels"].values()):
+        bias = np.array([0, 0, np.log(30 / stride), np.log(30 / stride)], np.float32)
+        level["reg_pred"]["bias"] = bias
+    checkpoint.save_weights(folder, variables, {})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("end_to_end")
+    for seed, name in enumerate(("rec_a", "rec_b", "rec_c")):
+        prophesee.write_dat(folder / "source" / "test" / f"{name}_td.dat", _events(seed), WIDTH, HEIGHT)
+        prophesee.write_boxes(folder / "source" / "test" / f"{name}_bbox.npy", _labels(seed))
+    preparation.prepare(folder / "source", folder / "data", preparation.Options(duration_ms=None), workers=1)
+    (folder / "tiny.py").write_text(CONFIG.format(root=str(folder / "data")))
+    arguments = {"image_size": (48, 64), "widths": (16, 16), "num_heads": (1, 1), "depths": (1, 1)}
+    _weights(folder / "weights", {**arguments, "periods": (1, 3), "out_features": 16, "num_classes": 2})
+    return folder
+
+
+def _run(command, place, *arguments):
+    return command.main([f"--config={place / 'tiny.py'}", f"--weights={place / 'weights'}", *arguments])
+
+
+def test_a_file_gives_boxes_and_a_video_of_them(place):
+    out, film = place / "a.npy", place / "a.mp4"
+    source = place / "source" / "test" / "rec_a_td.dat"
+    assert (
+        _run(predict, place, f"--input={source}", f"--out={out}", f"--render={film}", "--render_stride=7")
+        == 0
+    )
+    table = formats.read_table(out)
+    assert table.dtype == formats.RELEASED
+    assert len(table) > 100
+    # The slower of two memories is published at the step after its first cycle.
+    assert table["t"].min() == 4 * 5_000
+    assert table["t"].max() == DURATION_MS * 1000
+    assert (np.diff(table["t"]) >= 0).all()
+    same_step = np.diff(table["t"]) == 0
+    assert (np.diff(table["class_confidence"])[same_step] <= 0).all()
+    assert table["x"].min() >= 0
+    assert (table["x"] + table["w"]).max() <= WIDTH + 1e-4
+    video = cv2.VideoCapture(str(film))
+    count = 0
+    while video.read()[0]:
+        count += 1
+    assert count == (DURATION_MS // 5) // 7
+    # The prepared recording is the same recording.
+    prepared = place / "data" / "test" / "rec_a"
+    assert _run(predict, place, f"--input={prepared}", f"--out={place / 'b.npy'}") == 0
+    assert (place / "b.npy").read_bytes() == out.read_bytes()
+
+
+def test_numbers_of_the_model_are_those_of_its_files(place):
+    parts = place / "parts"
+    for chunk in ("0/2", "1/2"):
+        assert _run(predict, place, "--split=test", f"--chunk={chunk}", f"--out={parts}") == 0
+    # Earlier parts are longer.
+    for name, recordings in (("detections_0of2.h5", ["rec_a", "rec_b"]), ("detections_1of2.h5", ["rec_c"])):
+        with store.read(parts / name) as reader:
+            assert reader.names == recordings
+            for recording in recordings:
+                table = formats.read_table(parts / f"{recording}_td.npy")
+                np.testing.assert_array_equal(formats.released(reader.clip(recording)), table)
+    numbers = {}
+    for kind, arguments in {
+        "sparse": [f"--weights={place / 'weights'}"],
+        "full": [f"--weights={place / 'weights'}", "--full"],
+        "npy": [f"--detections={parts}"],
+        "files": [f"--detections={parts}", f"--labels={place / 'source' / 'test'}"],
+    }.items():
+        out = place / f"{kind}.json"
+        assert evaluate.main([f"--config={place / 'tiny.py'}", f"--out={out}", *arguments]) == 0
+        content = json.loads(out.read_text())
+        numbers[kind] = {**content["statistics"], **content["classes"]}
+    assert numbers["full"]["AP50"] > 0
+    for kind, values in numbers.items():
+        assert values == numbers["full"], kind
+
+
+def test_bad_input_is_one_line(place, capsys, tmp_path):
+    prophesee.write_dat(tmp_path / "large_td.dat", _events(0), 320, 240)
+    prophesee.write_dat(tmp_path / "plain_td.dat", _events(0)._replace(x=_events(0).x + 10), None, None)
+    cases = (
+        (
+            [f"--input={tmp_path / 'large_td.dat'}", f"--out={tmp_path / 'x.npy'}"],
+            "320x240 pixels, the model sees 64x48",
+        ),
+        ([f"--input={tmp_path / 'plain_td.dat'}", f"--out={tmp_path / 'x.npy'}"], "the model sees 64x48"),
+        ([f"--input={tmp_path / 'none.dat'}", f"--out={tmp_path / 'x.npy'}"], "no such file"),
+        ([f"--input={place / 'source/test/rec_a_td.dat'}"], "give --out, --render or both"),
+        (["--chunk=2/2", f"--out={tmp_path / 'y'}"], "--chunk=2/2"),
+    )
+    for arguments, message in cases:
+        assert _run(predict, place, *arguments) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "x.npy").exists()
