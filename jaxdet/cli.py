@@ -81,7 +81,7 @@ def command(define: Callable[[Flags], None], run: Callable[[Flags], None], usage
     def main(argv: Sequence[str] | None = None) -> int:
         flags = Flags()
         define(flags)
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        _log_plainly()
         if not absl_flags.FLAGS.is_parsed():
             absl_flags.FLAGS(["jaxdet"])  # Grain's worker processes insist on it
         _keep_compiled()
@@ -108,6 +108,16 @@ def _keep_compiled() -> None:
         return
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "jaxdet", "xla"))
+
+
+def _log_plainly() -> None:
+    logging.basicConfig()
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    for handler in root.handlers:
+        if type(handler) is logging.StreamHandler:  # importing Orbax may have made it, in another format
+            handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax would report its every file
 
 
 def _one_line(error: Exception) -> str:
