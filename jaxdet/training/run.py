@@ -76,7 +76,7 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
         schedule,
         segments,
         cfg.train.num_iterations * segments,
-        sum(leaf.size for leaf in jax.tree.leaves(variables.params)),
+        num_parameters(variables),
         LOSS_NAMES[cfg.model.name],
     )
 
@@ -102,6 +102,11 @@ def make_optimizer(optim_config, schedule: optax.Schedule) -> optax.GradientTran
 def device_batches(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Batch]:
     """Host batches of this process -> global batches on the mesh."""
     return (sharding.to_global(batch, mesh) for batch in batches)
+
+
+def num_parameters(variables: Variables) -> int:
+    """Trained numbers of a model, of which `variables` may hold the shapes only."""
+    return sum(leaf.size for leaf in jax.tree.leaves(variables.params))
 
 
 def save_offending_batch(workdir: Path, error: NonFiniteLoss) -> Path:

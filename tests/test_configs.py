@@ -1,0 +1,72 @@
+"""Every named config resolves to the values stored beside this file, so a change of a shared block shows whom it meets.
+
+`python tests/test_configs.py` rewrites `configs.json`; read its difference before committing it.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from flax import nnx
+
+from jaxdet import config, models
+from jaxdet.errors import InputError
+from jaxdet.nn import functional
+from jaxdet.training import run as runs
+
+ROOT = Path(__file__).parent.parent
+STORED = Path(__file__).parent / "configs.json"
+
+NAMES = [
+    "synthetic",
+    *(f"gen1_hmnet:{size},{stage}" for size in config.HMNET_SIZES for stage in config.GEN1_STAGES),
+]
+
+
+def resolve(name: str) -> config.Config:
+    file, _, argument = name.partition(":")
+    spec = importlib.util.spec_from_file_location(file, ROOT / "configs" / f"{file}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(argument) if argument else module.get_config()
+
+
+def _resolved() -> dict:
+    return {name: runs.as_json(resolve(name)) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_is_as_stored(name):
+    assert runs.as_json(resolve(name)) == json.loads(STORED.read_text())[name]
+
+
+def test_every_config_file_is_listed():
+    listed = {name.partition(":")[0] for name in NAMES} | {"seasons_in_drift"}  # recipes have their own tests
+    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == listed
+
+
+@pytest.mark.parametrize("size", config.HMNET_SIZES)
+def test_stages_of_a_size_have_one_network_of_the_published_size(size):
+    # Parameter counts: table 1 of the released system's description.
+    published = {"b1": 9_377_113, "l1": 11_397_085, "b3": 29_772_537, "l3": 33_170_941}
+    short, tbptt = (resolve(f"gen1_hmnet:{size},{stage}") for stage in config.GEN1_STAGES)
+    assert short.model == tbptt.model
+    _, shapes = functional.abstract(lambda: runs.build_model(short.model, 0))
+    assert runs.num_parameters(shapes) == published[size]
+
+
+def test_unknown_size_names_the_known_ones():
+    with pytest.raises(InputError, match="b4.*b1, l1, b3, l3"):
+        resolve("gen1_hmnet:b4,short")
+
+
+def test_unknown_model_names_the_known_ones():
+    with pytest.raises(InputError, match="hmnet"):
+        models.build("hmnot", rngs=nnx.Rngs(0))
+
+
+if __name__ == "__main__":
+    STORED.write_text(json.dumps(_resolved(), indent=1) + "\n")
