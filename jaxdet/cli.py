@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from absl import flags as absl_flags
@@ -62,8 +63,11 @@ class Flags:
             print(usage, self._values.main_module_help() or self._values.get_help(), sep="\n")
             raise SystemExit(0)
         try:
-            self.args = self._values(["jaxdet", *argv])[1:]
-        except (absl_flags.Error, AttributeError, KeyError, TypeError) as error:
+            with _as_sys_argv(argv):
+                self.args = self._values(sys.argv)[1:]
+        except KeyError as error:
+            raise InputError(f"the config has no key {error}; a run's config.json shows all keys") from error
+        except (absl_flags.Error, AttributeError, TypeError) as error:
             raise InputError(f"{str(error).splitlines()[0]}; --help lists the flags") from error
         missing = [f"--{name}" for name in self._required if not self._values[name].value]
         if missing:
@@ -73,6 +77,16 @@ class Flags:
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._values, name)
+
+
+@contextmanager
+def _as_sys_argv(argv: Sequence[str]) -> Iterator[None]:
+    """ml_collections looks for the overrides of a config in `sys.argv`."""
+    before, sys.argv = sys.argv, ["jaxdet", *argv]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def command(define: Callable[[Flags], None], run: Callable[[Flags], None], usage: str | None):

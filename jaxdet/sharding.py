@@ -1,5 +1,7 @@
 """One mesh, shardings by path, and global arrays from each process's own data."""
 
+import logging
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -8,12 +10,26 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxdet.errors import InputError
+
+logger = logging.getLogger(__name__)
+
 Rules = Sequence[tuple[str, Sequence[str | None]]]
 
 
-def make_mesh(num_devices: int | None = None) -> Mesh:
-    """All devices of all processes (or the first `num_devices`) along one axis, `data`."""
-    devices = jax.devices()[:num_devices]
+def make_mesh(num_lanes: int) -> Mesh:
+    """The devices of all processes along one axis, `data`, for batches of `num_lanes`.
+
+    A single process leaves devices out where the lanes cannot be divided among all; several processes raise InputError.
+    """
+    devices = jax.devices()
+    num = math.gcd(len(devices), num_lanes)
+    if num < len(devices):
+        found = f"batches of {num_lanes} cannot be divided among {len(devices)} devices"
+        if jax.process_count() > 1:
+            raise InputError(f"{found}; make data.batch_size a multiple of the devices")
+        logger.warning("%s: %d of them are used; change data.batch_size", found, num)
+        devices = devices[:num]
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 

@@ -54,7 +54,7 @@ def _run(flags: cli.Flags) -> None:
     if "simulate" in cfg.data:
         _simulate(cfg.data)
     workdir.mkdir(parents=True, exist_ok=True)
-    mesh = sharding.make_mesh()
+    mesh = sharding.make_mesh(cfg.data.batch_size)
     run = runs.assemble(cfg, mesh, _start_from(flags.init, cfg.model.name))
     if flags.dry_run:
         _describe(cfg, run)

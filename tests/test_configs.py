@@ -59,7 +59,7 @@ def test_stages_of_a_size_have_one_network_of_the_published_size(size):
 
 
 def test_unknown_size_names_the_known_ones():
-    with pytest.raises(InputError, match="b4.*b1, l1, b3, l3"):
+    with pytest.raises(InputError, match=r"b4.*b1, l1, b3, l3"):
         resolve("gen1_hmnet:b4,short")
 
 
