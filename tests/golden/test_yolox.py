@@ -2,12 +2,14 @@
 
 import golden_data
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from yolo_models import assert_stats, golden_model, pixels
 
 from jaxdet.nn import functional
 from jaxdet.ops import boxes as box_ops
+from jaxdet.ops.select import BestClass
 
 
 @pytest.mark.parametrize("size", ["nano", "s"])
@@ -39,3 +41,17 @@ def test_decoded_outputs_and_activations(size):
     np.testing.assert_allclose(every[is_box], expected[is_box], rtol=0, atol=0.02)
     # The same rounding of the network moves scores by 2e-5.
     np.testing.assert_allclose(every[~is_box], expected[~is_box], rtol=0, atol=1e-4)
+
+    # The stored detections are of cubed class scores, which lie further apart.
+    rule = BestClass(float(g[f"{size}__post_cls_cubed_thr"]), 0.65)
+    chosen = jax.jit(rule)(found._replace(classes=found.classes**3), jnp.ones(1, bool))
+    expected = g[f"{size}__post_out"]
+    kept = np.asarray(chosen.mask[0])
+    assert kept.sum() == len(expected)
+    np.testing.assert_allclose(chosen.scores[0][kept], expected[:, 4] * expected[:, 5], atol=1e-4)
+    rows = np.concatenate([chosen.boxes[0], chosen.labels[0][:, None]], 1)[kept]
+    expected = expected[:, [0, 1, 2, 3, 6]]
+    # Equal as sets: rounding of the network swaps neighbours in score.
+    nearest = np.abs(rows[:, None] - expected[None]).max(-1)
+    assert nearest.min(1).max() < 0.05
+    assert nearest.min(0).max() < 0.05
