@@ -19,8 +19,8 @@ class Pairs(NamedTuple):
 
     first: int
     stop: int
-    link: np.ndarray  # bool [F, N, N]     box i of a frame continues as box j of the next
-    follow: np.ndarray  # bool [F, N, N]     the same, [j, i]
+    arrive: np.ndarray  # bool [F, N, N]   box i of the frame before continues as box j
+    leave: np.ndarray  # bool [F, N, N]    box i of the frame after continues box j
     overlap: np.ndarray  # bool [F, N, N]     boxes of one frame suppress each other; true on the diagonal
     duplicate: np.ndarray  # bool [F, N, N]   the final NMS counts boxes of one frame as one
 
@@ -30,7 +30,7 @@ class Pairs(NamedTuple):
 
     def unpacked(self) -> "Pairs":
         """Undo `packed`."""
-        width = self.link.shape[1]
+        width = self.overlap.shape[1]
         masks = (np.unpackbits(mask, axis=-1, count=width).view(bool) for mask in self[2:])
         return Pairs(self.first, self.stop, *masks)
 
@@ -58,9 +58,9 @@ def pairs(
         both = real[:, :, None] & real[:, None, :]
         found.overlap[here, :n, :n] = (iou >= suppress_iou) & both
         found.duplicate[here, :n, :n] = (iou > nms_iou) & both
-        found.link[here, :n, :n] = _links(boxes, labels, counts, begin, end, n, link_iou, link_by_class)
-        found.follow[here, :n, :n] = found.link[here, :n, :n].swapaxes(1, 2)
-    found.link[stop - first - 1 :] = found.follow[stop - first - 1 :] = False
+        links = _links(boxes, labels, counts, begin, min(end, stop - 1), n, link_iou, link_by_class)
+        found.leave[begin - first : begin - first + len(links), :n, :n] = links.swapaxes(1, 2)
+        found.arrive[begin - first + 1 : begin - first + 1 + len(links), :n, :n] = links
     found.overlap[:, np.arange(width), np.arange(width)] = True
     return found
 
@@ -94,6 +94,11 @@ def cuts(
     return ranges
 
 
+def mask_bytes(num_frames: int, max_boxes: int) -> int:
+    """Size of the four masks of a segment."""
+    return 4 * bucket(num_frames, _FRAME_SIZES, 1024) * bucket(max_boxes, _BOX_SIZES, 32) ** 2
+
+
 def bucket(n: int, sizes: Sequence[int], step: int) -> int:
     """The least of `sizes` that holds `n`, beyond them a multiple of `step`: few shapes, so few compilations."""
     return next((size for size in sizes if size >= n), -(-n // step) * step)
@@ -110,7 +115,7 @@ def _chunks(counts, first, stop) -> Iterator[tuple[int, int, int]]:
 
 def _links(boxes, labels, counts, begin, end, n, link_iou, link_by_class):
     """bool [end - begin, n, n]: box i of a frame continues as box j of the next; none from the last frame."""
-    links = np.zeros((end - begin, n, n), bool)
+    links = np.zeros((max(end - begin, 0), n, n), bool)
     last = min(end, len(counts) - 1)
     if last <= begin:
         return links

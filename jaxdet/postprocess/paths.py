@@ -30,8 +30,8 @@ UNITS_PER_SCORE = 2_000_000
 class Masks(NamedTuple):
     """Which boxes belong together, of F frames with N boxes each."""
 
-    forward: Bool[Array, "F N N"]  # [t, i, j]: box i of frame t links to box j of frame t + 1
-    backward: Bool[Array, "F N N"]  # [t, j, i]: the same
+    arrive: Bool[Array, "F N N"]  # [t, i, j]: box i of frame t - 1 links to box j of frame t
+    leave: Bool[Array, "F N N"]  # [t, i, j]: box j of frame t links to box i of frame t + 1
     overlap: Bool[
         Array, "F N N"
     ]  # [t, i, j]: boxes i and j of frame t suppress each other; true on the diagonal
@@ -76,7 +76,7 @@ def survey(
     """
     num_frames, width = state.value.shape
     rank = num_ids - 1 - first_id - jnp.arange(num_frames * width).reshape(state.value.shape)
-    head, root = _from_start(masks.forward, state, rank, num_ids)
+    head, root = _from_start(masks.arrive, state, rank, num_ids)
     key, worst, follower, length = _from_end(masks, state, head, num_ids)
     root &= follower >= 0
     key = jnp.where(state.alive, key, jnp.where(state.value > 0, state.value * num_ids + rank, -1))
@@ -106,14 +106,14 @@ def take(
 
     If a single box is best, nothing is taken.
     """
-    total = found.key // num_ids
-    start = (found.free & (total > single)) | (found.root & (found.key == best) & (best >= num_ids))
+    start = found.free & (found.key >= (single + 1) * num_ids)
+    start |= found.root & (found.key == best) & (best >= num_ids)
     member = _follow(start, found.follower)
     gone = jnp.any(masks.overlap & member[:, :, None], axis=1) & state.alive
     if use_max:
         new = _path_maximum(start, member, found.follower, state.value)
     else:
-        new = _half_units(total, found.length)
+        new = _half_units(found.key // num_ids, found.length)
     value = jnp.where(gone, jnp.where(start, new, 0), state.value)
     return State(
         alive=state.alive & ~gone,
@@ -146,11 +146,10 @@ def rescored(state: State, scores: Float[Array, "F N"], use_max: bool) -> Float[
     )
 
     def spread(carry, row):
-        value, follower = carry
-        start, own, next_follower = row
-        arriving = follower[:, None] == jnp.arange(len(own))[None, :]
-        value = jnp.where(start, own, jnp.max(jnp.where(arriving, value[:, None], 0), axis=0))
-        return (value, next_follower), value
+        last, link = carry
+        start, own, follower = row
+        value = jnp.where(start, own, _arrive(last, link, 0))
+        return (value, follower), value
 
     none = jnp.full_like(state.follower[0], -1)
     _, spread_scores = lax.scan(spread, (zero, none), (state.start, result, state.follower))
@@ -184,16 +183,14 @@ rescored_segment = jax.jit(rescored, static_argnames="use_max")
 def _from_start(links, state, rank, num_ids):
     """(key of the best path that ends at each box [F, N], box starts a path [F, N])."""
 
-    def step(carry, row):
-        before, link = carry  # link[i, j] from the frame before to this one
-        alive, value, own_rank, next_link = row
+    def step(before, row):
+        link, alive, value, own_rank = row
         arriving = jnp.max(jnp.where(link, before[:, None], -1), axis=0)
         key = value * num_ids + jnp.where(arriving >= 0, arriving, own_rank)
-        return (jnp.where(alive, key, -1), next_link), (key, alive & (arriving < 0))
+        return jnp.where(alive, key, -1), (key, alive & (arriving < 0))
 
-    nothing = jnp.full_like(state.value[0], -1), jnp.zeros_like(links[0])
-    _, result = lax.scan(step, nothing, (state.alive, state.value, rank, links))
-    return result
+    rows = (links, state.alive, state.value, rank)
+    return lax.scan(step, jnp.full_like(state.value[0], -1), rows)[1]
 
 
 def _from_end(masks, state, head, num_ids):
@@ -218,7 +215,7 @@ def _from_end(masks, state, head, num_ids):
 
     nothing = jnp.full_like(state.value[0], -1)
     start = (nothing, nothing, jnp.zeros(width, jnp.int32))
-    rows = (masks.backward, masks.overlap, state.alive, state.value, head)
+    rows = (masks.leave, masks.overlap, state.alive, state.value, head)
     _, (key, worst, follower, length) = lax.scan(step, start, rows, reverse=True)
     return key, worst, follower.astype(jnp.int32), length
 
@@ -227,14 +224,21 @@ def _follow(start, follower):
     """Boxes of the paths that begin at `start`, [F, N] bool."""
 
     def step(carry, row):
-        member, link = carry
-        own_start, next_link = row
-        arriving = jnp.any((link[:, None] == jnp.arange(len(link))[None, :]) & member[:, None], axis=0)
-        member = own_start | arriving
-        return (member, next_link), member
+        last, link = carry
+        own_start, next_box = row
+        member = own_start | _arrive(last, link, False)
+        return (member, jnp.where(member, next_box, -1)), member
 
     nothing = jnp.zeros_like(start[0]), jnp.full_like(follower[0], -1)
     return lax.scan(step, nothing, (start, follower))[1]
+
+
+def _arrive(values, follower, none):
+    """Values of one frame's boxes moved to the boxes that follow them; `none` where nothing arrives."""
+    width = len(values)
+    padded = jnp.full(width + 1, none, values.dtype)
+    target = jnp.where(follower >= 0, follower, width)
+    return padded.at[target].set(values, mode="promise_in_bounds")[:width]
 
 
 def _half_units(total, length):

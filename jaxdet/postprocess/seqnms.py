@@ -9,7 +9,9 @@ Overlaps are decided in `overlaps`. Sums of scores are compared in whole million
 the result is that of exact arithmetic, on every device.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -113,8 +115,7 @@ def select(frames: Sequence[Frame], options: Options) -> list[tuple[np.ndarray, 
         return [_columns([]) for _ in frames]
     segments = _segments(video, options)
     kept: list[list] = [[] for _ in frames]
-    for label in classes:
-        new = _rescore(video, segments, label, options.use_max)
+    for label, new in zip(classes, _rescore_classes(video, segments, classes, options.use_max)):
         for segment, scores in zip(segments, new):
             for t, row, score in zip(*_nms(scores, segment, options.min_score)):
                 kept[segment.first + t].append((row, score, label))
@@ -170,11 +171,18 @@ def _segments(video: Video, options: Options) -> list[overlaps.Pairs]:
     return [segment if len(ranges) == 1 else segment.packed() for segment in segments]
 
 
+def _rescore_classes(video, segments, classes, use_max) -> list[list[np.ndarray]]:
+    """`_rescore` of every class; after the first, which compiles, a thread each: the work is one long chain."""
+    first = _rescore(video, segments, classes[0], use_max)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return [first, *pool.map(lambda label: _rescore(video, segments, label, use_max), classes[1:])]
+
+
 def _rescore(video: Video, segments: list[overlaps.Pairs], label: int, use_max: bool) -> list[np.ndarray]:
     """New scores of all boxes for class `label`, one array [frames, N] a segment."""
     own = np.where(video.labels == label, video.scores, OTHER_CLASS_SCORE)
     own[video.labels < 0] = -1
-    padded = [_padded(own[s.first : s.stop], s.link.shape[:2]) for s in segments]
+    padded = [_padded(own[s.first : s.stop], s.overlap.shape[:2]) for s in segments]
     with jax.enable_x64(True):
         if len(segments) == 1:
             new = [paths.run(_masks(segments[0]), _units(padded[0]), padded[0], use_max)[0]]
@@ -209,7 +217,7 @@ def _rescore_pieces(segments, scores, use_max):
 
 
 def _masks(segment):
-    return paths.Masks(*(jnp.asarray(mask) for mask in (segment.link, segment.follow, segment.overlap)))
+    return paths.Masks(*(jnp.asarray(mask) for mask in (segment.arrive, segment.leave, segment.overlap)))
 
 
 def _units(scores):
