@@ -21,6 +21,9 @@ STORED = Path(__file__).parent / "configs.json"
 NAMES = [
     "synthetic",
     *(f"gen1_hmnet:{size},{stage}" for size in config.HMNET_SIZES for stage in config.GEN1_STAGES),
+    *(f"coco_yolox:{size}" for size in config.YOLOX_SIZES),
+    *(f"coco_yolov4:{size}" for size in config.YOLOV4_SIZES),
+    *(f"ltd_yolov4:{size}" for size in ("p5", "p6", "p7")),
 ]
 
 
