@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxdet.data import ltd
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, plots
 from jaxdet.evaluation.predictions import Predictions
 from jaxdet.postprocess.seqnms import Frame
 
-MONTHS = ("Jan", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep")
-CLASSES = ("human", "bicycle", "motorcycle", "vehicle")
+MONTHS = ltd.TEST_MONTHS
+CLASSES = ltd.CLASSES
 ESTIMATED_WEIGHTS = {
     "Jan": 0.0943, "Mar": 0.1100, "Apr": 0.1167, "May": 0.1270, "Jun": 0.1400, "Jul": 0.1604, "Aug": 0.1395,
     "Sep": 0.1121,
@@ -130,21 +131,8 @@ def _annotation_key(file: Path) -> str:
 
 
 def _annotation(file: Path) -> Frame:
-    rows = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
-        fields = line.split()
-        if not fields:
-            continue
-        try:
-            rows.append((CLASSES.index(fields[1]), *(float(value) for value in fields[2:6])))
-            if len(rows[-1]) != 5:
-                raise ValueError("too few fields")
-        except (ValueError, IndexError) as error:
-            raise InputError(
-                f"{file}:{number}: {line.strip()!r}; expected id, one of {', '.join(CLASSES)}, x1 y1 x2 y2"
-            ) from error
-    table = np.array(rows, np.float64).reshape(-1, 5)
-    return Frame(table[:, 1:], np.ones(len(table)), table[:, 0].astype(np.int64))
+    found = ltd.read_annotation(file)
+    return Frame(found.boxes.astype(np.float64), np.ones(len(found.labels)), found.labels.astype(np.int64))
 
 
 def _coco_labels(path: Path) -> Labels:

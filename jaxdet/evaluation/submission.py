@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxdet.data import ltd
 from jaxdet.errors import InputError
 from jaxdet.evaluation import pickles, predictions
 from jaxdet.evaluation.months import MONTHS
@@ -18,6 +19,8 @@ from jaxdet.evaluation.predictions import Predictions
 NUM_FRAMES = {
     "Jan": 48272, "Mar": 69889, "Apr": 71750, "May": 44910, "Jun": 59618, "Jul": 19006, "Aug": 55281, "Sep": 184,
 }  # fmt: skip
+
+_DATED = re.compile(r"\d{4}(0[1-9]|1[0-2])\d\d_")
 
 
 def month_of(path: str | os.PathLike) -> str:
@@ -41,11 +44,8 @@ def frame_paths(data: str | os.PathLike, month: str) -> dict[str, Path]:
     """Frame key -> image file of a month; see `list_frames`. InputError if there is none."""
     roots = [root for root in (Path(data) / "Test" / month, Path(data) / month) if root.is_dir()]
     for root in roots:
-        files = list(root.glob("frames/*/*/image_*.jpg"))
-        if files:
-            return {
-                f"{p.parent.parent.name}_{p.parent.name}_{p.stem.removeprefix('image_')}": p for p in files
-            }
+        if (root / "frames").is_dir():
+            return {frame.key: frame.image for frame in ltd.find_frames(root)}
         flat = {p.stem: p for p in root.glob("images/*.jpg")}
         if flat:
             return flat
@@ -54,11 +54,18 @@ def frame_paths(data: str | os.PathLike, month: str) -> dict[str, Path]:
 
 
 def merge(parts: Iterable[tuple[str, Predictions]]) -> dict[str, dict[str, Any]]:
-    """Entries by month of (month, predictions); InputError for a frame that comes twice."""
+    """Entries by month of (month, predictions).
+
+    InputError for a frame that comes twice, or whose date is of another month.
+    """
     merged: dict[str, dict[str, Any]] = {}
     for month, found in parts:
         target = merged.setdefault(month, {})
         for key, frame in found.frames.items():
+            if _DATED.match(key) and ltd.MONTHS[int(key[4:6]) - 1] != month:
+                raise InputError(
+                    f"{month}: frame {key} is of {ltd.MONTHS[int(key[4:6]) - 1]}; was the file renamed?"
+                )
             if key in target:
                 raise InputError(f"{month}: frame {key} comes twice; expected each frame in one file")
             target[key] = predictions.entry(frame, found.numpy_numbers)

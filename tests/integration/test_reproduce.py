@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
+from jaxdet.data import ltd
 from jaxdet.errors import InputError
 from jaxdet.evaluation import months, pickles, recipes, reproduction
 from jaxdet.evaluation.recipes import Row
@@ -28,7 +29,9 @@ def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("ltd")
     for month, num_frames in NUM_FRAMES.items():
         for i in range(num_frames):
-            day, clip = ("20210102", "clip_2_0100") if i >= 4 else ("20210101", "clip_1_0001")
+            number = ltd.MONTHS.index(month) + 1
+            day, clip = (2, "clip_2_0100") if i >= 4 else (1, "clip_1_0001")
+            day = f"2021{number:02d}{day:02d}"
             frame = root / "data" / "Test" / month / "frames" / day / clip / f"image_{i:04d}.jpg"
             frame.parent.mkdir(parents=True, exist_ok=True)
             frame.write_text(f"{month} {i}")
@@ -179,7 +182,7 @@ def test_the_plan_names_what_is_missing(place, tmp_path):
     shutil.rmtree(root / "weights" / "b")
     _, problems = reproduction.plan(_recipe("month"), root / "data", root / "weights")
     text = "\n".join(problems)
-    assert "Apr: 4 frames, expected 5; absent within their clips: 20210101_clip_1_0001_0002" in text
+    assert "Apr: 4 frames, expected 5; absent within their clips: 20210401_clip_1_0001_0002" in text
     assert f"Mar: {root / 'data' / 'Test' / 'Mar'}: no frames of Mar" in text
     assert "image_0001.jpg is empty" in text
     for month in ("Mar", "Apr", "May", "Jun", "Jul", "Aug"):

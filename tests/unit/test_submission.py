@@ -84,6 +84,7 @@ def test_the_challenge_counts_sum_to_its_test_set():
         ({"Sep_a.pkl": _entry("a_0000"), "Sep_b.pkl": _entry("a_0000")}, True, "a_0000 comes twice"),
         ({"Sep.pkl": _entry("a_0000", float("nan"))}, True, "not finite"),
         ({"Jan.pkl": _entry("a_0000")}, True, "no frames of Jan"),
+        ({"Sep.pkl": _entry("20210401_a_0000")}, True, "frame 20210401_a_0000 is of Apr"),
     ],
 )
 def test_bad_submissions_are_one_clear_line(tmp_path, capsys, files, with_data, message):
@@ -126,7 +127,7 @@ def test_ltd_annotations_are_read(tmp_path):
     assert frame.boxes.tolist() == [[10, 20, 30, 40], [1, 2, 3, 4]]
     assert len(labels.frames["20210901_clip_1_0001_0001"].scores) == 0
     (folder / "annotations_0002.txt").write_text("7 tank 1 2 3 4\n")
-    with pytest.raises(InputError, match=r"annotations_0002.txt:1: '7 tank 1 2 3 4'; expected"):
+    with pytest.raises(InputError, match=r"annotations_0002.txt:1: class 'tank', expected one of"):
         months.read_labels(tmp_path)
 
 
