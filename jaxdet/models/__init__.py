@@ -6,6 +6,7 @@ from flax import nnx
 
 from jaxdet.errors import InputError
 from jaxdet.models.detector import Detector
+from jaxdet.models.events import WINDOW
 from jaxdet.models.heads import DecoupledHead
 from jaxdet.models.hmnet import Hmnet
 from jaxdet.models.pyramid import Pyramid, StridedLevels
@@ -22,6 +23,7 @@ def hmnet(
     image_size: tuple[int, int] = (240, 304),
     widths: Sequence[int] = (128, 256, 256),
     out_features: int = 256,
+    window: int = WINDOW,
     warm_up_steps: int = 21,
     warm_up_once: bool = False,
     ignored_as_background: bool = True,
@@ -32,7 +34,7 @@ def hmnet(
     dtype=None,
     **backbone,
 ) -> Detector:
-    """HMNet with one memory per entry of `widths`; further arguments are those of `Hmnet`.
+    """HMNet with one memory per entry of `widths`; `window` is the stride of the first. Further arguments are those of `Hmnet`.
 
     Labels in the first `warm_up_steps` steps of a segment are not trained on.
     """
@@ -47,7 +49,7 @@ def hmnet(
         [out_features] * num_levels,
         num_classes,
         out_features,
-        [4 << i for i in range(num_levels)],
+        [window << i for i in range(num_levels)],
         stem=False,
         rule=HMNET_RULE,
         integer_boxes=True,
@@ -55,7 +57,7 @@ def hmnet(
         **kwargs,
     )
     return Detector(
-        Hmnet(image_size, widths, out_features=out_features, **kwargs, **backbone),
+        Hmnet(image_size, widths, out_features=out_features, window=window, **kwargs, **backbone),
         neck,
         head,
         image_size=image_size,

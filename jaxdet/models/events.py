@@ -13,7 +13,7 @@ from jaxdet.nn.norm import LayerNorm
 from jaxdet.ops import attention
 from jaxdet.structs import Events
 
-WINDOW = 4  # pixels a side of the window that one latent cell covers
+WINDOW = 4  # pixels a side of the window that one latent cell covers, in the released models
 STEP_US = 5_000
 NUM_BINS = 100
 BIN_US = STEP_US // NUM_BINS
@@ -50,17 +50,18 @@ class PositionEmbedding(nnx.Module):
 class EventEmbedding(nnx.Module):
     """Embedding [..., 3 * features] of an event's place in its window, its time bin and its polarity."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, features: int, window: int = WINDOW, *, rngs: nnx.Rngs, dtype=None):
+        self.window = window
         self.xy = PositionEmbedding(2, features, rngs=rngs, dtype=dtype)
         self.time = PositionEmbedding(1, features, rngs=rngs, dtype=dtype)
         self.pol = PositionEmbedding(1, features, rngs=rngs, dtype=dtype)
 
     def __call__(self, inside: Float[Array, "*S 2"], time_bin: Array, polarity: Array):
-        """`inside` is x, y in the window, pixels in [0, 4); `time_bin` 0..99; `polarity` 0 or 1."""
+        """`inside` is x, y in the window, pixels in [0, `window`); `time_bin` 0..99; `polarity` 0 or 1."""
         dtype = inside.dtype
         time = (time_bin.astype(dtype) - NUM_BINS // 2) / NUM_BINS
         sign = polarity.astype(dtype) * 2 - 1
-        parts = [self.xy(inside - WINDOW / 2), self.time(time[..., None]), self.pol(sign[..., None])]
+        parts = [self.xy(inside - self.window / 2), self.time(time[..., None]), self.pol(sign[..., None])]
         return jnp.concatenate(parts, -1)
 
 
@@ -126,46 +127,50 @@ class EventWrite(nnx.Module):
         return latent + self.mlp(self.norm_mlp(latent))
 
 
-def cells(xy: Float[Array, "*S 2"], width: int) -> Int[Array, "*S"]:
-    """Window of each event on a grid `width` cells wide.
+def cells(xy: Float[Array, "*S 2"], width: int, size: int = WINDOW) -> Int[Array, "*S"]:
+    """Window of `size` pixels a side that each event falls in, on a grid `width` cells wide.
 
     Parity: truncation, so that a flipped x in (-1, 0) belongs to window 0 while its place inside is in (3, 4).
     """
-    window = jnp.trunc(xy / WINDOW).astype(jnp.int32)
+    window = jnp.trunc(xy / size).astype(jnp.int32)
     return window[..., 1] * width + window[..., 0]
 
 
 def key_values(embed: EventEmbedding, write: EventWrite, xy, t_us, polarity, dtype):
     """Keys and values [..., 2, H, d] of events with real coordinates."""
-    inside = jnp.mod(xy.astype(dtype), WINDOW)
+    inside = jnp.mod(xy.astype(dtype), embed.window)
     return write.key_value(embed(inside, t_us.astype(jnp.int32) // BIN_US, polarity))
 
 
 def key_value_table(embed: EventEmbedding, write: EventWrite, dtype) -> Float[Array, "R 2 H d"]:
     """Keys and values of all events that integer coordinates allow, rows as `table_rows` gives them."""
-    axes = jnp.arange(NUM_BINS), jnp.arange(WINDOW), jnp.arange(WINDOW), jnp.arange(2)
+    side = jnp.arange(embed.window)
+    axes = jnp.arange(NUM_BINS), side, side, jnp.arange(2)
     time_bin, x, y, polarity = (a.reshape(-1) for a in jnp.meshgrid(*axes, indexing="ij"))
     return write.key_value(embed(jnp.stack([x, y], -1).astype(dtype), time_bin, polarity))
 
 
-def table_rows(xy: Array, t_us: Array, polarity: Array) -> Int[Array, "*S"]:
+def table_rows(xy: Array, t_us: Array, polarity: Array, window: int = WINDOW) -> Int[Array, "*S"]:
     """Row of `key_value_table` of events with integer coordinates: time bin, x, y, polarity."""
-    inside = xy.astype(jnp.int32) % WINDOW
+    inside = xy.astype(jnp.int32) % window
     time_bin = jnp.clip(t_us.astype(jnp.int32) // BIN_US, 0, NUM_BINS - 1)
-    return ((time_bin * WINDOW + inside[..., 0]) * WINDOW + inside[..., 1]) * 2 + polarity.astype(jnp.int32)
+    return ((time_bin * window + inside[..., 0]) * window + inside[..., 1]) * 2 + polarity.astype(jnp.int32)
 
 
 class StepEvents:
     """The events of a segment, one step at a time, as slices of few fixed sizes.
 
     A step is read with the smallest size that holds it in every lane; the last size is the whole segment, so no
-    event is lost. `width` and `num_cells` describe the grid of the first memory.
+    event is lost. `width`, `num_cells` and `window` describe the grid of the first memory.
     """
 
-    def __init__(self, events: Events, sizes: Sequence[int], width: int, num_cells: int):
+    def __init__(
+        self, events: Events, sizes: Sequence[int], width: int, num_cells: int, window: int = WINDOW
+    ):
         total = events.xy.shape[1]
         self.sizes = [*sorted(s for s in sizes if s < total), total]
         self.step_start, self.width, self.num_cells = events.step_start, width, num_cells
+        self.window = window
         pad = lambda a: jnp.pad(a, ((0, 0), (0, total)) + ((0, 0),) * (a.ndim - 2))  # noqa: E731
         self.flat = (pad(events.xy), pad(events.t_us), pad(events.polarity))
         self.counts = events.step_start[:, 1:] - events.step_start[:, :-1]
@@ -181,7 +186,8 @@ class StepEvents:
                 cut = jax.vmap(lambda a, s: lax.dynamic_slice_in_dim(a, s, size))
                 xy, t_us, polarity = (cut(a, start) for a in self.flat)
                 real = jnp.arange(size)[None, :] < count[:, None]
-                return function(xy, t_us, polarity, jnp.where(real, cells(xy, self.width), self.num_cells))
+                cell = jnp.where(real, cells(xy, self.width, self.window), self.num_cells)
+                return function(xy, t_us, polarity, cell)
 
             return read
 
@@ -200,9 +206,8 @@ class StepEvents:
         return some if per_lane else jnp.broadcast_to(some.any(0, keepdims=True), some.shape)
 
 
-def attend(write: EventWrite, latent, key_value, cell) -> Array:
+def attend(write: EventWrite, latent, key_value, cell, in_order: bool = True) -> Array:
     """What each cell of `latent` gathers from events with `key_value` [B, E, 2, H, d]."""
     query = write.query(latent)
-    return attention.event_attention(
-        query, key_value[:, :, 0], key_value[:, :, 1], cell, write.attn.dustbin_weights[...]
-    )
+    key, value = key_value[:, :, 0], key_value[:, :, 1]
+    return attention.event_attention(query, key, value, cell, write.attn.dustbin_weights[...], in_order)

@@ -39,8 +39,8 @@ class HmnetCarry(NamedTuple):
 class Hmnet(nnx.Module):
     """The backbone: events in, features of the labelled steps out.
 
-    `image_size` is (height, width), multiples of 4 times 2 for every further memory. `periods` must each divide the
-    next, the first being 1. `event_sizes` are the slice sizes tried for a step before the whole segment is read.
+    `image_size` is (height, width), multiples of `window` times 2 for every further memory. `periods` must each divide the
+    next, the first being 1. `window`: pixels a side that a cell of the first memory covers. `event_sizes` are the slice sizes tried for a step before the whole segment is read.
     `integer_events`: outside training, coordinates are integers and keys and values come from a table.
     `empty_step_per_lane`: a lane without events in a step skips the write, whatever its neighbours have.
     `remat`: in training, recompute each cycle in the backward pass.
@@ -55,6 +55,7 @@ class Hmnet(nnx.Module):
         periods: Sequence[int] = (1, 3, 9),
         out_features: int = 256,
         event_features: int = 32,
+        window: int = event_ops.WINDOW,
         *,
         rngs: nnx.Rngs,
         event_sizes: Sequence[int] = (2048, 16384),
@@ -63,8 +64,9 @@ class Hmnet(nnx.Module):
         remat: bool = True,
         dtype=None,
     ):
-        _check(image_size, widths, num_heads, depths, periods)
-        grid = (image_size[0] // event_ops.WINDOW, image_size[1] // event_ops.WINDOW)
+        _check(image_size, window, widths, num_heads, depths, periods)
+        grid = (image_size[0] // window, image_size[1] // window)
+        self.window = window
         self.num_memories = len(widths)
         for i in range(self.num_memories):
             memory = LatentMemory(
@@ -76,6 +78,7 @@ class Hmnet(nnx.Module):
                 lower_features=widths[i - 1] if i else None,
                 has_upper=i + 1 < self.num_memories,
                 event_features=event_features,
+                event_window=window,
                 rngs=rngs,
                 dtype=dtype,
             )
@@ -122,7 +125,7 @@ class Hmnet(nnx.Module):
         num_steps = inputs.step_start.shape[1] - 1
         carry = self._reset(reset, carry)
         steps_before = carry.steps
-        events = StepEvents(inputs, self.event_sizes, self.grid[1], self.grid[0] * self.grid[1])
+        events = StepEvents(inputs, self.event_sizes, self.grid[1], self.grid[0] * self.grid[1], self.window)
         stepper = self.stepper(events, table=self.integer_events and not train)
         slot_of_step = _slot_of_step(at_step, num_steps)
         slots = tuple(
@@ -162,6 +165,8 @@ class Hmnet(nnx.Module):
         first = self.memories[0]
         dtype = first.init_latent[...].dtype
         rows = event_ops.key_value_table(first.embed, first.write_bottom_up, dtype) if table else None
+        # The host sorts events by the released models' windows.
+        in_order = self.window == event_ops.WINDOW
         written = events.written(self.empty_step_per_lane)
 
         def write(latent, step):
@@ -169,8 +174,8 @@ class Hmnet(nnx.Module):
                 if rows is None:
                     kv = event_ops.key_values(first.embed, first.write_bottom_up, xy, t_us, polarity, dtype)
                 else:
-                    kv = rows[event_ops.table_rows(xy, t_us, polarity)]
-                return event_ops.attend(first.write_bottom_up, latent, kv, cell)
+                    kv = rows[event_ops.table_rows(xy, t_us, polarity, self.window)]
+                return event_ops.attend(first.write_bottom_up, latent, kv, cell, in_order)
 
             new = first.write_bottom_up(latent, events.over(step, attend))
             return _where(lax.dynamic_index_in_dim(written, step, 1, keepdims=False), new, latent)
@@ -215,13 +220,13 @@ class Hmnet(nnx.Module):
         return inside & (steps_before[:, None] + at_step >= self.cycle)
 
 
-def _check(image_size, widths, num_heads, depths, periods):
+def _check(image_size, window, widths, num_heads, depths, periods):
     if len({len(widths), len(num_heads), len(depths), len(periods)}) != 1:
         raise InputError(
             f"{len(widths)} widths, {len(num_heads)} num_heads, {len(depths)} depths, {len(periods)} periods: "
             "give one of each per memory"
         )
-    multiple = event_ops.WINDOW << (len(periods) - 1)
+    multiple = window << (len(periods) - 1)
     if image_size[0] % multiple or image_size[1] % multiple:
         raise InputError(f"image size {tuple(image_size)}: height and width must be multiples of {multiple}")
     if periods[0] != 1 or any(b % a for a, b in itertools.pairwise(periods)):

@@ -220,6 +220,7 @@ class LatentMemory(nnx.Module):
         lower_features: int | None,
         has_upper: bool,
         event_features: int,
+        event_window: int,
         rngs: nnx.Rngs,
         dtype=None,
     ):
@@ -227,7 +228,7 @@ class LatentMemory(nnx.Module):
         init = jax.nn.initializers.normal(0.02)
         self.init_latent = nnx.Param(init(rngs.params(), (1, grid[0] * grid[1], features), jnp.float32))
         if lower_features is None:
-            self.embed = EventEmbedding(event_features, **kwargs)
+            self.embed = EventEmbedding(event_features, event_window, **kwargs)
             self.write_bottom_up: Any = EventWrite(features, 3 * event_features, num_heads, **kwargs)
             self.message_gen = None
         else:

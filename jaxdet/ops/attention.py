@@ -1,5 +1,7 @@
 """Attention of sparse events with a dustbin, and attention inside square windows."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,30 +15,32 @@ def event_attention(
     value: Float[Array, "B E H d"],
     cell: Int[Array, "B E"],
     dustbin: Float[Array, " H"],
+    in_order: bool = True,
 ) -> Float[Array, "B S H d"]:
     """Each cell attends to its own events and to a dustbin with logit `dustbin` and value zero.
 
-    `cell` is the cell of each event, sorted within a lane; `S` marks padding. Cells without events get zero.
+    `cell` is the cell of each event, ascending within a lane if `in_order`; `S` marks padding. Cells without events get zero.
     The shift by the maximum (dustbin included) carries no gradient; 1e-7 is added to the shifted denominator.
     Hamaguchi et al. 2023, HMNet, section 3.2.
     """
-    return jax.vmap(_event_attention, (0, 0, 0, 0, None))(query, key, value, cell, dustbin)
+    one_lane = partial(_event_attention, in_order=in_order)
+    return jax.vmap(one_lane, (0, 0, 0, 0, None))(query, key, value, cell, dustbin)
 
 
-def _event_attention(query, key, value, cell, dustbin):
+def _event_attention(query, key, value, cell, dustbin, in_order):
     wide = jnp.promote_types(query.dtype, jnp.float32)
     num_cells = query.shape[0]
     real = cell < num_cells
     row = jnp.minimum(cell, num_cells - 1)
 
     def total(x):
-        return jax.ops.segment_sum(x, cell, num_cells + 1, indices_are_sorted=True)[:num_cells]
+        return jax.ops.segment_sum(x, cell, num_cells + 1, indices_are_sorted=in_order)[:num_cells]
 
     logits = (key * query[row]).astype(wide).sum(-1)
     logits = jnp.where(real[:, None], logits, -jnp.inf)
-    largest = jax.ops.segment_max(lax.stop_gradient(logits), cell, num_cells + 1, indices_are_sorted=True)[
-        :num_cells
-    ]
+    largest = jax.ops.segment_max(
+        lax.stop_gradient(logits), cell, num_cells + 1, indices_are_sorted=in_order
+    )[:num_cells]
     shift = lax.stop_gradient(jnp.maximum(largest, dustbin.astype(wide)[None, :]))
     weight = jnp.exp(logits - shift[row])
     denominator = total(weight) + jnp.exp(dustbin.astype(wide)[None, :] - shift) + 1e-7
