@@ -3,9 +3,11 @@
     python -m jaxdet.prepare gen1 --source=downloads --out=data/gen1
     python -m jaxdet.prepare ltd --source=downloads/LTD --out=data/ltd
     python -m jaxdet.prepare synthetic-ltd --out=data/synthetic_ltd_source
+    python -m jaxdet.prepare synthetic --out=data/synthetic_source
 
-`--source` holds the .7z archives of the data set, or the train, val and test folders extracted from them. A run that
-was stopped goes on when it is started again.
+`--source` holds the .7z archives of the data set, or the train, val and test folders extracted from them. `synthetic`
+simulates recordings in that layout, to be prepared like them (`prepare gen1 --duration_s=0`).
+A run that was stopped goes on when it is started again.
 """
 
 import logging
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdet import cli
-from jaxdet.data import ltd, ltd_preparation, preparation, recordings, released, synthetic_ltd
+from jaxdet.data import ltd, ltd_preparation, preparation, recordings, released, synthetic, synthetic_ltd
 from jaxdet.errors import InputError
 
 
@@ -124,10 +126,34 @@ def _synthetic_ltd(flags: cli.Flags) -> None:
     )
 
 
+def _synthetic_flags(flags: cli.Flags) -> None:
+    default = synthetic.Simulation()
+    flags.string(
+        "out", None, "folder of the simulated recordings, in the layout of GEN1's files", required=True
+    )
+    flags.integer("train", 40, "recordings of the train split")
+    flags.integer("val", 4, "recordings of the val split")
+    flags.integer("test", 8, "recordings of the test split")
+    flags.integer("seed", default.seed, "another seed, other scenes")
+    flags.number("duration_s", default.duration_s, "length of every recording")
+    flags.number("threshold", default.threshold, "log intensity a pixel must see change; lower: more events")
+    flags.number("label_hz", default.label_hz, "labelled moments a second, val and test")
+    flags.number("train_label_hz", default.train_label_hz, "labelled moments a second, train")
+    flags.integer("workers", len(os.sched_getaffinity(0)), "processes")
+
+
+def _synthetic(flags: cli.Flags) -> None:
+    names = ("seed", "duration_s", "threshold", "label_hz", "train_label_hz")
+    simulation = synthetic.Simulation(**{name: getattr(flags, name) for name in names})
+    counts = {split: getattr(flags, split) for split in synthetic.SPLITS}
+    synthetic.write(Path(flags.out), counts, simulation, max(flags.workers, 1), logging.info)
+
+
 COMMANDS = {
     "gen1": cli.command(_gen1_flags, _gen1, __doc__),
     "ltd": cli.command(_ltd_flags, _ltd, __doc__),
     "synthetic-ltd": cli.command(_synthetic_ltd_flags, _synthetic_ltd, __doc__),
+    "synthetic": cli.command(_synthetic_flags, _synthetic, __doc__),
 }
 
 

@@ -6,8 +6,8 @@ import pytest
 from jaxdet.data import prophesee, streams, synthetic
 from jaxdet.errors import InputError
 
-COUNTS = {"train": 4, "val": 2, "test": 2}
-SIMULATION = synthetic.Simulation(seed=3, duration_s=4)
+COUNTS = {"train": 3, "val": 1, "test": 3}
+SIMULATION = synthetic.Simulation(seed=3, duration_s=3)
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +92,13 @@ def test_silent_boxes_had_made_events_before(folder):
             assert events_inside(events, box, int(box["t"])) >= 20
 
 
-def test_two_or_more_objects_at_each_labelled_time(folder):
-    for _, boxes in recordings(folder):
+@pytest.mark.parametrize(("split", "label_hz"), [("train", 20), ("val", 4), ("test", 4)])
+def test_two_or_more_objects_at_each_labelled_time(folder, split, label_hz):
+    for _, boxes in recordings(folder, split):
         times, counts = np.unique(boxes["t"], return_counts=True)
         assert counts.min() >= 2
-        assert np.diff(times).min() >= 250_000  # up to 4 Hz
-        assert len(times) >= SIMULATION.duration_s * 4 - 1
+        assert np.diff(times).min() >= 1e6 / label_hz
+        assert len(times) >= SIMULATION.duration_s * label_hz - 1
 
 
 def test_boxes_lie_in_the_view_and_pass_the_size_filter(folder):
@@ -147,12 +148,12 @@ def test_other_seed_gives_other_recordings(folder, tmp_path):
 def test_finished_recordings_are_kept_and_missing_ones_made_again(folder):
     before = contents(folder)
     stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*_td.dat")}
-    lost = folder / "val" / "synthetic_val_0001_bbox.npy"
+    lost = folder / "val" / "synthetic_val_0000_bbox.npy"
     lost.unlink()
     synthetic.write(folder, COUNTS, SIMULATION, workers=1, report=lambda line: None)
     assert contents(folder) == before
     again = {path.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
-    assert again == {"synthetic_val_0001_td.dat"}
+    assert again == {"synthetic_val_0000_td.dat"}
 
 
 def test_lower_threshold_makes_more_events(tmp_path, folder):
@@ -164,6 +165,6 @@ def test_lower_threshold_makes_more_events(tmp_path, folder):
 
 def test_folder_of_another_simulation_is_refused(folder):
     with pytest.raises(InputError, match="another --out"):
-        synthetic.write(folder, COUNTS, synthetic.Simulation(seed=4, duration_s=4))
+        synthetic.write(folder, COUNTS, synthetic.Simulation(seed=4, duration_s=3))
     with pytest.raises(InputError, match="duration_s"):
         synthetic.write(folder, COUNTS, synthetic.Simulation(duration_s=0.1))
