@@ -88,7 +88,7 @@ class Scene:
 
     def labels(self, frame: int) -> list[tuple[float, float, float, float, int, int]]:
         """Boxes (x, y, w, h, class_id, track_id) of what is large and visible enough, clipped to the view."""
-        owner = np.full((HEIGHT, WIDTH), -1)
+        owner = np.full((HEIGHT, WIDTH), -1, np.int16)
         areas, boxes = {}, {}
         for thing in self._back_to_front(frame):
             if isinstance(thing, Pole):
@@ -119,7 +119,9 @@ class Scene:
         return [a for a in self.actors if a.first <= frame < a.first + len(a.x)]
 
     def _back_to_front(self, frame):
-        return sorted([*self._present(frame), *self.poles], key=lambda thing: thing.base_y)
+        reach = WIDTH / 2 / self.camera.zoom[frame] + 10
+        poles = [pole for pole in self.poles if abs(pole.x - self.camera.x[frame]) < reach]
+        return sorted([*self._present(frame), *poles], key=lambda thing: thing.base_y)
 
     def _to_view(self, x, y, frame):
         camera_x, camera_y, zoom = self._view(frame)
