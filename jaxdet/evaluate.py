@@ -3,23 +3,30 @@
     python -m jaxdet.evaluate --config=configs/gen1_hmnet.py:b3 --weights=gen1_hmnet_B3_tbptt.pth
     python -m jaxdet.evaluate --detections=predictions --labels=data/gen1_source/test
     python -m jaxdet.evaluate --detections=results.json --annotations=instances_val2017.json
+    python -m jaxdet.evaluate --config=configs/coco_yolox.py:nano --weights=yolox_nano.pth \\
+        --images=val2017 --annotations=instances_val2017.json
+    python -m jaxdet.evaluate --config=configs/ltd_yolov4.py:p6 --weights=soup.pt --images=data/ltd/Sep/images
 
 Protocols for recordings: `hmnet`, the released evaluator's (the nearest time stamp, closer than 25 ms); `rvt` and
 `toolbox`, all boxes within 50 ms. `--detections` is a folder of one .npy per recording, a detections file of predict,
-or COCO results. The 12 numbers and AP per class are printed, and written with a precision-recall picture to --out.
+or COCO results. Images without --annotations have YOLO text in labels/ beside images/; precision, recall and AP are
+then also given as Seq-YOLO counts them. Annotated images that are missing take no part and end in exit status 1 unless
+--allow_missing, unreadable ones count as images without boxes and end in 1. The 12 numbers and AP per class are printed, and written with a precision-recall picture to --out.
 """
 
 import json
 import logging
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxdet import cli
-from jaxdet.data import recordings
+from jaxdet.data import image_sets, recordings
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, gen1, plots, stored
+from jaxdet.evaluation import coco, gen1, image_evaluation, plots, stored
 from jaxdet.evaluation import recordings as on_recordings
+from jaxdet.evaluation.image_predictor import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.evaluation.predictor import Predictor
 from jaxdet.evaluation.recordings import Sensor
 from jaxdet.files import atomic
@@ -38,7 +45,12 @@ def _flags(flags: cli.Flags) -> None:
         "detections", None, "boxes to measure instead of a model's: folder of .npy, .h5, or COCO results"
     )
     flags.string("labels", None, "folder of _bbox.npy label files; default: the config's recordings")
-    flags.string("annotations", None, "COCO annotations, for --detections of images")
+    flags.string("images", None, "images: folder of the annotated ones, or a folder or list with YOLO labels")
+    flags.string("annotations", None, "COCO annotations, for --images or for --detections of images")
+    flags.boolean(
+        "allow_missing", False, "annotated images that are not there are no reason for an error status"
+    )
+    flags.choice("tta", "none", list(VIEWS), "views of an image that are joined: mirrored, or scaled as well")
     flags.choice("protocol", "hmnet", list(gen1.PROTOCOLS), "which boxes of a recording are compared")
     flags.choice("backend", "pycocotools", ["pycocotools", "faster"], "faster needs faster-coco-eval")
     flags.boolean("full", False, "run neck and head at every step: the same numbers, slower")
@@ -50,7 +62,8 @@ def _run(flags: cli.Flags) -> None:
     if bool(flags.weights) == bool(flags.detections):
         raise InputError("give --weights to measure a model, or --detections to measure boxes")
     began = time.perf_counter()
-    metrics = _of_model(flags) if flags.weights else _of_boxes(flags)
+    report = _Report()
+    metrics = _of_model(flags, report) if flags.weights else _of_boxes(flags)
     logger.info(
         "%d images, %d labels, %d detections, %.1f s",
         metrics.num_images,
@@ -59,19 +72,30 @@ def _run(flags: cli.Flags) -> None:
         time.perf_counter() - began,
     )
     print(coco.text(metrics))
+    if report.text:
+        print(report.text)
     out = Path(flags.out)
     settings = {k: getattr(flags, k) for k in ("weights", "detections", "protocol", "split")}
     with atomic(out) as temporary:
         temporary.write_text(json.dumps({**coco.as_json(metrics), "settings": settings}, indent=2) + "\n")
     plots.precision_recall(out.with_suffix(".png"), metrics)
+    if report.problems:
+        raise InputError("; ".join(report.problems))
 
 
-def _of_model(flags) -> coco.Metrics:
+@dataclass
+class _Report:
+    """What is said after the numbers."""
+
+    text: str = ""
+    problems: list[str] = field(default_factory=list)
+
+
+def _of_model(flags, report: _Report) -> coco.Metrics:
     cfg, skeleton, variables = restore.load_model(flags.config, flags.weights, flags.lanes)
-    if cfg.data.kind != "gen1":
-        raise InputError(
-            f"data.kind is {cfg.data.kind!r}; this command runs models on recordings of events ('gen1')"
-        )
+    if cfg.data.kind == "images":
+        predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[flags.tta]))
+        return _of_images(flags, predictor, tuple(cfg.data.classes), report)
     return on_recordings.evaluate(
         Predictor(skeleton, variables, flags.lanes, flags.lanes),
         _recordings(cfg, flags.split),
@@ -81,6 +105,26 @@ def _of_model(flags) -> coco.Metrics:
         flags.full,
         flags.backend,
     )
+
+
+def _of_images(flags, predictor: ItemPredictor, names, report: _Report) -> coco.Metrics:
+    if not flags.images:
+        raise InputError("missing --images; a model of images is measured on a folder or list of them")
+    if flags.annotations:
+        result = image_evaluation.annotated(predictor, flags.images, flags.annotations, names, flags.backend)
+    else:
+        items = image_sets.open_input(flags.images)
+        result = image_evaluation.labelled(predictor, items, names, flags.backend)
+    if result.released is not None:
+        report.text = image_evaluation.released_text(result.released, names)
+    if result.num_missing:
+        line = f"{result.num_missing} annotated images are not in {flags.images}"
+        logger.warning("%s", line)
+        if not flags.allow_missing:
+            report.problems.append(f"{line} and took no part; add them or give --allow_missing")
+    if result.num_skipped:
+        report.problems.append(f"{result.num_skipped} images could not be read, named above")
+    return result.metrics
 
 
 def _of_boxes(flags) -> coco.Metrics:

@@ -1,10 +1,16 @@
-"""Find boxes in recordings.
+"""Find boxes in recordings, images and videos.
 
     python -m jaxdet.predict --config=configs/gen1_hmnet.py:b3 --weights=gen1_hmnet_B3_tbptt.pth \\
         --input=mine.raw --out=mine.npy --render=mine.mp4
     python -m jaxdet.predict --config=configs/gen1_hmnet.py:b3 --weights=runs/b3 --split=test --out=predictions
+    python -m jaxdet.predict --config=configs/coco_yolox.py:nano --weights=yolox_nano.pth \\
+        --images=pictures --out=boxes.json --render=drawn
 
-`--input` is one recording: a DAT or RAW (EVT2, EVT3) file or a prepared folder. Without it every recording of the
+For a model of images `--input` is an image, a folder of images, a .txt with a path a line, or a video. Boxes go to --out
+as .h5, .json (COCO results), .pkl (as released) or into a folder as YOLO text, pictures to --render: a folder, a film,
+or the image with the most boxes. What cannot be read is named and left out, the rest is done, and the exit status is 1.
+
+For a model of events `--input` is one recording: a DAT or RAW (EVT2, EVT3) file or a prepared folder. Without it every recording of the
 split of the config's data set is predicted; `--chunk=1/4` takes the second quarter of them. Boxes come after every
 step of 5 ms, as `.npy` in the released layout and, for a split, also as detections.h5.
 """
@@ -21,10 +27,11 @@ import numpy as np
 
 import jaxdet
 from jaxdet import cli
-from jaxdet.data import recordings
+from jaxdet.data import image_sets, recordings
 from jaxdet.errors import InputError
-from jaxdet.evaluation import outputs
+from jaxdet.evaluation import image_outputs, outputs
 from jaxdet.evaluation import recordings as on_recordings
+from jaxdet.evaluation.image_predictor import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.evaluation.predictor import Frame, Predictor
 from jaxdet.evaluation.recordings import STEP_US, Sensor
 from jaxdet.training import restore
@@ -32,18 +39,23 @@ from jaxdet.training import run as runs
 
 logger = logging.getLogger(__name__)
 
+_PICTURES_PER_S = 5  # of a film made of single images
+
 
 def _flags(flags: cli.Flags) -> None:
     flags.config_file(
         help="config of the model, FILE.py or FILE.py:argument; default: the one stored with --weights"
     )
     flags.string("weights", None, "a run, a converted folder, or a released .pth file", required=True)
-    flags.string("input", None, "one recording: DAT, RAW or a prepared folder")
+    flags.string("input", None, "recording (DAT, RAW or prepared folder), image, folder, .txt list or video")
+    flags.string("images", None, "folder of images; the same as --input")
+    flags.choice("tta", "none", list(VIEWS), "views of an image that are joined: mirrored, or scaled as well")
+    flags.string("annotations", None, "COCO annotations whose ids a .json of --out takes")
     flags.string("split", None, "split of the data set; default: the config's test split")
     flags.string("chunk", "0/1", "i/n: part number i of n of the split")
-    flags.string("out", None, "boxes of --input as .npy or .h5, or the folder for a split")
+    flags.string("out", None, "boxes of --input as .npy or .h5 (images: .h5, .json, .pkl), or a folder")
     flags.string(
-        "render", None, "boxes of --input over its events: .mp4, .webm, .avi, or one picture as .png"
+        "render", None, "boxes drawn over --input: .mp4, .webm, .avi, one picture as .png, images: a folder"
     )
     flags.integer("render_stride", 10, "steps a picture")
     flags.number("render_score", 0.3, "boxes below this score are not drawn")
@@ -53,13 +65,15 @@ def _flags(flags: cli.Flags) -> None:
 def _run(flags: cli.Flags) -> None:
     _check(flags)
     cfg, skeleton, variables = restore.load_model(flags.config, flags.weights, flags.lanes)
-    if cfg.data.kind != "gen1":
-        raise InputError(
-            f"data.kind is {cfg.data.kind!r}; this command predicts recordings of events ('gen1')"
-        )
+    metadata = {"model": runs.as_json(cfg)["model"], "weights": flags.weights, "version": jaxdet.__version__}
+    if cfg.data.kind == "images":
+        predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[flags.tta]))
+        _images(flags, predictor, tuple(cfg.data.classes), metadata)
+        return
+    if flags.images:
+        raise InputError(f"--images needs a model of images; data.kind of this one is {cfg.data.kind!r}")
     sensor = Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets))
     predictor = Predictor(skeleton, variables, 1 if flags.input else flags.lanes, flags.lanes)
-    metadata = {"model": runs.as_json(cfg)["model"], "weights": flags.weights, "version": jaxdet.__version__}
     if flags.input:
         _one(flags, cfg, predictor, sensor, metadata)
     else:
@@ -68,16 +82,52 @@ def _run(flags: cli.Flags) -> None:
 
 def _check(flags) -> None:
     """What can be said before anything is loaded."""
-    if flags.input:
+    source = flags.input or flags.images
+    if source:
         if not (flags.out or flags.render):
             raise InputError("nothing to write: give --out, --render or both")
-        if not Path(flags.input).exists():
-            raise InputError(
-                f"{flags.input}: no such file; expected a DAT or RAW file or a prepared recording"
-            )
+        if not Path(source).exists():
+            raise InputError(f"{source}: no such file; expected a recording, an image, a folder or a video")
     elif not flags.out or flags.render:
         raise InputError("a split is written to the folder --out; --render needs --input")
     _chunk(flags.chunk)
+
+
+def _images(flags, predictor: ItemPredictor, names, metadata) -> None:
+    """Predict and draw what --input names; InputError at the end if part of it could not be read."""
+    source = flags.input or flags.images
+    if source is None:
+        raise InputError("missing --input; a model of images predicts an image, a folder, a list or a video")
+    video = image_sets.Video(source) if image_sets.is_video(source) else None
+    items = [] if video else image_sets.open_input(source)
+    with ExitStack() as stack:
+        takers = []
+        if flags.out:
+            if not video:
+                image_outputs.check_names(items)
+            takers.append(
+                stack.enter_context(image_outputs.boxes(flags.out, names, metadata, flags.annotations))
+            )
+        if flags.render:
+            fps = video.frame_rate if video else _PICTURES_PER_S
+            takers.append(
+                stack.enter_context(image_outputs.pictures(flags.render, names, fps, flags.render_score))
+            )
+        found = predictor.video(video) if video else predictor.items(items, keep=bool(flags.render))
+        num_images = num_boxes = 0
+        for result in found:
+            for take in takers:
+                take(result)
+            num_images, num_boxes = num_images + 1, num_boxes + len(result.scores)
+    logger.info("%d boxes in %d images", num_boxes, num_images)
+    if predictor.num_skipped:
+        raise InputError(
+            f"{predictor.num_skipped} of {len(items)} images could not be read, named above; the rest is done"
+        )
+    if video and video.cut_short:
+        raise InputError(
+            f"{source}: cut short, {num_images} frames of {video.num_frames} could be decoded and are done"
+        )
 
 
 def _one(flags, cfg, predictor, sensor: Sensor, metadata) -> None:

@@ -4,6 +4,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -39,17 +41,49 @@ def fixed_plan(items: Sequence[ImageItem], batch_size: int, shape: tuple[int, in
 
 
 def rect_plan(
-    items: Sequence[ImageItem], batch_size: int, size: int, stride: int, pad: float
+    items: Sequence[ImageItem], batch_size: int, size: int, stride: int, pad: float, sort: bool = True
 ) -> tuple[Plan, int]:
-    """Batches of like aspect at the smallest size that holds them (`images.rect_shapes`), and how many are unreadable."""
+    """Batches of like aspect at the smallest size that holds them (`images.rect_shapes`), and how many are unreadable.
+
+    Without `sort` images stay in their order, and neighbours make a batch.
+    """
     known = []
     for item in items:
         try:
             known.append((item, item.size or images.size_of(item.path)))
         except InputError as error:
             logger.warning("skipped: %s", error)
-    order, shapes = images.rect_shapes([s for _, s in known], batch_size, size, stride, pad)
+    order, shapes = images.rect_shapes([s for _, s in known], batch_size, size, stride, pad, sort)
     return Plan([known[i][0] for i in order], shapes), len(items) - len(known)
+
+
+def of_frames(
+    frames: Iterable[np.ndarray],
+    path: Path,
+    batch_size: int,
+    fit: Fit,
+    shape: tuple[int, int],
+    rgb: bool,
+) -> Iterator[ImageBatch]:
+    """Batches of the frames of a video, named `<stem>_<number>`; the next is made while the last is used."""
+
+    def load(numbered: list[tuple[int, np.ndarray]]) -> ImageBatch:
+        placed = [fit(frame, shape) for _, frame in numbered]
+        pixels = [p[..., ::-1] if rgb else p for p, _ in placed]
+        pixels += [pixels[0]] * (batch_size - len(pixels))
+        items = [ImageItem(path, f"{path.stem}_{i:06d}", i, frame.shape[:2]) for i, frame in numbered]
+        return ImageBatch(np.stack(pixels), items, [p for _, p in placed], [frame for _, frame in numbered])
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting: Future[ImageBatch] | None = None
+        numbered = enumerate(frames)
+        while part := list(islice(numbered, batch_size)):
+            following = pool.submit(load, part)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()
 
 
 class Loader:

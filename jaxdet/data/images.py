@@ -32,6 +32,9 @@ class Placement(NamedTuple):
     size: tuple[int, int]  # height, width of the original image
     gain: tuple[float, float]  # along x, along y
     pad: tuple[float, float]  # left, top
+    clip: bool = (
+        True  # boxes of released YOLOv4 end at the input's and the image's border, those of YOLOX do not
+    )
 
 
 def read(path: str | Path) -> np.ndarray:
@@ -144,15 +147,12 @@ def letterbox(
 def fit_yolov4(
     image: np.ndarray, shape: tuple[int, int], size: int, augment: bool = False
 ) -> tuple[np.ndarray, Placement]:
-    """Released YOLOv4 input: longest side to `size`, then letterboxed into the batch's `shape`.
-
-    Parity: boxes go back by the gain of the height alone, along both axes.
-    """
+    """Released YOLOv4 input: longest side to `size`, then letterboxed into the batch's `shape`."""
     height, width = image.shape[:2]
     resized = resize_longest(image, size, augment)
     boxed, gains, pad = letterbox(resized, shape, enlarge=augment)
-    gain = gains[1] * resized.shape[0] / height
-    return boxed, Placement((height, width), (gain, gain), pad)
+    gain = (gains[0] * resized.shape[1] / width, gains[1] * resized.shape[0] / height)
+    return boxed, Placement((height, width), gain, pad)
 
 
 def fit_yolox(image: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, Placement]:
@@ -162,28 +162,34 @@ def fit_yolox(image: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, Pl
     resized = cv2.resize(image, (int(width * gain), int(height * gain)), interpolation=cv2.INTER_LINEAR)
     canvas = np.full((*shape, 3), GREY, np.uint8)
     canvas[: resized.shape[0], : resized.shape[1]] = resized
-    return canvas, Placement((height, width), (gain, gain), (0.0, 0.0))
+    return canvas, Placement((height, width), (gain, gain), (0.0, 0.0), clip=False)
 
 
 def to_original(boxes: np.ndarray, placement: Placement) -> np.ndarray:
-    """Boxes `xyxy` [..., 4] in network pixels -> pixels of the original image, clipped to it."""
-    left, top = placement.pad
-    gain = np.asarray(placement.gain * 2)
+    """Boxes `xyxy` [..., 4] in network pixels -> pixels of the original image, clipped to it where `placement` says so.
+
+    Parity: by the gain of the height alone, along both axes, and in the precision of the boxes.
+    """
     height, width = placement.size
-    moved = (boxes - np.asarray([left, top, left, top])) / gain
-    return np.clip(moved, 0, np.asarray([width, height, width, height]))
+    moved = (boxes - np.asarray(placement.pad * 2, boxes.dtype)) / boxes.dtype.type(placement.gain[1])
+    return moved.clip(0, np.asarray([width, height] * 2, boxes.dtype)) if placement.clip else moved
+
+
+def to_network(boxes: np.ndarray, placement: Placement) -> np.ndarray:
+    """Boxes `xyxy` [..., 4] in pixels of the original image -> network pixels."""
+    return boxes * np.asarray(placement.gain * 2) + np.asarray(placement.pad * 2)
 
 
 def rect_shapes(
-    sizes: Sequence[tuple[int, int]], batch_size: int, size: int, stride: int, pad: float
+    sizes: Sequence[tuple[int, int]], batch_size: int, size: int, stride: int, pad: float, sort: bool = True
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Order of the images by aspect, and the input shape of every batch of `batch_size` of them in that order.
 
     `sizes` are (height, width) of the images, `size` the longest side, `pad` in strides (released: 0.5 in tests,
-    0 in validation while training). Ties of the aspect keep the order given.
+    0 in validation while training). Ties of the aspect keep the order given; without `sort` all do.
     """
     aspects = np.array([height / width for height, width in sizes], float)
-    order = np.argsort(aspects, kind="stable")
+    order = np.argsort(aspects, kind="stable") if sort else np.arange(len(aspects))
     shapes = []
     for start in range(0, len(order), batch_size):
         batch = aspects[order[start : start + batch_size]]

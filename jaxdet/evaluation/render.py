@@ -56,11 +56,11 @@ def draw(picture, boxes, scores, labels, class_names: Sequence[str], scale: int 
     for row in np.argsort(scores, kind="stable"):
         colour = _CLASS_COLOURS[int(labels[row]) % len(_CLASS_COLOURS)]
         x1, y1, x2, y2 = (round(float(v) * scale) for v in boxes[row])
-        cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 2 if scale > 1 else 1)
+        cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 2)
         text = f"{class_names[int(labels[row])]} {scores[row]:.2f}"
-        cv2.putText(
-            picture, text, (x1 + 2, max(y1 - 4, 10)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA
-        )
+        for tint, thickness in ((_BACKGROUND, 3), (colour, 1)):  # outlined, to be read on any ground
+            at = (x1 + 2, max(y1 - 4, 10))
+            cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, tint, thickness, cv2.LINE_AA)
     return picture
 
 

@@ -78,6 +78,7 @@ def _check_names(path, found, labels):
 
 def _named_frames(path: Path, labels: formats.CocoLabels) -> coco.Boxes:
     index = {name: i for i, name in enumerate(labels.file_names)}
+    index |= {Path(name).stem: i for name, i in index.items()}
     tables = []
     with store.read(path) as reader:
         if reader.class_names != labels.class_names:

@@ -1,0 +1,150 @@
+"""Run a detector over images: folders, lists and videos, in the preprocessing of its family.
+
+Images come as batches of network size, one compiled program a shape. A batch is started before the one before it is
+fetched, and batches are decoded ahead, so the device does not wait for either.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdet.data import image_batches, images
+from jaxdet.data.image_batches import ImageBatch, Loader
+from jaxdet.data.image_sets import ImageItem, Video
+from jaxdet.errors import InputError
+from jaxdet.nn import fold, functional
+from jaxdet.nn.functional import Skeleton, Variables
+from jaxdet.postprocess import tta
+from jaxdet.structs import Detections, Images
+
+logger = logging.getLogger(__name__)
+
+VIEWS = {"none": (tta.View(),), "flip": tta.FLIP, "scales": tta.SCALES}
+_REPORT_S = 10
+
+
+class Found(NamedTuple):
+    """Detections of one image, best first."""
+
+    item: ImageItem
+    boxes: np.ndarray  # float32 [D, 4]   xyxy, pixels of the image
+    scores: np.ndarray  # float32 [D]
+    labels: np.ndarray  # int32 [D]
+    network_boxes: np.ndarray  # float32 [D, 4]   xyxy, network pixels
+    placement: images.Placement
+    image: np.ndarray | None  # uint8 [H, W, 3], blue first, if kept
+
+
+class ImagePredictor:
+    """A detector of still images with its weights on the device, norms folded into the convolutions."""
+
+    def __init__(self, skeleton: Skeleton, variables: Variables, views: Sequence[tta.View] = (tta.View(),)):
+        skeleton, variables = fold.fold(skeleton, variables)
+        self._variables = jax.device_put(variables)
+        self._predict = jax.jit(partial(_predict, skeleton, tuple(views)))
+
+    def __call__(self, batches: Iterable[ImageBatch]) -> Iterator[Found]:
+        """Detections of the images of all batches, in order."""
+        waiting: tuple[ImageBatch, Any] | None = None
+        for batch in batches:
+            started = self._predict(self._variables, batch.pixels, np.int32(len(batch.items)))
+            if waiting is not None:
+                yield from finish(*waiting)
+            waiting = batch, started
+        if waiting is not None:
+            yield from finish(*waiting)
+
+
+def _predict(skeleton, views, variables, pixels, num_images):
+    count = pixels.shape[0]
+    # Rows that only fill the batch are no slots.
+    at_step = jnp.where(jnp.arange(count) < num_images, 0, -1)[:, None]
+    detector = functional.merge(skeleton, variables)
+    return tta.predict(detector, Images(pixels), at_step, jnp.ones(count, bool), views)
+
+
+def finish(batch: ImageBatch, started: Detections) -> Iterator[Found]:
+    """Fetch the detections of a batch [B, 1, D, ...] and take them back to the images."""
+    boxes, scores, labels, mask = (array[:, 0] for array in jax.device_get(started))
+    height, width = batch.pixels.shape[1:3]
+    for row, (item, placement) in enumerate(zip(batch.items, batch.placements, strict=True)):
+        real = mask[row]
+        network = boxes[row][real]
+        if placement.clip:
+            network = network.clip(0, np.array([width, height, width, height], network.dtype))
+        yield Found(
+            item,
+            images.to_original(network, placement).astype(np.float32),
+            scores[row][real],
+            labels[row][real],
+            network,
+            placement,
+            batch.originals[row] if batch.originals else None,
+        )
+
+
+class ItemPredictor:
+    """An `ImagePredictor` that reads images as the config's `data` block of kind "images" says.
+
+    `num_skipped` counts the images that could not be read; each was logged. Sizes are rounded up to the stride.
+    """
+
+    def __init__(self, block: Any, predictor: ImagePredictor, workers: int = 4):
+        self._block, self._predictor, self._workers = block, predictor, workers
+        self.size: int = -(-block.size // block.stride) * block.stride
+        self._rect = block.placement == "yolov4"
+        if block.placement not in ("yolov4", "yolox"):
+            raise InputError(f"data.placement is {block.placement!r}, expected yolov4 or yolox")
+        self.num_skipped = 0
+
+    def items(self, items: Sequence[ImageItem], keep: bool = False, sort: bool = False) -> Iterator[Found]:
+        """Detections of images, in their order or, with `sort`, in that of the released test, by aspect.
+
+        With `keep` the decoded images come along.
+        """
+        block = self._block
+        if self._rect:
+            plan, unreadable = image_batches.rect_plan(
+                items, block.batch_size, self.size, block.stride, block.pad, sort
+            )
+            self.num_skipped += unreadable
+        else:
+            plan = image_batches.fixed_plan(items, block.batch_size, (self.size, self.size))
+        loader = Loader(plan, block.batch_size, self._fit(), self._rect, self._workers, keep=keep)
+        yield from _with_rate(self._predictor(loader), len(plan.items))
+        self.num_skipped += loader.num_skipped
+
+    def video(self, video: Video) -> Iterator[Found]:
+        """Detections of every frame, with the frames."""
+        block = self._block
+        shape = (self.size, self.size)
+        if self._rect:
+            ((shape,),) = [images.rect_shapes([video.size], 1, self.size, block.stride, block.pad)[1]]
+        batches = image_batches.of_frames(video, video.path, block.batch_size, self._fit(), shape, self._rect)
+        yield from _with_rate(self._predictor(batches), video.num_frames)
+
+    def _fit(self) -> image_batches.Fit:
+        return partial(images.fit_yolov4, size=self.size) if self._rect else images.fit_yolox
+
+
+def _with_rate(found: Iterator[Found], total: int) -> Iterator[Found]:
+    """The same, with a line every few seconds; the rate leaves the first image out, which waits for the compiler."""
+    done, began, first = 0, time.perf_counter(), 0.0
+    reported = began
+    for result in found:
+        yield result
+        done, now = done + 1, time.perf_counter()
+        first = first or now
+        if now - reported > _REPORT_S and done > 1:
+            reported, rate = now, (done - 1) / max(now - first, 1e-9)
+            logger.info("%d/%d images, %.1f/s, %.0f s left", done, total, rate, (total - done) / rate)
+    took = time.perf_counter() - began
+    logger.info(
+        "%d images, %.1f s, of which the first took %.1f s", done, took, first - began if first else 0
+    )
