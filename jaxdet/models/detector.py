@@ -54,8 +54,11 @@ class Detector(nnx.Module):
         """State of `batch_size` lanes before their first step; () for still images."""
         return self.backbone.init_carry(batch_size)
 
-    def loss(self, batch: Batch, carry: Carry) -> tuple[Array, Metrics, Carry]:
-        """Scalar loss, its parts, and the carry cut from the gradient; batch statistics move."""
+    def loss(self, batch: Batch, carry: Carry, start_phase: int = 0) -> tuple[Array, Metrics, Carry]:
+        """Scalar loss, its parts, and the carry cut from the gradient; batch statistics move.
+
+        `start_phase`: steps the segment starts after a multiple of the backbone's cycle; images have none.
+        """
         targets = batch.targets
         selected = self._selected(targets, batch.reset, carry)
         # Parity: where no slot is selected the released system still runs neck and head on the last readout of
@@ -64,7 +67,7 @@ class Detector(nnx.Module):
         used = selected.at[0, 0].set(selected[0, 0] | none)
         at_step = jnp.where(used, targets.at_step, -1)
         at_step = at_step.at[0, 0].set(jnp.where(none, _num_steps(batch.inputs) - 1, at_step[0, 0]))
-        out = self.backbone(batch.inputs, at_step, batch.reset, carry, True)
+        out = self._run(batch.inputs, at_step, batch.reset, carry, True, start_phase)
         raw, sizes = self._raw(out.features, True, used.reshape(-1))
         flat = Targets(*(jnp.reshape(a, (-1, *a.shape[2:])) for a in targets))
         total, parts = self.head.loss(raw, sizes, flat, selected.reshape(-1))
@@ -77,9 +80,10 @@ class Detector(nnx.Module):
         at_step: Int[Array, "B K"],
         reset: Bool[Array, " B"],
         carry: Carry,
+        start_phase: int = 0,
     ) -> tuple[Detections, Carry]:
         """Boxes after the steps `at_step` (-1: no such slot), best first, and the carry after the segment."""
-        out = self.backbone(inputs, at_step, reset, carry, False)
+        out = self._run(inputs, at_step, reset, carry, False, start_phase)
         return self.detect(out.features, out.valid), out.carry
 
     def detect(self, features: list[Array], valid: Bool[Array, "B K"]) -> Detections:
@@ -108,6 +112,10 @@ class Detector(nnx.Module):
             keep = keep & (box_ops.area(boxes) > 0)
         found = Detections(boxes, scores, labels, keep)
         return Detections(*(jnp.reshape(a, (*valid.shape, *a.shape[1:])) for a in found))
+
+    def _run(self, inputs, at_step, reset, carry, train, start_phase) -> BackboneOutput:
+        phase = {"start_phase": start_phase} if start_phase else {}
+        return self.backbone(inputs, at_step, reset, carry, train, **phase)
 
     def _raw(self, features, train, mask):
         features = self.neck(features, train, mask)

@@ -117,16 +117,20 @@ class Hmnet(nnx.Module):
         carry: HmnetCarry,
         train: bool = False,
         start_phase: int = 0,
+        table: Array | None = None,
     ) -> BackboneOutput:
         """Run a segment. Slot k of a lane gets the features after step `at_step` of it, -1 being no slot.
 
         `start_phase`: steps modulo the cycle that every lane has behind it; lanes may be reset only at phase 0.
+        `table`: `event_table()`, if it was made ahead.
         """
         num_steps = inputs.step_start.shape[1] - 1
         carry = self._reset(reset, carry)
         steps_before = carry.steps
         events = StepEvents(inputs, self.event_sizes, self.grid[1], self.grid[0] * self.grid[1], self.window)
-        stepper = self.stepper(events, table=self.integer_events and not train)
+        if table is None and self.integer_events and not train:
+            table = self.event_table()
+        stepper = self.stepper(events, table)
         slot_of_step = _slot_of_step(at_step, num_steps)
         slots = tuple(
             jnp.zeros((at_step.shape[0], at_step.shape[1], *z.shape[1:]), z.dtype) for z in carry.latent
@@ -160,11 +164,15 @@ class Hmnet(nnx.Module):
         features = [f * valid.reshape(-1, 1, 1, 1).astype(f.dtype) for f in features]
         return BackboneOutput(features, valid, carry, {})
 
-    def stepper(self, events: StepEvents, table: bool):
-        """Function (carry, step of the segment, phase) -> carry, tables and flags being made once."""
+    def event_table(self) -> Float[Array, "R 2 h d"]:
+        """Keys and values of all events with integer coordinates."""
+        first = self.memories[0]
+        return event_ops.key_value_table(first.embed, first.write_bottom_up, first.init_latent[...].dtype)
+
+    def stepper(self, events: StepEvents, rows: Array | None):
+        """Function (carry, step of the segment, phase) -> carry; `rows` is the event table or None."""
         first = self.memories[0]
         dtype = first.init_latent[...].dtype
-        rows = event_ops.key_value_table(first.embed, first.write_bottom_up, dtype) if table else None
         # The host sorts events by the released models' windows.
         in_order = self.window == event_ops.WINDOW
         written = events.written(self.empty_step_per_lane)

@@ -1,0 +1,156 @@
+"""Boxes from events as they come: one compiled step per firing phase and event bucket, the state donated."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdet.errors import InputError
+from jaxdet.nn import functional
+from jaxdet.nn.functional import Skeleton, Variables
+from jaxdet.structs import Events
+
+STEP_US = 5_000
+_CELL = 4  # pixels a side of the window by which events are sorted
+# Released speed tests leave out the first 43 steps of a recording.
+WARM_UP_STEPS = 43
+
+
+class StreamFrame(NamedTuple):
+    """Boxes after one step, best first."""
+
+    t_us: int  # end of the step
+    boxes: np.ndarray  # float32 [D, 4]   xyxy, pixels
+    scores: np.ndarray  # float32 [D]
+    labels: np.ndarray  # int32 [D]
+    seconds: float  # from the upload of the step's events to its boxes
+
+
+class StreamDetector:
+    """A recurrent detector fed with events, one lane.
+
+    A step is compiled for each pattern of firing memories and each size of `event_sizes`; the smallest size that holds
+    the step's events is used, and a larger burst doubles the largest size until it fits, so that no event is lost.
+    """
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        variables: Variables,
+        event_sizes: Sequence[int] = (1024, 4096, 16384),
+        start_us: int = 0,
+    ):
+        self._skeleton, self._event_sizes = skeleton, sorted(event_sizes)
+        self._variables = jax.device_put(variables)
+        backbone = functional.merge(skeleton, self._variables).backbone
+        self._backbone_cycle, self._pattern = backbone.cycle, backbone.pattern
+        self._height, self._width = (cells * _CELL for cells in backbone.grid)
+        self._table = jax.jit(self._make_table)(self._variables)
+        self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
+        self.reset(start_us)
+
+    def reset(self, start_us: int = 0) -> None:
+        """Forget everything; the next step begins at `start_us`."""
+        merged = functional.merge(self._skeleton, self._variables)
+        # Copies: the state is donated, and the initial latents belong to the parameters.
+        self._carry = jax.tree.map(jnp.array, merged.init_carry(1))
+        self._steps, self._start_us = 0, start_us
+        self._waiting = [np.zeros((0, 4), np.int64)]
+
+    def compile(self) -> None:
+        """Compile every step ahead of the first event."""
+        for phase in sorted({self._pattern(p) for p in range(self._backbone_cycle)}):
+            for size in self._event_sizes:
+                self._executable(phase, size)
+
+    def feed(
+        self, t_us: np.ndarray, x: np.ndarray, y: np.ndarray, polarity: np.ndarray
+    ) -> Iterator[StreamFrame]:
+        """Take events in order of time (us, pixels, 0 or 1) and yield the frames of the steps they complete."""
+        rows = np.stack([np.asarray(a, np.int64) for a in (t_us, x, y, polarity)], -1)
+        if not len(rows):
+            return
+        end_us = self._start_us + self._steps * STEP_US
+        if rows[0, 0] < end_us or (np.diff(rows[:, 0]) < 0).any():
+            raise InputError(
+                f"events at {rows[:, 0].min()} us come after {end_us} us or run backwards; sort them by time"
+            )
+        self._waiting.append(rows)
+        yield from self.advance(int(rows[-1, 0]))
+
+    def advance(self, now_us: int) -> Iterator[StreamFrame]:
+        """Frames of all steps that end at or before `now_us`; steps without events count too."""
+        while self._start_us + (self._steps + 1) * STEP_US <= now_us:
+            rows = np.concatenate(self._waiting)
+            begin = self._start_us + self._steps * STEP_US
+            cut = np.searchsorted(rows[:, 0], begin + STEP_US)
+            self._waiting = [rows[cut:]]
+            t, x, y, polarity = rows[:cut].T
+            yield self.step(t - begin, x, y, polarity)
+
+    def step(self, t_us: np.ndarray, x: np.ndarray, y: np.ndarray, polarity: np.ndarray) -> StreamFrame:
+        """One step with these events, `t_us` counted from its begin in [0, 5000)."""
+        inside = (x >= 0) & (x < self._width) & (y >= 0) & (y < self._height)
+        if not inside.all():
+            raise InputError(
+                f"{(~inside).sum()} events outside {self._width}x{self._height}; crop the recording to the model"
+            )
+        phase = self._pattern(self._steps % self._backbone_cycle)
+        size = self._size(len(t_us))
+        run = self._executable(phase, size)
+        begin = time.perf_counter()
+        events = _pack(t_us, x, y, polarity, size, self._width)
+        found, self._carry = run(self._variables, self._table, self._carry, events)
+        boxes, scores, labels, mask = (a[0, 0] for a in jax.device_get(found))
+        seconds = time.perf_counter() - begin
+        self._steps += 1
+        end_us = self._start_us + self._steps * STEP_US
+        return StreamFrame(end_us, boxes[mask], scores[mask], labels[mask], seconds)
+
+    def _size(self, count: int) -> int:
+        size = next((s for s in self._event_sizes if s >= count), self._event_sizes[-1])
+        while size < count:
+            size *= 2
+        return size
+
+    def _executable(self, phase: int, size: int) -> jax.stages.Compiled:
+        if (phase, size) not in self._compiled:
+            nothing = np.zeros(0, np.int64)
+            events = _pack(*[nothing] * 4, size, self._width)
+            jitted = jax.jit(self._run, static_argnums=4, donate_argnums=2)
+            lowered = jitted.lower(self._variables, self._table, self._carry, events, phase)
+            self._compiled[phase, size] = lowered.compile()
+        return self._compiled[phase, size]
+
+    def _make_table(self, variables):
+        return functional.merge(self._skeleton, variables).backbone.event_table()
+
+    def _run(self, variables, table, carry, events, phase):
+        model = functional.merge(self._skeleton, variables)
+        model.backbone.event_sizes = ()
+        at_step, reset = jnp.zeros((1, 1), jnp.int32), jnp.zeros(1, bool)
+        out = model.backbone(events, at_step, reset, carry, start_phase=phase, table=table)
+        return model.detect(out.features, out.valid), out.carry
+
+
+def latency(frames_seconds: Sequence[float], skip: int = WARM_UP_STEPS) -> dict[str, float]:
+    """Mean, p50, p99, min and max in ms of the steps after the first `skip`."""
+    steps = np.asarray(frames_seconds)[skip:] * 1e3
+    if not len(steps):
+        raise InputError(f"{len(frames_seconds)} steps timed, expected more than the {skip} left out")
+    p50, p99 = np.percentile(steps, [50, 99])
+    return {"mean": steps.mean(), "p50": p50, "p99": p99, "min": steps.min(), "max": steps.max()}
+
+
+def _pack(t_us, x, y, polarity, size: int, width: int) -> Events:
+    """Events of one step and lane, sorted by window and padded to `size`."""
+    order = np.argsort(y // _CELL * (width // _CELL) + x // _CELL, kind="stable")
+    count = len(order)
+    xy = np.zeros((1, size, 2), np.float32)
+    xy[0, :count, 0], xy[0, :count, 1] = x[order], y[order]
+    times, signs = np.zeros((1, size), np.int16), np.zeros((1, size), np.int8)
+    times[0, :count], signs[0, :count] = t_us[order], polarity[order]
+    return Events(xy, times, signs, np.array([[0, count]], np.int32))
