@@ -14,7 +14,6 @@ from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import Events
 
 STEP_US = 5_000
-_CELL = 4  # pixels a side of the window by which events are sorted
 # Released speed tests leave out the first 43 steps of a recording.
 WARM_UP_STEPS = 43
 
@@ -47,7 +46,8 @@ class StreamDetector:
         self._variables = jax.device_put(variables)
         backbone = functional.merge(skeleton, self._variables).backbone
         self._backbone_cycle, self._pattern = backbone.cycle, backbone.pattern
-        self._height, self._width = (cells * _CELL for cells in backbone.grid)
+        self._window, (rows, columns) = backbone.window, backbone.grid
+        self._height, self._width = rows * self._window, columns * self._window
         self._table = jax.jit(self._make_table)(self._variables)
         self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
         self.reset(start_us)
@@ -102,7 +102,7 @@ class StreamDetector:
         size = self._size(len(t_us))
         run = self._executable(phase, size)
         begin = time.perf_counter()
-        events = _pack(t_us, x, y, polarity, size, self._width)
+        events = self._pack(t_us, x, y, polarity, size)
         found, self._carry = run(self._variables, self._table, self._carry, events)
         boxes, scores, labels, mask = (a[0, 0] for a in jax.device_get(found))
         seconds = time.perf_counter() - begin
@@ -119,11 +119,22 @@ class StreamDetector:
     def _executable(self, phase: int, size: int) -> jax.stages.Compiled:
         if (phase, size) not in self._compiled:
             nothing = np.zeros(0, np.int64)
-            events = _pack(*[nothing] * 4, size, self._width)
+            events = self._pack(nothing, nothing, nothing, nothing, size)
             jitted = jax.jit(self._run, static_argnums=4, donate_argnums=2)
             lowered = jitted.lower(self._variables, self._table, self._carry, events, phase)
             self._compiled[phase, size] = lowered.compile()
         return self._compiled[phase, size]
+
+    def _pack(self, t_us, x, y, polarity, size: int) -> Events:
+        """Events of one step and lane, sorted by window and padded to `size`."""
+        cell = y // self._window * (self._width // self._window) + x // self._window
+        order = np.argsort(cell, kind="stable")
+        count = len(order)
+        xy = np.zeros((1, size, 2), np.float32)
+        xy[0, :count, 0], xy[0, :count, 1] = x[order], y[order]
+        times, signs = np.zeros((1, size), np.int16), np.zeros((1, size), np.int8)
+        times[0, :count], signs[0, :count] = t_us[order], polarity[order]
+        return Events(xy, times, signs, np.array([[0, count]], np.int32))
 
     def _make_table(self, variables):
         return functional.merge(self._skeleton, variables).backbone.event_table()
@@ -143,14 +154,3 @@ def latency(frames_seconds: Sequence[float], skip: int = WARM_UP_STEPS) -> dict[
         raise InputError(f"{len(frames_seconds)} steps timed, expected more than the {skip} left out")
     p50, p99 = np.percentile(steps, [50, 99])
     return {"mean": steps.mean(), "p50": p50, "p99": p99, "min": steps.min(), "max": steps.max()}
-
-
-def _pack(t_us, x, y, polarity, size: int, width: int) -> Events:
-    """Events of one step and lane, sorted by window and padded to `size`."""
-    order = np.argsort(y // _CELL * (width // _CELL) + x // _CELL, kind="stable")
-    count = len(order)
-    xy = np.zeros((1, size, 2), np.float32)
-    xy[0, :count, 0], xy[0, :count, 1] = x[order], y[order]
-    times, signs = np.zeros((1, size), np.int16), np.zeros((1, size), np.int8)
-    times[0, :count], signs[0, :count] = t_us[order], polarity[order]
-    return Events(xy, times, signs, np.array([[0, count]], np.int32))

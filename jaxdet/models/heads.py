@@ -39,6 +39,7 @@ class HeadLevel(nnx.Module):
         self.cls_pred = Conv(hidden, num_classes, 1, use_bias=True, **kwargs)
         self.reg_pred = Conv(hidden, 4, 1, use_bias=True, **kwargs)
         self.obj_pred = Conv(hidden, 1, 1, use_bias=True, **kwargs)
+        self.both: ConvBlock | None = None
         for prediction in (self.cls_pred, self.obj_pred):
             assert prediction.bias is not None
             prediction.bias[...] = jnp.full_like(prediction.bias[...], _RARE)
@@ -47,6 +48,8 @@ class HeadLevel(nnx.Module):
         if self.stem is not None:
             x = self.stem(x, train, mask)
         cls = reg = x
+        if self.both is not None:
+            cls, reg = jnp.split(self.both(x, train, mask), 2, -1)
         for cls_block, reg_block in zip(self.cls_conv, self.reg_conv, strict=True):
             cls, reg = cls_block(cls, train, mask), reg_block(reg, train, mask)
         return jnp.concatenate([self.reg_pred(reg), self.obj_pred(reg), self.cls_pred(cls)], -1)

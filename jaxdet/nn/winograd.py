@@ -4,6 +4,9 @@ F(4x4, 3x3) of Lavin and Gray 2016 (arXiv 1509.09308): output tiles of 4x4 from 
 1e-5 of the largest output in float32; half types are too coarse for it.
 """
 
+import functools
+import operator
+
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -66,10 +69,11 @@ def conv3x3(x: Float[Array, "B H W Ci"], kernel: Float[Array, "36 Ci Co"]) -> Fl
 
 def _combine(matrix: np.ndarray, parts: list[Array]) -> list[Array]:
     """Rows of `matrix` times `parts`, as sums that leave the zeros out."""
-    return [
-        sum((part * float(k) if k != 1 else part for k, part in zip(row, parts, strict=True) if k), start=0.0)
-        for row in matrix
-    ]
+    out = []
+    for row in matrix:
+        terms = [part * float(k) if k != 1 else part for k, part in zip(row, parts, strict=True) if k]
+        out.append(functools.reduce(operator.add, terms))
+    return out
 
 
 class WinogradConv(nnx.Module):

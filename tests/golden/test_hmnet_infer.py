@@ -15,6 +15,7 @@ from scipy import optimize
 
 from jaxdet.nn import functional
 from jaxdet.ops import boxes as box_ops
+from jaxdet.ops.select import Candidates
 
 
 class Run:
@@ -118,8 +119,7 @@ def test_suppression_of_stored_outputs_gives_the_same_boxes(run):
     g = run.g
     rows = jnp.asarray(g["head_decoded_s39"])[None]
     boxes, classes = box_ops.cxcywh_to_xyxy(rows[..., :4]), rows[..., 5:]
-    labels = jnp.argmax(classes, -1).astype(jnp.int32)
-    found = run.model.select(boxes, rows[..., 4] * classes.max(-1), labels, jnp.ones((1, 1), bool))
+    found = run.model.select(Candidates(boxes, rows[..., 4], classes), jnp.ones((1, 1), bool))
     mask = np.asarray(found.det_mask)[0, 0]
     expected = g["final_s39"]
     assert mask.sum() == len(expected)
