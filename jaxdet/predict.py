@@ -34,6 +34,7 @@ from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.evaluation.image_predictor import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.evaluation.predictor import Frame, Predictor
 from jaxdet.evaluation.recordings import STEP_US, Sensor
+from jaxdet.streaming import StreamDetector, latency
 from jaxdet.training import restore
 from jaxdet.training import run as runs
 
@@ -60,6 +61,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.integer("render_stride", 10, "steps a picture")
     flags.number("render_score", 0.3, "boxes below this score are not drawn")
     flags.integer("lanes", 1, "recordings of a split side by side")
+    flags.boolean("speed_test", False, "time every step of --input or of the split's part; writes nothing")
 
 
 def _run(flags: cli.Flags) -> None:
@@ -73,6 +75,9 @@ def _run(flags: cli.Flags) -> None:
     if flags.images:
         raise InputError(f"--images needs a model of images; data.kind of this one is {cfg.data.kind!r}")
     sensor = Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets))
+    if flags.speed_test:
+        _speed_test(flags, cfg, StreamDetector(skeleton, variables), sensor)
+        return
     predictor = Predictor(skeleton, variables, 1 if flags.input else flags.lanes, flags.lanes)
     if flags.input:
         _one(flags, cfg, predictor, sensor, metadata)
@@ -84,11 +89,11 @@ def _check(flags) -> None:
     """What can be said before anything is loaded."""
     source = flags.input or flags.images
     if source:
-        if not (flags.out or flags.render):
+        if not (flags.out or flags.render or flags.speed_test):
             raise InputError("nothing to write: give --out, --render or both")
         if not Path(source).exists():
             raise InputError(f"{source}: no such file; expected a recording, an image, a folder or a video")
-    elif not flags.out or flags.render:
+    elif not flags.speed_test and (not flags.out or flags.render):
         raise InputError("a split is written to the folder --out; --render needs --input")
     _chunk(flags.chunk)
 
@@ -172,19 +177,37 @@ def _inside(path, chunks: Iterable[Any], sensor: Sensor) -> Iterator[Any]:
         yield chunk
 
 
+def _speed_test(flags, cfg, detector: StreamDetector, sensor: Sensor) -> None:
+    """Time from a step's events on the host to its boxes, one step after the other, as a live camera gives them."""
+    paths = [Path(flags.input)] if flags.input else _part(flags, cfg)[0]
+    detector.compile()
+    for path in paths:
+        stream = recordings.open_events(path)
+        _check_size(path, stream.height, stream.width, sensor)
+        detector.reset()
+        chunks = _inside(path, stream.ordered(), sensor)
+        seconds = [frame.seconds for chunk in chunks for frame in detector.feed(*chunk)]
+        numbers = "  ".join(f"{name} {value:.2f}" for name, value in latency(seconds).items())
+        print(f"{path.name}: {len(seconds)} steps, ms a step: {numbers}")
+
+
 def _split(flags, cfg, predictor, sensor: Sensor, metadata) -> None:
+    paths, num_all = _part(flags, cfg)
+    chosen = [recordings.open_recording(path) for path in paths]
     index, count = _chunk(flags.chunk)
-    split = flags.split or cfg.data.test_split
-    paths = recordings.find(cfg.data.root, split)
-    # Parity: earlier parts are one longer where the division leaves a rest.
-    chosen = [
-        recordings.open_recording(paths[i]) for i in np.array_split(np.arange(len(paths)), count)[index]
-    ]
     name = "detections.h5" if count == 1 else f"detections_{index}of{count}.h5"
     names = tuple(cfg.data.classes)
     with outputs.split(flags.out, chosen, sensor.size, names, metadata, STEP_US, name) as take:
         _deliver(on_recordings.predict(predictor, chosen, sensor), [take])
-    logger.info("%d of %d recordings of %s -> %s", len(chosen), len(paths), split, flags.out)
+    logger.info("%d of %d recordings -> %s", len(chosen), num_all, flags.out)
+
+
+def _part(flags, cfg) -> tuple[list[Path], int]:
+    """The recordings of this part of the split, and how many the split has."""
+    index, count = _chunk(flags.chunk)
+    paths = recordings.find(cfg.data.root, flags.split or cfg.data.test_split)
+    # Parity: earlier parts are one longer where the division leaves a rest.
+    return [paths[i] for i in np.array_split(np.arange(len(paths)), count)[index]], len(paths)
 
 
 def _chunk(text: str) -> tuple[int, int]:

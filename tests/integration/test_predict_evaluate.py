@@ -136,6 +136,20 @@ def test_numbers_of_the_model_are_those_of_its_files(place):
         assert values == numbers["full"], kind
 
 
+@pytest.mark.slow  # compiles each step of the cycle in three sizes
+def test_speed_is_told_step_by_step(place, capsys):
+    assert _run(predict, place, "--speed_test", "--split=test", "--chunk=0/2") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["rec_a", "rec_b"]
+    for line in lines:
+        assert line.split()[1] == str(DURATION_MS // 5 - 1)  # the last step ends after the last event
+        values = {
+            name: float(line.split(f" {name} ")[1].split()[0])
+            for name in ("mean", "p50", "p99", "min", "max")
+        }
+        assert 0 < values["min"] <= values["p50"] <= values["p99"] <= values["max"]
+
+
 def test_bad_input_is_one_line(place, capsys, tmp_path):
     prophesee.write_dat(tmp_path / "large_td.dat", _events(0), 320, 240)
     prophesee.write_dat(tmp_path / "plain_td.dat", _events(0)._replace(x=_events(0).x + 10), None, None)
