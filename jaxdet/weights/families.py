@@ -89,5 +89,5 @@ def of_model(name: str) -> Rules:
 def of_config(model: Mapping[str, Any]) -> Rules:
     """Rules of the model that a config's `model` block describes; those of YOLOv4 follow from its tables."""
     if model["name"] == "yolov4":
-        return yolov4.rules(len(model["stages"]), model["anchors"], bool(model["stem"]))
+        return yolov4.rules(model["num_classes"], len(model["stages"]), model["anchors"], bool(model["stem"]))
     return of_model(model["name"])

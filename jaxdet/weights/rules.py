@@ -38,6 +38,7 @@ class Rules:
     `keys` are (regex, replacement) pairs applied one after another to a torch key without its leaf's renaming;
     `inverse` undoes them on a path. `ignored` are (regex for the whole key, reason): entries that are no weights.
     `derived` makes such entries from the state dict's others, for writing, and to check those that a file brings.
+    `check` raises InputError for a file of the family that was made for something else, in the family's own terms.
     `order` lists sibling names in torch's order of registration, with one or two parents (`parent.name`) where
     it depends on them; numbers sort as numbers. `wrapped_in` is the entry of a checkpoint that holds the state dict.
     """
@@ -48,6 +49,7 @@ class Rules:
     order: tuple[str, ...]
     ignored: tuple[tuple[str, str], ...] = ()
     derived: Callable[[StateDict], StateDict] = lambda state_dict: {}
+    check: Callable[[StateDict], None] = lambda state_dict: None
     wrapped_in: str = "state_dict"
 
     def path_of(self, key: str) -> str:
@@ -123,6 +125,8 @@ def from_torch(
     """
     report, found = Report(rules.name), {}
     expected = rules.derived(state_dict)
+    if not lenient:
+        rules.check(state_dict)
     for key, array in state_dict.items():
         reason = rules.reason_to_ignore(key)
         if reason is not None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxdet.errors import InputError
 from jaxdet.weights.rules import Rules, StateDict, in_order
 
 Anchors = Sequence[Sequence[Sequence[float]]]
@@ -29,7 +30,7 @@ def layers(num_stages: int, num_levels: int, stem: bool = True) -> list[str | No
     return [*out, "head"]
 
 
-def rules(num_stages: int, anchors: Anchors, stem: bool = True) -> Rules:
+def rules(num_classes: int, num_stages: int, anchors: Anchors, stem: bool = True) -> Rules:
     """Rules of the YOLOv4 with these anchors [levels][anchors][2] (pixels); the last stages feed the levels.
 
     Files hold the anchors in pixels and in cells; both are compared with the ones given, and written back.
@@ -48,12 +49,20 @@ def rules(num_stages: int, anchors: Anchors, stem: bool = True) -> Rules:
     def derived(_: StateDict) -> StateDict:
         return dict(buffers)
 
+    def check(state_dict: StateDict) -> None:
+        found = head_of(state_dict)
+        if found is not None and found[0] != num_classes:
+            raise InputError(
+                f"the file detects {found[0]} classes, the configuration {num_classes}; set model.num_classes"
+            )
+
     return Rules(
         name=f"YOLOv4 with {num_stages} stages and {len(anchors)} levels",
         keys=(*((f"^{re.escape(key)}", path) for key, path in pairs), (r"\.bn\.", ".norm.")),
         inverse=(*((f"^{re.escape(path)}", key) for key, path in pairs), (r"\.norm\.", ".bn.")),
         ignored=((rf"model\.{last}\.anchor(s|_grid)", "compared with the configuration"),),
         derived=derived,
+        check=check,
         order=in_order("model anchors anchor_grid conv cv1 cv2 cv3 cv4 cv5 cv6 bn cv7 m"),
     )
 

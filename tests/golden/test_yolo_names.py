@@ -87,9 +87,9 @@ def test_head_of_a_file_is_read_from_its_tensors():
 def test_other_class_count_or_anchors_are_told():
     file = contents("last_059_strip.pt")
     block = yolov4_block("tiny", 3)
-    with pytest.raises(InputError, match="class count"):
+    with pytest.raises(InputError, match="4 classes, the configuration 3"):
         rules.from_torch(file, families.of_config(block), abstract(block)[1])
     block, _, shapes = tiny()
-    other = yolov4.rules(4, (((13, 17), (31, 26)), block.anchors[1]), stem=False)
+    other = yolov4.rules(4, 4, (((13, 17), (31, 26)), block.anchors[1]), stem=False)
     with pytest.raises(InputError, match=r"anchor.*configuration"):
         rules.from_torch(file, other, shapes)
