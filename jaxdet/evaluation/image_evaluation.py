@@ -110,7 +110,13 @@ def released_text(scores: ltd.Scores, class_names: Sequence[str]) -> str:
     rows = [("all", scores.precision.mean(), scores.recall.mean(), scores.ap[:, 0].mean(), scores.ap.mean())]
     for i, label in enumerate(scores.classes):
         rows.append(
-            (class_names[label], scores.precision[i], scores.recall[i], scores.ap[i, 0], scores.ap[i].mean())
+            (
+                class_names[int(label)],
+                scores.precision[i],
+                scores.recall[i],
+                scores.ap[i, 0],
+                scores.ap[i].mean(),
+            )
         )
     width = max(len(row[0]) for row in rows)
     lines = [
