@@ -107,7 +107,9 @@ def released_text(scores: ltd.Scores, class_names: Sequence[str]) -> str:
     """Precision, recall and AP of the released evaluation, all classes and each."""
     if not len(scores.classes):
         return "no labels: no precision, recall or AP"
-    rows = [("all", scores.precision.mean(), scores.recall.mean(), scores.ap[:, 0].mean(), scores.ap.mean())]
+    rows: list[tuple] = [
+        ("all", scores.precision.mean(), scores.recall.mean(), scores.ap[:, 0].mean(), scores.ap.mean())
+    ]
     for i, label in enumerate(scores.classes):
         rows.append(
             (
