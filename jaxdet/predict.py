@@ -51,6 +51,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.string("input", None, "recording (DAT, RAW or prepared folder), image, folder, .txt list or video")
     flags.string("images", None, "folder of images; the same as --input")
     flags.choice("tta", "none", list(VIEWS), "views of an image that are joined: mirrored, or scaled as well")
+    flags.boolean("fast", False, "images: Winograd convolutions, faster on CPU, scores move by about 1e-5")
     flags.string("annotations", None, "COCO annotations whose ids a .json of --out takes")
     flags.string("split", None, "split of the data set; default: the config's test split")
     flags.string("chunk", "0/1", "i/n: part number i of n of the split")
@@ -69,7 +70,7 @@ def _run(flags: cli.Flags) -> None:
     cfg, skeleton, variables = restore.load_model(flags.config, flags.weights, flags.lanes)
     metadata = {"model": runs.as_json(cfg)["model"], "weights": flags.weights, "version": jaxdet.__version__}
     if cfg.data.kind == "images":
-        predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[flags.tta]))
+        predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast))
         _images(flags, predictor, tuple(cfg.data.classes), metadata)
         return
     if flags.images:

@@ -18,7 +18,8 @@ from jaxdet.data import image_batches, images
 from jaxdet.data.image_batches import ImageBatch, Loader
 from jaxdet.data.image_sets import ImageItem, Video
 from jaxdet.errors import InputError
-from jaxdet.nn import fold, functional
+from jaxdet.models import inference
+from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.postprocess import tta
 from jaxdet.structs import Detections, Images
@@ -42,11 +43,19 @@ class Found(NamedTuple):
 
 
 class ImagePredictor:
-    """A detector of still images with its weights on the device, norms folded into the convolutions."""
+    """A detector of still images with its weights on the device, prepared for inference.
 
-    def __init__(self, skeleton: Skeleton, variables: Variables, views: Sequence[tta.View] = (tta.View(),)):
-        skeleton, variables = fold.fold(skeleton, variables)
-        self._variables = jax.device_put(variables)
+    `fast` takes Winograd's algorithm for wide convolutions (see `models.inference`), for CPU.
+    """
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        variables: Variables,
+        views: Sequence[tta.View] = (tta.View(),),
+        fast: bool = False,
+    ):
+        skeleton, self._variables = _prepared(skeleton, variables, fast)
         self._predict = jax.jit(partial(_predict, skeleton, tuple(views)))
 
     def __call__(self, batches: Iterable[ImageBatch]) -> Iterator[Found]:
@@ -59,6 +68,19 @@ class ImagePredictor:
             waiting = batch, started
         if waiting is not None:
             yield from finish(*waiting)
+
+
+def _prepared(skeleton: Skeleton, variables: Variables, fast: bool) -> tuple[Skeleton, Variables]:
+    """`inference.prepare` as one program instead of a few for every layer."""
+    skeletons = []
+
+    def arrays(variables):
+        folded, result = inference.prepare(skeleton, variables, fast)
+        skeletons.append(folded)
+        return result
+
+    result = jax.jit(arrays)(variables)
+    return skeletons[0], result
 
 
 def _predict(skeleton, views, variables, pixels, num_images):

@@ -52,6 +52,8 @@ def add_events(picture: np.ndarray, x, y, polarity) -> np.ndarray:
 def draw(picture, boxes, scores, labels, class_names: Sequence[str], scale: int = 1) -> np.ndarray:
     """A copy of `picture`, `scale` times as large, with `boxes` [D, 4] (xyxy, its pixels), classes and scores."""
     picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    # Boxes may lie far outside; OpenCV takes 16 bits.
+    boxes = np.clip(boxes, -10_000 / scale, 10_000 / scale)
     # The best is drawn last, on top.
     for row in np.argsort(scores, kind="stable"):
         colour = _CLASS_COLOURS[int(labels[row]) % len(_CLASS_COLOURS)]

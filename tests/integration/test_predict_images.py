@@ -2,18 +2,23 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdet import evaluate, models, predict
-from jaxdet.evaluation import formats, store
+from jaxdet import config, evaluate, models, predict
+from jaxdet.data import image_sets
+from jaxdet.evaluation import formats, image_outputs, pickles, store
+from jaxdet.evaluation.image_predictor import ImagePredictor, ItemPredictor
 from jaxdet.nn import functional
 from jaxdet.weights import checkpoint
 
+NAMES = ("cat", "dog")
 MODEL = {"num_classes": 2, "width": 0.125, "depth": 0.33, "depthwise": True, "min_score": 0.2}
 CONFIG = f"""
 from jaxdet import config as c
@@ -21,25 +26,46 @@ from jaxdet import config as c
 def get_config():
     cfg = c.base()
     cfg.model = c.block(name="yolox", **{MODEL!r})
-    cfg.data = c.yolox_images(64, ("cat", "dog"), batch_size=2)
+    cfg.data = c.yolox_images(64, {NAMES!r}, batch_size=2)
     return cfg
 """
 
 
-@pytest.fixture(scope="module")
-def flags(tmp_path_factory):
-    """Config and random weights whose scores spread between 0 and 1."""
-    folder = tmp_path_factory.mktemp("model")
-    _, variables = functional.split(models.build("yolox", rngs=nnx.Rngs(0), **MODEL))
+def _weights():
+    """Random weights whose scores spread between 0 and 1, drawn by NumPy: building the model takes far longer."""
+    skeleton, shapes = functional.abstract(lambda: models.build("yolox", rngs=nnx.Rngs(0), **MODEL))
     rng = np.random.default_rng(1)
+
+    def draw(path, leaf):
+        if leaf.ndim != 4:
+            return np.full(leaf.shape, path[-1].key in ("scale", "var"), leaf.dtype)
+        return rng.normal(0, 1.5 / np.sqrt(np.prod(leaf.shape[:3])), leaf.shape).astype(np.float32)
+
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
+    variables.params["backbone"]["stem"]["conv"]["conv"]["kernel"] /= 64  # pixels are 0 to 255
     for level in variables.params["head"]["levels"].values():
         for name in ("obj_pred", "cls_pred"):
-            kernel = level[name]["kernel"]
-            level[name]["kernel"] = rng.normal(0, 3, kernel.shape).astype(np.float32)
-            level[name]["bias"] = np.full_like(level[name]["bias"], 0.5)
+            level[name]["kernel"] *= 2
+            level[name]["bias"][:] = 0
+        level["reg_pred"]["kernel"] *= 0.2  # boxes of about a cell, most of them inside
+    return skeleton, variables
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Folder with config and weights, and a predictor of them."""
+    folder = tmp_path_factory.mktemp("model")
+    skeleton, variables = _weights()
     checkpoint.save_weights(folder / "weights", variables, {})
     (folder / "config.py").write_text(CONFIG)
-    return [f"--config={folder / 'config.py'}", f"--weights={folder / 'weights'}"]
+    return folder, ItemPredictor(
+        config.yolox_images(64, NAMES, batch_size=2), ImagePredictor(skeleton, variables)
+    )
+
+
+@pytest.fixture
+def flags(model):
+    return [f"--config={model[0] / 'config.py'}", f"--weights={model[0] / 'weights'}"]
 
 
 def _picture(seed, size=(48, 64)):
@@ -47,90 +73,103 @@ def _picture(seed, size=(48, 64)):
     return cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
     """Three images of different sizes."""
-    root = tmp_path / "set" / "images"
-    root.mkdir(parents=True)
+    root = tmp_path_factory.mktemp("set") / "images"
+    root.mkdir()
     for i, size in enumerate([(48, 64), (64, 40), (90, 120)]):
         cv2.imwrite(str(root / f"clip_{i:04d}.png"), _picture(i, size))
     return root
 
 
-def _boxes(path):
+@pytest.fixture(scope="module")
+def found(model, folder):
+    """What the model finds in these images, by name."""
+    found = {f.item.name: f for f in model[1].items(image_sets.from_folder(folder), keep=True)}
+    assert all(len(f.scores) > 2 for f in found.values())
+    return found
+
+
+def _read(path):
     with store.read(path) as reader:
         return {key: clip.frame(i) for _, clip in reader for i, key in enumerate(clip.keys)}
 
 
-def test_unreadable_images_are_named_and_the_rest_is_as_without_them(flags, folder, tmp_path, capsys, caplog):
-    out = tmp_path / "alone.h5"
-    assert predict.main([*flags, f"--images={folder}", f"--out={out}", f"--render={tmp_path / 'drawn'}"]) == 0
-    alone = _boxes(out)
-    assert sum(len(scores) for _, scores, _ in alone.values()) > 3
-    assert sorted(p.stem for p in (tmp_path / "drawn").iterdir()) == sorted(alone)
-    (folder / "clip_0000b.jpg").write_bytes(b"\xff\xd8" + bytes(100))
-    (folder / "clip_0001b.png").write_bytes(b"")
-    deep = cv2.imread(str(folder / "clip_0002.png")).astype(np.uint16) * 257
-    cv2.imwrite(str(folder / "deep_0000.png"), deep)
-    assert predict.main([*flags, f"--input={folder}", f"--out={tmp_path / 'mixed.h5'}"]) == 1
+def test_unreadable_images_are_named_and_the_rest_is_as_without_them(
+    flags, folder, found, tmp_path, capsys, caplog
+):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    (mixed / "clip_0000b.jpg").write_bytes(b"\xff\xd8" + bytes(100))
+    (mixed / "clip_0001b.png").write_bytes(b"")
+    deep = cv2.imread(str(mixed / "clip_0002.png")).astype(np.uint16) * 257
+    cv2.imwrite(str(mixed / "deep_0000.png"), deep)
+    out, drawn = tmp_path / "boxes.h5", tmp_path / "drawn"
+    assert predict.main([*flags, f"--images={mixed}", f"--out={out}", f"--render={drawn}"]) == 1
     assert "2 of 6 images could not be read" in capsys.readouterr().err
     skipped = [line for line in caplog.messages if line.startswith("skipped")]
     assert [Path(line.split(":")[1].strip()).name for line in skipped] == ["clip_0000b.jpg", "clip_0001b.png"]
-    mixed = _boxes(tmp_path / "mixed.h5")
-    assert set(mixed) == {*alone, "deep_0000"}
+    boxes = _read(out)
+    assert set(boxes) == {*found, "deep_0000"} == {p.stem for p in drawn.iterdir()}
     # Other neighbours in the batch, the same boxes; 16 bits of the same picture, too.
-    for key, twin in [*((k, k) for k in alone), ("deep_0000", "clip_0002")]:
-        for a, b in zip(mixed[key], alone[twin], strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-3)
+    for key, twin in [*((k, k) for k in found), ("deep_0000", "clip_0002")]:
+        expected = found[twin]
+        np.testing.assert_allclose(boxes[key][0], expected.boxes, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(boxes[key][1], expected.scores, rtol=1e-5)
+        np.testing.assert_array_equal(boxes[key][2], expected.labels)
 
 
-def test_every_format_tells_the_same_boxes(flags, folder, tmp_path):
+def test_every_format_tells_the_same_boxes(found, tmp_path):
     for out in ("a.h5", "a.json", "a.pkl", "text"):
-        assert predict.main([*flags, f"--images={folder}", f"--out={tmp_path / out}"]) == 0
+        with image_outputs.boxes(tmp_path / out, NAMES, {}) as take:
+            for result in found.values():
+                take(result)
     rows = json.loads((tmp_path / "a.json").read_text())
-    for key, (boxes, scores, labels) in _boxes(tmp_path / "a.h5").items():
+    pickled, stored = pickles.load(tmp_path / "a.pkl"), _read(tmp_path / "a.h5")
+    for key, result in found.items():
+        np.testing.assert_array_equal(stored[key][0], result.boxes)
         mine = [row for row in rows if row["image_id"] == key]
-        xywh = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), 1)
+        xywh = np.concatenate((result.boxes[:, :2], result.boxes[:, 2:] - result.boxes[:, :2]), 1)
         np.testing.assert_allclose([row["bbox"] for row in mine], xywh, rtol=1e-6, atol=1e-5)
-        np.testing.assert_array_equal([row["category_id"] for row in mine], labels)
-        height, width = cv2.imread(str(folder / f"{key}.png")).shape[:2]
+        np.testing.assert_array_equal([row["category_id"] for row in mine], result.labels)
+        height, width = result.placement.size
         text = formats.read_yolo_text(tmp_path / "text" / f"{key}.txt", (width, height))
-        np.testing.assert_allclose(text[0], boxes, atol=2e-6 * max(height, width))
-        np.testing.assert_allclose(text[1], scores, atol=1e-5)
+        np.testing.assert_allclose(text[0], result.boxes, atol=2e-6 * max(height, width))
+        np.testing.assert_allclose(text[1], result.scores, atol=1e-5)
+        np.testing.assert_allclose(pickled[key]["boxes"], result.boxes, atol=6e-4)  # 3 decimals
 
 
-def test_a_film_gives_the_boxes_of_its_frames_and_a_cut_one_those_it_has(flags, tmp_path, capsys):
-    film, cut = tmp_path / "film.avi", tmp_path / "cut.avi"
+def test_a_film_gives_the_boxes_of_its_frames_and_a_cut_one_those_it_has(model, flags, tmp_path, capsys):
+    film, cut, drawn = tmp_path / "film.avi", tmp_path / "cut.avi", tmp_path / "drawn.mp4"
     writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     for i in range(9):
         writer.write(_picture(i))
     writer.release()
-    render = tmp_path / "drawn.mp4"
-    assert predict.main([*flags, f"--input={film}", f"--out={tmp_path / 'f.h5'}", f"--render={render}"]) == 0
-    whole = _boxes(tmp_path / "f.h5")
-    assert sorted(whole) == [f"film_{i:06d}" for i in range(9)]
-    assert int(cv2.VideoCapture(str(render)).get(cv2.CAP_PROP_FRAME_COUNT)) == 9
+    whole = list(model[1].video(image_sets.Video(film)))
+    assert [f.item.name for f in whole] == [f"film_{i:06d}" for i in range(9)]
     # A frame is predicted as the picture it is.
-    frames = []
-    capture = cv2.VideoCapture(str(film))
-    while (frame := capture.read())[0]:
-        frames.append(frame[1])
-    cv2.imwrite(str(tmp_path / "one.png"), frames[4])
-    assert predict.main([*flags, f"--input={tmp_path / 'one.png'}", f"--out={tmp_path / 'one.h5'}"]) == 0
-    np.testing.assert_allclose(_boxes(tmp_path / "one.h5")["one"][0], whole["film_000004"][0], atol=1e-3)
+    assert whole[4].image is not None
+    cv2.imwrite(str(tmp_path / "one.png"), whole[4].image)
+    (one,) = model[1].items(image_sets.open_input(tmp_path / "one.png"))
+    np.testing.assert_allclose(one.boxes, whole[4].boxes, rtol=1e-5, atol=1e-3)
     data = film.read_bytes()
     cut.write_bytes(data[: len(data) // 2])
-    assert predict.main([*flags, f"--input={cut}", f"--out={tmp_path / 'c.h5'}"]) == 1
+    assert predict.main([*flags, f"--input={cut}", f"--out={tmp_path / 'c.h5'}", f"--render={drawn}"]) == 1
     assert "cut short" in capsys.readouterr().err
-    assert 0 < len(_boxes(tmp_path / "c.h5")) < 9
+    boxes = _read(tmp_path / "c.h5")
+    assert 0 < len(boxes) < 9
+    assert int(cv2.VideoCapture(str(drawn)).get(cv2.CAP_PROP_FRAME_COUNT)) == len(boxes)
 
 
-def _annotations(path, folder, boxes, extra=()):
+def _annotations(path, found, extra=()):
+    """COCO annotations that are what was found."""
     images, rows = [], []
-    for i, (key, (corners, _, labels)) in enumerate(boxes.items()):
-        height, width = cv2.imread(str(folder / f"{key}.png")).shape[:2]
+    for i, (key, result) in enumerate(found.items()):
+        height, width = result.placement.size
         images.append({"id": 10 * i + 3, "file_name": f"{key}.png", "height": height, "width": width})
-        for (x1, y1, x2, y2), label in zip(corners.astype(float).tolist(), labels.tolist(), strict=True):
+        corners = result.boxes.astype(float).tolist()
+        for (x1, y1, x2, y2), label in zip(corners, result.labels.tolist(), strict=True):
             row = {"id": len(rows) + 1, "image_id": 10 * i + 3, "category_id": 7 - label, "iscrowd": 0}
             rows.append({**row, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)})
     images += [{"id": 900 + i, "file_name": name, "height": 9, "width": 9} for i, name in enumerate(extra)]
@@ -144,35 +183,36 @@ def _ap(path):
 
 
 def test_a_detector_is_perfect_on_its_own_boxes_and_missing_images_are_counted(
-    flags, folder, tmp_path, capsys
+    flags, folder, found, tmp_path, capsys
 ):
-    predict.main([*flags, f"--images={folder}", f"--out={tmp_path / 'own.h5'}"])
-    own = _boxes(tmp_path / "own.h5")
-    _annotations(tmp_path / "a.json", folder, own)
     common = [*flags, f"--images={folder}", f"--out={tmp_path / 'e.json'}"]
-    assert evaluate.main([*common, f"--annotations={tmp_path / 'a.json'}"]) == 0
-    assert _ap(tmp_path / "e.json") == pytest.approx(1, abs=1e-3)
-    _annotations(tmp_path / "b.json", folder, own, ["gone.png", "lost.png"])
-    assert evaluate.main([*common, f"--annotations={tmp_path / 'b.json'}"]) == 1
+    common.append(f"--annotations={tmp_path / 'a.json'}")
+    _annotations(tmp_path / "a.json", found, ["gone.png", "lost.png"])
+    assert evaluate.main(common) == 1
     assert "2 annotated images are not in" in capsys.readouterr().err
-    assert evaluate.main([*common, f"--annotations={tmp_path / 'b.json'}", "--allow_missing"]) == 0
+    assert evaluate.main([*common, "--allow_missing"]) == 0
     assert _ap(tmp_path / "e.json") == pytest.approx(1, abs=1e-3)
 
 
-def test_yolo_folders_are_measured_and_wrong_labels_named(flags, folder, tmp_path, capsys):
-    predict.main([*flags, f"--images={folder}", f"--out={tmp_path / 'own'}"])
-    labels = folder.parent / "labels"
-    labels.mkdir()
-    for path in (tmp_path / "own").iterdir():
-        rows = [line.split() for line in path.read_text().splitlines()]
-        # Without scores; boxes across the border have their centre and size inside 0..1 here or are cut.
-        lines = [" ".join([r[0], *(str(min(max(float(v), 0), 1)) for v in r[1:5])]) for r in rows]
-        (labels / path.name).write_text("\n".join(lines))
-    common = [*flags, f"--images={folder}", f"--out={tmp_path / 'e.json'}"]
+def test_yolo_folders_are_measured_and_wrong_labels_named(flags, folder, found, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "images")
+    (tmp_path / "labels").mkdir()
+    for key, result in found.items():
+        scale = np.tile(result.placement.size[::-1], 2)
+        boxes = result.boxes / scale
+        inside = ((boxes >= 0) & (boxes <= 1)).all(1)  # a label cannot leave the image
+        assert inside.sum() > 2
+        x1, y1, x2, y2 = boxes[inside].T
+        columns = (result.labels[inside], (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
+        rows = zip(*columns, strict=True)
+        text = "".join(f"{c} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in rows)
+        (tmp_path / "labels" / f"{key}.txt").write_text(text)
+    common = [*flags, f"--images={tmp_path / 'images'}", f"--out={tmp_path / 'e.json'}"]
     assert evaluate.main(common) == 0
-    assert _ap(tmp_path / "e.json") > 0.5
+    statistics = json.loads((tmp_path / "e.json").read_text())["statistics"]
+    assert statistics["AR_100"] == pytest.approx(1, abs=1e-3)  # all that is labelled was found
     assert "mAP@.5" in capsys.readouterr().out
-    (labels / "clip_0001.txt").write_text("0 .5 .5 .1 .1\n2 .5 .5 .1 .1\n")
+    (tmp_path / "labels" / "clip_0001.txt").write_text("0 .5 .5 .1 .1\n2 .5 .5 .1 .1\n")
     assert evaluate.main(common) == 1
     assert "clip_0001.txt:2: class 2, expected a whole number from 0 to 1" in capsys.readouterr().err
 
