@@ -30,6 +30,7 @@ from jaxdet.evaluation.image_predictor import VIEWS, ImagePredictor, ItemPredict
 from jaxdet.evaluation.predictor import Predictor
 from jaxdet.evaluation.recordings import Sensor
 from jaxdet.files import atomic
+from jaxdet.models import inference
 from jaxdet.training import restore
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,9 @@ def _flags(flags: cli.Flags) -> None:
     flags.boolean("fast", False, "images: Winograd convolutions, faster on CPU, scores move by about 1e-5")
     flags.choice("protocol", "hmnet", list(gen1.PROTOCOLS), "which boxes of a recording are compared")
     flags.choice("backend", "pycocotools", ["pycocotools", "faster"], "faster needs faster-coco-eval")
+    flags.boolean(
+        "fast", False, "Winograd convolutions for models of events, on CPU: faster, boxes move slightly"
+    )
     flags.boolean("full", False, "run neck and head at every step: the same numbers, slower")
     flags.integer("lanes", 1, "recordings side by side")
     flags.string("out", "evaluation.json", "file for the numbers; the picture lies beside it as .png")
@@ -97,6 +101,7 @@ def _of_model(flags, report: _Report) -> coco.Metrics:
     if cfg.data.kind == "images":
         predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast))
         return _of_images(flags, predictor, tuple(cfg.data.classes), report)
+    skeleton, variables = inference.prepare(skeleton, variables, flags.fast)
     return on_recordings.evaluate(
         Predictor(skeleton, variables, flags.lanes, flags.lanes),
         _recordings(cfg, flags.split),

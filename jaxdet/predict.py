@@ -34,6 +34,7 @@ from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.evaluation.image_predictor import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.evaluation.predictor import Frame, Predictor
 from jaxdet.evaluation.recordings import STEP_US, Sensor
+from jaxdet.models import inference
 from jaxdet.streaming import StreamDetector, latency
 from jaxdet.training import restore
 from jaxdet.training import run as runs
@@ -62,6 +63,9 @@ def _flags(flags: cli.Flags) -> None:
     flags.integer("render_stride", 10, "steps a picture")
     flags.number("render_score", 0.3, "boxes below this score are not drawn")
     flags.integer("lanes", 1, "recordings of a split side by side")
+    flags.boolean(
+        "fast", False, "Winograd convolutions for models of events, on CPU: faster, boxes move slightly"
+    )
     flags.boolean("speed_test", False, "time every step of --input or of the split's part; writes nothing")
 
 
@@ -75,6 +79,7 @@ def _run(flags: cli.Flags) -> None:
         return
     if flags.images:
         raise InputError(f"--images needs a model of images; data.kind of this one is {cfg.data.kind!r}")
+    skeleton, variables = inference.prepare(skeleton, variables, flags.fast)
     sensor = Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets))
     if flags.speed_test:
         _speed_test(flags, cfg, StreamDetector(skeleton, variables), sensor)

@@ -14,7 +14,7 @@ from jaxdet.evaluation import formats, store
 def folders(tmp_path):
     """The released evaluator's case as label files and as detections of three kinds."""
     golden = load("hmnet/evaluate")
-    names = ["rec_a", "rec_b", "rec_c"][: sum(k.endswith("/t") for k in golden) // 2]
+    names = [f"rec_{i}" for i in range(sum(k.endswith("/t") for k in golden) // 2)]
     with store.create(tmp_path / "all.h5", ["car", "pedestrian"], "t_us") as writer:
         for i, name in enumerate(names):
             truth, found = (
@@ -62,8 +62,8 @@ def test_npy_of_any_tool_gives_the_released_numbers(folders, capsys):
 def test_the_detections_file_agrees_to_its_precision(folders):
     folder, expected = folders
     _, numbers = _evaluate(folder, "all.h5")
-    # Corners in float32 move a box by 1e-5 px, which changes no match here.
-    np.testing.assert_allclose(list(numbers["statistics"].values()), expected, atol=1e-9, rtol=0)
+    # Corners in float32 move a box by 1e-5 px: one at a limit of size or overlap may fall to the other side.
+    np.testing.assert_allclose(list(numbers["statistics"].values()), expected, atol=5e-3, rtol=0)
 
 
 def test_protocols_differ(folders):
@@ -87,8 +87,8 @@ def test_files_without_boxes_are_legal(folders):
 @pytest.mark.parametrize(
     ("remove", "message"),
     [
-        ("npy/rec_b_td.npy", "no detections for rec_b, expected rec_b_td.npy"),
-        ("labels/rec_b_bbox.npy", "no labels"),
+        ("npy/rec_1_td.npy", "no detections for rec_1, expected rec_1_td.npy"),
+        ("labels/rec_1_bbox.npy", "no labels"),
     ],
 )
 def test_a_missing_file_is_named_in_one_line(folders, capsys, remove, message):
