@@ -17,6 +17,10 @@ def open(config: Any, split: str, *, start: int = 0, process: tuple[int, int] = 
         from jaxdet.data.windows import Windows
 
         source = Windows(config, split, process)
+    elif config.kind == "images":
+        from jaxdet.data.image_samples import LabelledImages
+
+        source = LabelledImages(config, split, process)
     else:
-        raise InputError(f"data.kind is {config.kind!r}, expected 'gen1'")
+        raise InputError(f"data.kind is {config.kind!r}, expected 'gen1' or 'images'")
     return Batches(source, start=start, workers=int(config.workers))

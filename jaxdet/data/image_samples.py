@@ -1,0 +1,174 @@
+"""Batches of augmented training images, a pure function of the step number.
+
+Sample i is entry i of the epochs' permutations one after another, drawn by its own generator: any process or worker can
+make any step, and a resumed run only needs the number. What does not fill a batch at the end of an epoch is left out.
+"""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdet.data import image_augment, image_sets, images
+from jaxdet.data.image_sets import ImageItem
+from jaxdet.errors import InputError
+from jaxdet.structs import Batch, Images, Targets
+
+RECIPES = {"scratch": image_augment.Settings(), "finetune": image_augment.FINETUNE}
+
+
+class LabelledSet(NamedTuple):
+    """Images with the rows of their boxes."""
+
+    items: list[ImageItem]
+    labels: list[np.ndarray]  # float32 [M, 5]   class, then centre and size relative to the image
+
+
+class Losses(NamedTuple):
+    """What a batch had to leave out."""
+
+    boxes: int = 0  # did not fit max_boxes
+
+
+def open_set(root: str | Path, split: str, class_names: Sequence[str], folder: str = "images") -> LabelledSet:
+    """The labelled images that `split` names below `root`: a folder or list with YOLO labels, or a COCO .json.
+
+    Images of a .json lie in `folder` beside it. Raises InputError for missing images, wrong labels (naming file and
+    line) and sets without a box.
+    """
+    path = Path(root) / split
+    found = _coco(path, folder, class_names) if path.suffix == ".json" else _yolo(path, len(class_names))
+    if not sum(len(rows) for rows in found.labels):
+        raise InputError(f"{path}: {len(found.items)} images without a box; expected labels")
+    return found
+
+
+def _yolo(path: Path, num_classes: int) -> LabelledSet:
+    items = image_sets.open_input(path)
+    missing = [item.path for item in items if not item.path.is_file()]
+    if missing:
+        raise InputError(f"{path}: {len(missing)} of {len(items)} images are not there, first {missing[0]}")
+    labels = [image_sets.read_yolo_labels(image_sets.label_path(i.path), num_classes) for i in items]
+    return LabelledSet(items, labels)
+
+
+def _coco(path: Path, folder: str, class_names: Sequence[str]) -> LabelledSet:
+    data = image_sets.read_coco(path)
+    items, missing = image_sets.from_coco(data, path.parent / folder)
+    if missing:
+        raise InputError(f"{path}: {len(missing)} images are not in {folder}, first {missing[0]}")
+    names = {category["id"]: category["name"] for category in data["categories"]}
+    unknown = sorted(set(names.values()) - set(class_names))
+    if unknown:
+        raise InputError(f"{path}: category {unknown[0]!r}, expected {', '.join(class_names)}")
+    rows: dict[int, list] = {item.image_id: [] for item in items}
+    for row in data["annotations"]:
+        if row["image_id"] in rows and not row.get("iscrowd"):
+            rows[row["image_id"]].append([class_names.index(names[row["category_id"]]), *row["bbox"]])
+    return LabelledSet(items, [_fractions(rows[item.image_id], item) for item in items])
+
+
+def _fractions(rows: list, item: ImageItem) -> np.ndarray:
+    """COCO rows (class, left, top, width, height in pixels), cut to the image -> (class, fractions)."""
+    table = np.array(rows, float).reshape(-1, 5)
+    height, width = item.size or images.size_of(item.path)
+    low = table[:, 1:3].clip(0, [width, height])
+    high = (table[:, 1:3] + table[:, 3:]).clip(0, [width, height])
+    boxes = np.concatenate([(low + high) / 2, high - low], 1) / [width, height, width, height]
+    return np.concatenate([table[:, :1], boxes], 1)[(high > low).all(1)].astype(np.float32)
+
+
+class LabelledImages:
+    """Training batches of a set of images.
+
+    Fields read from `config`: root, classes, folder (of the images of a .json), size (pixels of the square input),
+    placement ("yolov4": RGB, "yolox": BGR), batch_size (over all processes), max_boxes, recipe (of RECIPES), seed,
+    cache (decoded images kept in memory), overfit (N > 0: only the first N images, always with the same draws).
+
+    `process` is this process's index and the number of processes: it gets lanes `index * B / count` onwards.
+    """
+
+    def __init__(self, config: Any, split: str, process: tuple[int, int] = (0, 1)):
+        self._set = open_set(config.root, split, tuple(config.classes), config.folder)
+        self._size, self._max_boxes = int(config.size), int(config.max_boxes)
+        self._rgb = config.placement == "yolov4"
+        if config.recipe not in RECIPES:
+            raise InputError(f"data.recipe is {config.recipe!r}, expected one of {', '.join(RECIPES)}")
+        self._settings = RECIPES[config.recipe]
+        self._seed, self._overfit = int(config.seed), int(config.overfit)
+        self._room, self._cache = int(config.cache), {}
+        self.batch_size = int(config.batch_size)
+        index, count = process
+        if self.batch_size % count:
+            raise InputError(
+                f"batch size {self.batch_size} is not a multiple of {count} processes; change data.batch_size"
+            )
+        local = self.batch_size // count
+        self._lanes = range(index * local, (index + 1) * local)
+        if len(self._set.items) < self.batch_size and not self._overfit:
+            raise InputError(
+                f"{config.root}: {split} has {len(self._set.items)} images, fewer than the batch size "
+                f"{self.batch_size}; lower data.batch_size"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps until every image was at the top left of a mosaic once, incomplete batches left out."""
+        return max(1, (self._overfit or len(self._set.items)) // self.batch_size)
+
+    def batch(self, step: int) -> tuple[Batch, Losses]:
+        """This process's lanes of step `step`."""
+        num, room, size = len(self._lanes), self._max_boxes, self._size
+        pixels = np.empty((num, size, size, 3), np.uint8)
+        boxes = np.zeros((num, 1, room, 4), np.float32)
+        labels, mask = np.zeros((num, 1, room), np.int32), np.zeros((num, 1, room), bool)
+        source, lost = np.zeros((num, 1, 2), np.int32), 0
+        for lane, position in enumerate(self._lanes):
+            index, rows = self._sample(pixels[lane], step * self.batch_size + position)
+            count = min(len(rows), room)
+            lost += len(rows) - count
+            centre, extent = rows[:count, 1:3], rows[:count, 3:]
+            boxes[lane, 0, :count] = np.concatenate([centre - extent / 2, centre + extent / 2], 1) * size
+            labels[lane, 0, :count], mask[lane, 0, :count] = rows[:count, 0], True
+            source[lane, 0, 0] = index
+        slots = np.ones((num, 1), bool)
+        at_step = np.zeros((num, 1), np.int32)
+        targets = Targets(boxes, labels, mask, np.zeros_like(mask), at_step, slots)
+        return Batch(Images(pixels), targets, np.ones(num, bool), source), Losses(lost)
+
+    def _sample(self, out: np.ndarray, position: int) -> tuple[int, np.ndarray]:
+        """Write the pixels of entry `position` of the endless list into `out`; the image's index and its labels."""
+        num = len(self._set.items)
+        if self._overfit:
+            position %= min(self._overfit, num)
+            index = position
+        else:
+            epoch, place = divmod(position, num - num % self.batch_size)
+            index = int(_permutation(self._seed, epoch, num)[place])
+        rng = np.random.default_rng([self._seed, 1, position])
+        drawn = image_augment.draw(rng, index, min(num, self._overfit or num), self._settings)
+        image, rows = image_augment.apply(drawn, self._size, self._load)
+        out[:] = image[..., None] if image.ndim == 2 else image[..., ::-1] if self._rgb else image
+        return index, rows
+
+    def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image = self._cache.get(index)
+        if image is None:
+            image = _one_channel(images.read(self._set.items[index].path))
+            if len(self._cache) < self._room:
+                self._cache[index] = image
+        return image, self._set.labels[index]
+
+
+def _one_channel(image: np.ndarray) -> np.ndarray:
+    """A grey image as [H, W]; a coloured one as it is."""
+    blue, green, red = (image[..., i] for i in range(3))
+    grey = np.array_equal(blue, green) and np.array_equal(green, red)
+    return np.ascontiguousarray(blue) if grey else image
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, num: int) -> np.ndarray:
+    return np.random.default_rng([seed, 0, epoch]).permutation(num)

@@ -1,0 +1,136 @@
+import json
+import types
+
+import cv2
+import numpy as np
+import pytest
+
+from jaxdet import data
+from jaxdet.data import image_samples
+from jaxdet.errors import InputError
+
+CLASSES = ("dark", "bright")
+FIELDS = {
+    "kind": "images",
+    "classes": CLASSES,
+    "folder": "images",
+    "size": 64,
+    "placement": "yolov4",
+    "batch_size": 2,
+    "max_boxes": 8,
+    "recipe": "finetune",
+    "seed": 3,
+    "cache": 0,
+    "overfit": 0,
+    "workers": 0,
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Five images of another red each; a square on each, dark ones of class 0, bright ones of class 1."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for i in range(5):
+        picture = np.full((48, 64, 3), (90, 100, 110 + 5 * i), np.uint8)
+        picture[16:32, 24:44] = 255 * (i % 2)
+        cv2.imwrite(str(tmp_path / "images" / f"{i}.png"), picture)
+        text = f"{i % 2} {34 / 64:.6f} {24 / 48:.6f} {20 / 64:.6f} {16 / 48:.6f}\n"
+        (tmp_path / "labels" / f"{i}.txt").write_text(text)
+    return types.SimpleNamespace(root=tmp_path, **FIELDS)
+
+
+def _equal(a, b):
+    np.testing.assert_array_equal(a.inputs.pixels, b.inputs.pixels)
+    for x, y in zip(a.targets, b.targets, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_boxes_lie_on_their_objects(config):
+    config.recipe = "scratch"  # mix-up would show two images at once
+    source, seen = image_samples.LabelledImages(config, "images"), set()
+    for step in range(20):
+        batch, _ = source.batch(step)
+        grey = batch.inputs.pixels.mean(-1)
+        for lane, slot, row in np.argwhere(batch.targets.box_mask):
+            x1, y1, x2, y2 = batch.targets.boxes[lane, slot, row].round().astype(int)
+            middle = grey[lane, y1 + 1 : y2 - 1, x1 + 1 : x2 - 1]
+            if middle.size > 20:
+                label = int(batch.targets.labels[lane, slot, row])
+                # The value gain is at least 0.6: a bright square stays above 150, the ground below 160 * 1.4.
+                assert np.median(middle) > 130 if label else np.median(middle) < 30
+                seen.add(label)
+    assert seen == {0, 1}
+
+
+def test_an_epoch_has_every_image_once_and_any_process_makes_its_lanes(config):
+    whole = image_samples.LabelledImages(config, "images")
+    halves = [image_samples.LabelledImages(config, "images", (i, 2)) for i in range(2)]
+    first = []
+    for step in range(whole.steps_per_epoch):
+        batch, _ = whole.batch(step)
+        first += batch.source[:, 0, 0].tolist()
+        for lane, half in enumerate(halves):
+            part, _ = half.batch(step)
+            np.testing.assert_array_equal(part.inputs.pixels[0], batch.inputs.pixels[lane])
+    assert len(set(first)) == len(first) == 4
+    again = [tuple(whole.batch(2 * e + s)[0].source[:, 0, 0]) for e in range(4) for s in range(2)]
+    assert len(set(again)) > 2  # other orders in other epochs
+
+
+def test_batches_do_not_depend_on_cache_or_start(config):
+    batches = data.open(config, "images")
+    expected = [next(batches) for _ in range(3)]
+    config.cache = 10
+    resumed = data.open(config, "images", start=2)
+    _equal(next(resumed), expected[2])
+    for iterator in (batches, resumed):
+        iterator.close()
+
+
+def test_coco_annotations_give_the_same_batches(config, tmp_path):
+    images, rows = [], []
+    for i in range(5):
+        images.append({"id": 50 + i, "file_name": f"{i}.png", "height": 48, "width": 64})
+        row = {"image_id": 50 + i, "category_id": 9 - i % 2, "bbox": [24, 16, 20, 16], "iscrowd": 0}
+        rows += [row, {**row, "iscrowd": 1}, {**row, "bbox": [70, 3, 5, 5]}]
+    categories = [{"id": 9, "name": "dark"}, {"id": 8, "name": "bright"}]
+    content = {"images": images, "annotations": rows, "categories": categories}
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    coco = image_samples.open_set(tmp_path, "train.json", CLASSES)
+    yolo = image_samples.open_set(tmp_path, "images", CLASSES)
+    for a, b in zip(coco.labels, yolo.labels, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_boxes_without_room_are_counted(config):
+    config.max_boxes = 1
+    source = image_samples.LabelledImages(config, "images")
+    assert sum(source.batch(step)[1].boxes for step in range(4)) > 0
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("labels/2.txt", "0 .5 .5 .1 .1\n0 .5 1.5 .1 .1\n", r"2\.txt:2: coordinates"),
+        ("labels/2.txt", "2 .5 .5 .1 .1\n", r"2\.txt:1: class 2, expected a whole number from 0 to 1"),
+        ("labels/2.txt", "0 .5 .5\n", r"2\.txt:1: 3 columns"),
+        (
+            "list.txt",
+            "./images/0.png\n./images/gone.png\n",
+            r"1 of 2 images are not there, first .*gone\.png",
+        ),
+        ("list.txt", "", "names no image"),
+    ],
+)
+def test_wrong_labels_and_lists_are_named_before_the_first_step(config, tmp_path, file, text, message):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(InputError, match=message):
+        data.open(config, "list.txt" if file == "list.txt" else "images")
+
+
+def test_a_set_without_boxes_is_refused(config, tmp_path):
+    for path in (tmp_path / "labels").iterdir():
+        path.write_text("")
+    with pytest.raises(InputError, match="5 images without a box"):
+        data.open(config, "images")
