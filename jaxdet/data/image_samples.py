@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from jaxdet.data import image_augment, image_sets, images
@@ -150,20 +151,27 @@ class LabelledImages:
         rng = np.random.default_rng([self._seed, 1, position])
         drawn = image_augment.draw(rng, index, min(num, self._overfit or num), self._settings)
         image, rows = image_augment.apply(drawn, self._size, self._load)
-        out[:] = image[..., None] if image.ndim == 2 else image[..., ::-1] if self._rgb else image
+        if image.ndim == 2:
+            cv2.cvtColor(image, cv2.COLOR_GRAY2BGR, dst=out)
+        elif self._rgb:
+            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+        else:
+            out[:] = image
         return index, rows
 
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image = self._cache.get(index)
         if image is None:
-            image = _one_channel(images.read(self._set.items[index].path))
+            image = _one_channel(images.read(self._set.items[index].path, keep_grey=True))
             if len(self._cache) < self._room:
                 self._cache[index] = image
         return image, self._set.labels[index]
 
 
 def _one_channel(image: np.ndarray) -> np.ndarray:
-    """A grey image as [H, W]; a coloured one as it is."""
+    """A grey image as [H, W], whatever its file has; a coloured one as it is."""
+    if image.ndim == 2:
+        return image
     blue, green, red = (image[..., i] for i in range(3))
     grey = np.array_equal(blue, green) and np.array_equal(green, red)
     return np.ascontiguousarray(blue) if grey else image

@@ -37,15 +37,17 @@ class Placement(NamedTuple):
     )
 
 
-def read(path: str | Path) -> np.ndarray:
+def read(path: str | Path, keep_grey: bool = False) -> np.ndarray:
     """Decode an image file to uint8 [H, W, 3], blue first.
 
-    Grey becomes three equal channels, alpha is dropped, 16 bits keep their upper 8; the last two are logged.
+    Grey becomes three equal channels, or stays [H, W] with `keep_grey`; alpha is dropped, 16 bits keep their upper 8; the last two are logged.
     Raises InputError for a file that is missing, empty, cut short or no image.
     """
     data = _bytes(Path(path))
     # JPEG files are turned as their EXIF orientation says, as the released loaders do.
-    flag = cv2.IMREAD_COLOR if data.startswith(_JPEG) else cv2.IMREAD_UNCHANGED
+    flag = cv2.IMREAD_UNCHANGED
+    if data.startswith(_JPEG):
+        flag = cv2.IMREAD_ANYCOLOR if keep_grey else cv2.IMREAD_COLOR
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     if image is None:
         raise InputError(f"{path}: not an image OpenCV can decode; expected JPEG, PNG, BMP or TIFF")
@@ -55,7 +57,7 @@ def read(path: str | Path) -> np.ndarray:
     elif image.dtype != np.uint8:
         raise InputError(f"{path}: pixels of type {image.dtype}, expected 8 or 16 bits; convert the file")
     if image.ndim == 2:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+        return image if keep_grey else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     if image.shape[2] == 4:
         logger.warning("%s: 4-channel image, its alpha channel is dropped", path)
     return np.ascontiguousarray(image[..., :3])

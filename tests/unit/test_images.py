@@ -126,3 +126,13 @@ def test_video_frames_and_a_video_cut_short(tmp_path):
     video = image_sets.Video(path)
     assert len(list(video)) < 12
     assert video.cut_short
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_grey_file_read_as_one_channel_is_each_of_its_three(tmp_path, suffix):
+    path = tmp_path / f"grey.{suffix}"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8))
+    grey, image = images.read(path, keep_grey=True), images.read(path)
+    assert grey.shape == (20, 30)
+    for channel in range(3):
+        np.testing.assert_array_equal(image[..., channel], grey)
