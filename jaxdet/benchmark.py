@@ -1,0 +1,92 @@
+"""Time a model: latency of a streamed step, throughput of predict, or a training step.
+
+    python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --fast --batch_sizes=1,16
+    python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --train
+
+Every figure is a median of runs taken in turn with the unit, one plain 3x3 convolution 256 to 256 channels at 60x76,
+and is given in ms and in units. Without `--weights` they are random, which takes as long.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxdet import cli
+from jaxdet.errors import InputError
+from jaxdet.evaluation import timing
+from jaxdet.files import atomic
+from jaxdet.models import inference
+from jaxdet.nn import functional
+from jaxdet.training import restore
+from jaxdet.training import run as runs
+
+
+def _flags(flags: cli.Flags) -> None:
+    flags.config_file()
+    flags.string("weights", None, "weights folder, run or released file; default: random")
+    flags.boolean("fast", False, "Winograd convolutions (CPU): boxes move by fractions of a pixel")
+    flags.boolean("train", False, "time loss and gradient instead of inference")
+    flags.strings("batch_sizes", ["1"], "lanes or images at once")
+    flags.integer("events", 2000, "events in a step of a lane")
+    flags.integer("steps", 20, "steps of a training segment")
+    flags.integer("size", 640, "side of the images in pixels, for image models")
+    flags.integer("pairs", 10, "runs of the work, each with one of the unit")
+    flags.string("out", None, "also write the figures to this JSON file")
+
+
+def _run(flags: cli.Flags) -> None:
+    sizes = _batch_sizes(flags.batch_sizes)
+    cfg, skeleton, variables = _model(flags)
+    events = cfg.data.kind == "gen1"
+    if flags.train and not events:
+        raise InputError(f"--train times models of events, data.kind is {cfg.data.kind!r}; leave it out")
+    report: dict[str, Any] = {
+        "device": str(jax.devices()[0]),
+        "jax": jax.__version__,
+        "model": cfg.model.name,
+    }
+    if flags.train:
+        for size in sizes:
+            took = timing.train_step(skeleton, variables, size, flags.steps, flags.events, flags.pairs)
+            report[f"train_{size}x{flags.steps}_steps"] = took.as_dict()
+    else:
+        skeleton, variables = inference.prepare(skeleton, variables, flags.fast)
+        if events:
+            report["step"] = timing.one_step(skeleton, variables, flags.events, flags.pairs).as_dict()
+        for size in sizes:
+            report[f"predict_{size}"] = _throughput(flags, events, skeleton, variables, size)
+    print(json.dumps(report, indent=2))
+    if flags.out:
+        with atomic(Path(flags.out)) as temporary:
+            temporary.write_text(json.dumps(report, indent=2))
+
+
+def _batch_sizes(words) -> list[int]:
+    if not all(word.isdigit() and int(word) > 0 for word in words):
+        raise InputError(f"--batch_sizes={','.join(words)}: expected numbers above zero, such as 1,16")
+    return [int(word) for word in words]
+
+
+def _model(flags):
+    if flags.weights:
+        return restore.load_model(flags.config, flags.weights)
+    if flags.config is None:
+        raise InputError("nothing to time: give --config, --weights or both")
+    return flags.config, *functional.split(runs.build_model(flags.config.model, 0))
+
+
+def _throughput(flags, events, skeleton, variables, size) -> dict[str, float]:
+    if events:
+        took, steps = timing.segment(skeleton, variables, size, flags.events, flags.pairs)
+        return {**took.as_dict(), "steps_per_s": round(size * steps / took.ms * 1e3, 2)}
+    took = timing.images(skeleton, variables, size, (flags.size, flags.size), flags.pairs)
+    return {**took.as_dict(), "images_per_s": round(size / took.ms * 1e3, 2)}
+
+
+main = cli.command(_flags, _run, __doc__)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""How long models take, in ms and in a unit that means the same on every machine.
+
+The unit is one plain 3x3 convolution from 256 to 256 channels on 60x76 positions, batch 1, float32. It is timed in turn
+with the measured work, so that both see the same machine.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxdet.nn import functional
+from jaxdet.nn.functional import Skeleton, Variables
+from jaxdet.structs import Batch, Events, Images, Targets
+
+STEP_US = 5_000
+_SORTED_BY = 4  # pixels a side of the windows by which the data layer sorts events
+
+
+class Timing(NamedTuple):
+    """Medians over interleaved pairs."""
+
+    ms: float
+    unit_ms: float
+    units: float  # ms / unit_ms
+
+    def as_dict(self) -> dict[str, float]:
+        return {key: round(value, 4) for key, value in self._asdict().items()}
+
+
+def interleaved(work: Callable[[], Any], pairs: int) -> Timing:
+    """Run `work` and the unit in turn, `pairs` times after one of each; both must return device arrays."""
+    unit = _unit()
+    _seconds(work), _seconds(unit)
+    times = np.array([(_seconds(work), _seconds(unit)) for _ in range(pairs)])
+    work_s, unit_s = np.median(times, 0)
+    return Timing(work_s * 1e3, unit_s * 1e3, work_s / unit_s)
+
+
+def _seconds(work) -> float:
+    begin = time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - begin
+
+
+def _unit() -> Callable[[], Any]:
+    x = jax.random.normal(jax.random.key(0), (1, 60, 76, 256))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 256, 256))
+    conv = jax.jit(
+        lambda x, k: lax.conv_general_dilated(
+            x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+    )
+    return lambda: conv(x, kernel)
+
+
+def one_step(skeleton: Skeleton, variables: Variables, num_events: int, pairs: int) -> Timing:
+    """A streamed step to scored candidates, suppression left out, averaged over the firing cycle; one lane."""
+    model = functional.merge(skeleton, variables)
+    cycle = model.backbone.cycle
+    table = jax.jit(lambda v: functional.merge(skeleton, v).backbone.event_table())(variables)
+    events = random_events(np.random.default_rng(0), _pixels(model), 1, 1, num_events)
+    events = jax.device_put(events)
+
+    @partial(jax.jit, static_argnums=3, donate_argnums=2)
+    def step(variables, table, carry, phase):
+        model = functional.merge(skeleton, variables)
+        at_step, reset = jnp.zeros((1, 1), jnp.int32), jnp.zeros(1, bool)
+        out = model.backbone(events, at_step, reset, carry, start_phase=phase, table=table)
+        levels = model.neck(out.features)
+        raw = model.head(levels)
+        return out.carry, model.head.candidates(raw, [f.shape[1:3] for f in levels])
+
+    carry = jax.tree.map(jnp.array, model.init_carry(1))
+
+    def whole_cycle():
+        nonlocal carry
+        for phase in range(cycle):
+            carry, found = step(variables, table, carry, model.backbone.pattern(phase))
+            jax.block_until_ready(found)
+        return carry
+
+    timing = interleaved(whole_cycle, pairs)
+    return Timing(timing.ms / cycle, timing.unit_ms, timing.units / cycle)
+
+
+def segment(
+    skeleton: Skeleton, variables: Variables, num_lanes: int, num_events: int, pairs: int
+) -> tuple[Timing, int]:
+    """`predict` over a segment of `num_lanes` lanes with boxes after every step; and its number of steps."""
+    model = functional.merge(skeleton, variables)
+    num_steps = model.backbone.cycle
+    events = random_events(np.random.default_rng(0), _pixels(model), num_lanes, num_steps, num_events)
+    at_step = jnp.tile(jnp.arange(num_steps)[None], (num_lanes, 1))
+
+    @jax.jit
+    def predict(variables, events, carry):
+        model = functional.merge(skeleton, variables)
+        return model.predict(events, at_step, jnp.zeros(num_lanes, bool), carry)
+
+    carry, events = model.init_carry(num_lanes), jax.device_put(events)
+    return interleaved(lambda: predict(variables, events, carry), pairs), num_steps
+
+
+def images(
+    skeleton: Skeleton, variables: Variables, batch_size: int, size: tuple[int, int], pairs: int
+) -> Timing:
+    """`predict` of `batch_size` random images of (height, width) pixels."""
+    pixels = jax.random.randint(jax.random.key(0), (batch_size, *size, 3), 0, 255).astype(jnp.uint8)
+    at_step, reset = jnp.zeros((batch_size, 1), jnp.int32), jnp.zeros(batch_size, bool)
+
+    @jax.jit
+    def predict(variables, pixels):
+        return functional.merge(skeleton, variables).predict(Images(pixels), at_step, reset, ())[0]
+
+    return interleaved(lambda: predict(variables, pixels), pairs)
+
+
+def train_step(
+    skeleton: Skeleton, variables: Variables, num_lanes: int, num_steps: int, num_events: int, pairs: int
+) -> Timing:
+    """Loss and gradient of a segment whose last step has one labelled slot a lane; no optimiser."""
+    first = num_steps - 1
+    model = functional.merge(skeleton, variables)
+    rng = np.random.default_rng(0)
+    events = random_events(rng, _pixels(model), num_lanes, num_steps, num_events)
+    batch = jax.device_put(Batch(events, _labels(num_lanes, first), np.ones(num_lanes, bool), None))
+
+    @jax.jit
+    def gradient(variables, batch, carry):
+        def loss(params):
+            model = functional.merge(skeleton, variables._replace(params=params))
+            model.first_loss_step = first
+            total, _, after = model.loss(batch, carry)
+            return total, after
+
+        return jax.value_and_grad(loss, has_aux=True)(variables.params)
+
+    carry = model.init_carry(num_lanes)
+    return interleaved(lambda: gradient(variables, batch, carry), pairs)
+
+
+def _labels(num_lanes: int, at_step: int) -> Targets:
+    boxes = np.tile(np.array([[20, 30, 90, 80], [120, 100, 150, 190]], np.float32), (num_lanes, 1, 1, 1))
+    lead = boxes.shape[:3]
+    return Targets(
+        boxes,
+        np.tile(np.arange(2, dtype=np.int32), (num_lanes, 1, 1)),
+        np.ones(lead, bool),
+        np.zeros(lead, bool),
+        np.full((num_lanes, 1), at_step, np.int32),
+        np.ones((num_lanes, 1), bool),
+    )
+
+
+def random_events(
+    rng: np.random.Generator, size: Sequence[int], num_lanes: int, num_steps: int, per_step: int
+) -> Events:
+    """`per_step` events in every step of every lane, uniform over (height, width) pixels, in the packed order."""
+    height, width = size
+    total = num_steps * per_step
+    x, y = rng.integers(0, width, (num_lanes, total)), rng.integers(0, height, (num_lanes, total))
+    step = np.repeat(np.arange(num_steps), per_step)
+    cell = y // _SORTED_BY * (width // _SORTED_BY) + x // _SORTED_BY
+    order = np.argsort(step[None] * height * width + cell, 1, kind="stable")
+    xy = np.stack([np.take_along_axis(a, order, 1) for a in (x, y)], -1)
+    starts = np.tile(np.arange(num_steps + 1, dtype=np.int32) * per_step, (num_lanes, 1))
+    return Events(
+        xy.astype(np.float32),
+        rng.integers(0, STEP_US, (num_lanes, total)).astype(np.int16),
+        rng.integers(0, 2, (num_lanes, total)).astype(np.int8),
+        starts,
+    )
+
+
+def _pixels(model) -> tuple[int, int]:
+    backbone = model.backbone
+    return backbone.grid[0] * backbone.window, backbone.grid[1] * backbone.window

@@ -1,0 +1,26 @@
+import json
+
+from jaxdet import benchmark
+
+CONFIG = """
+from jaxdet import config as c
+
+def get_config():
+    cfg = c.synthetic()
+    cfg.model = c.hmnet("b1", 2, widths=(32,), num_heads=(1,), out_features=64, image_size=(64, 64))
+    return cfg
+"""
+
+
+def test_latency_and_throughput_are_written_with_their_unit(tmp_path, capsys):
+    config, out = tmp_path / "tiny.py", tmp_path / "figures.json"
+    config.write_text(CONFIG)
+    flags = [f"--config={config}", "--fast", "--batch_sizes=2", "--events=50", "--pairs=2", f"--out={out}"]
+    assert benchmark.main(flags) == 0
+    report = json.loads(out.read_text())
+    assert report == json.loads(capsys.readouterr().out)
+    for name in ("step", "predict_2"):
+        assert report[name]["ms"] > 0
+        assert abs(report[name]["units"] - report[name]["ms"] / report[name]["unit_ms"]) < 0.01
+    assert benchmark.main([]) == 1
+    assert "--config" in capsys.readouterr().err
