@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from jaxdet.models import inference
 from jaxdet.nn import functional
 from jaxdet.ops import boxes as box_ops
 from jaxdet.ops.select import Candidates
@@ -21,9 +22,11 @@ from jaxdet.ops.select import Candidates
 class Run:
     """All steps of one golden stream; states and features are kept where the golden file has them."""
 
-    def __init__(self, size, last=None):
+    def __init__(self, size, last=None, fast=False):
         self.g = g = gd.load(f"hmnet/infer_{size}")
         self.skeleton, self.weights = hg.build(size)
+        if fast:
+            self.skeleton, self.weights = inference.prepare(self.skeleton, self.weights, fast=True)
         self.model = functional.merge(self.skeleton, self.weights)
         carry = self.model.init_carry(1)
         offsets = g["step_offsets"]
@@ -142,3 +145,22 @@ def test_detections_end_to_end(run):
         fits = (far < 0.02) & (other[..., 0] < 1e-4) & (other[..., 1] == 0)
         matched = fits[optimize.linear_sum_assignment(fits, maximize=True)]
         assert matched.sum() >= 0.99 * max(len(ours), len(theirs)), (k, matched.sum(), len(ours), len(theirs))
+
+
+@pytest.mark.parametrize(("size", "last"), [("B1", 12), pytest.param("B3", None, marks=pytest.mark.slow)])
+def test_fast_inference_stays_close(size, last):
+    run = Run(size, last, fast=True)
+    g = run.g
+    for k in run.features.keys() & set(g["head_steps"].tolist()):
+        hg.close(run.raw(run.weights, run.features[k])[1][0], g[f"head_raw_s{k}"], 2e-3)
+    for k in run.features.keys() & set(g["det_steps"].tolist()):
+        found = run.detect(run.weights, run.features[k])
+        mask = np.asarray(found.det_mask)[0, 0]
+        theirs = g[f"final_s{k}"]
+        boxes = found.boxes[0, 0][mask]
+        iou = np.asarray(box_ops.pairwise_iou(boxes, jnp.asarray(theirs[:, :4])))
+        fits = iou >= 0.95
+        fits &= np.asarray(found.labels)[0, 0][mask][:, None] == theirs[None, :, 5]
+        fits &= np.abs(np.asarray(found.scores)[0, 0][mask][:, None] - theirs[None, :, 4]) <= 0.02
+        matched = fits[optimize.linear_sum_assignment(fits, maximize=True)].sum()
+        assert matched >= 0.98 * max(fits.shape), (k, matched, fits.shape)

@@ -7,7 +7,8 @@ from jaxdet import config as c
 
 def get_config():
     cfg = c.synthetic()
-    cfg.model = c.hmnet("b1", 2, widths=(32,), num_heads=(1,), out_features=64, image_size=(64, 64))
+    cfg.model = c.hmnet("b1", 2, widths=(32,), num_heads=(1,), out_features=64)
+    cfg.model.image_size = (64, 64)
     return cfg
 """
 
