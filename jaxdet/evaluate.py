@@ -52,12 +52,9 @@ def _flags(flags: cli.Flags) -> None:
         "allow_missing", False, "annotated images that are not there are no reason for an error status"
     )
     flags.choice("tta", "none", list(VIEWS), "views of an image that are joined: mirrored, or scaled as well")
-    flags.boolean("fast", False, "images: Winograd convolutions, faster on CPU, scores move by about 1e-5")
     flags.choice("protocol", "hmnet", list(gen1.PROTOCOLS), "which boxes of a recording are compared")
     flags.choice("backend", "pycocotools", ["pycocotools", "faster"], "faster needs faster-coco-eval")
-    flags.boolean(
-        "fast", False, "Winograd convolutions for models of events, on CPU: faster, boxes move slightly"
-    )
+    flags.boolean("fast", False, "Winograd convolutions, for CPU: faster, boxes move slightly")
     flags.boolean("full", False, "run neck and head at every step: the same numbers, slower")
     flags.integer("lanes", 1, "recordings side by side")
     flags.string("out", "evaluation.json", "file for the numbers; the picture lies beside it as .png")

@@ -52,7 +52,6 @@ def _flags(flags: cli.Flags) -> None:
     flags.string("input", None, "recording (DAT, RAW or prepared folder), image, folder, .txt list or video")
     flags.string("images", None, "folder of images; the same as --input")
     flags.choice("tta", "none", list(VIEWS), "views of an image that are joined: mirrored, or scaled as well")
-    flags.boolean("fast", False, "images: Winograd convolutions, faster on CPU, scores move by about 1e-5")
     flags.string("annotations", None, "COCO annotations whose ids a .json of --out takes")
     flags.string("split", None, "split of the data set; default: the config's test split")
     flags.string("chunk", "0/1", "i/n: part number i of n of the split")
@@ -63,9 +62,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.integer("render_stride", 10, "steps a picture")
     flags.number("render_score", 0.3, "boxes below this score are not drawn")
     flags.integer("lanes", 1, "recordings of a split side by side")
-    flags.boolean(
-        "fast", False, "Winograd convolutions for models of events, on CPU: faster, boxes move slightly"
-    )
+    flags.boolean("fast", False, "Winograd convolutions, for CPU: faster, boxes move slightly")
     flags.boolean("speed_test", False, "time every step of --input or of the split's part; writes nothing")
 
 
