@@ -55,7 +55,7 @@ def _run(flags: cli.Flags) -> None:
         _simulate(cfg.data)
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = sharding.make_mesh(cfg.data.batch_size)
-    run = runs.assemble(cfg, mesh, _start_from(flags.init, cfg.model.name))
+    run = runs.assemble(cfg, mesh, _start_from(flags.init, cfg.model))
     if flags.dry_run:
         _describe(cfg, run)
         return
@@ -66,13 +66,13 @@ def _run(flags: cli.Flags) -> None:
         _show(cfg, done, workdir)
 
 
-def _start_from(path: str | None, model: str):
+def _start_from(path: str | None, model: config.Config):
     """What turns fresh weights into those at `path`; parts of another shape stay fresh and are named."""
 
     def initial(fresh: Variables) -> Variables:
         if path is None:
             return fresh
-        variables, report = load(path, families.of_model(model), fresh, lenient=True)
+        variables, report = load(path, families.of_config(model), fresh, lenient=True)
         logger.info("starting from %s; %s", path, report.summary())
         return variables
 
