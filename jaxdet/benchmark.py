@@ -1,7 +1,8 @@
-"""Time a model: latency of a streamed step, throughput of predict, or a training step.
+"""Time a model (latency of a streamed step, throughput of predict, a training step) or Seq-NMS.
 
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --fast --batch_sizes=1,16
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --train
+    python -m jaxdet.benchmark --seqnms
 
 Every figure is a median of runs taken in turn with the unit, one plain 3x3 convolution 256 to 256 channels at 60x76,
 and is given in ms and in units. Without `--weights` they are random, which takes as long.
@@ -16,7 +17,7 @@ import jax
 
 from jaxdet import cli
 from jaxdet.errors import InputError
-from jaxdet.evaluation import timing
+from jaxdet.evaluation import seqnms_speed, timing
 from jaxdet.files import atomic
 from jaxdet.models import inference
 from jaxdet.nn import functional
@@ -30,6 +31,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.boolean("fast", False, "Winograd convolutions (CPU): boxes move by fractions of a pixel")
     flags.boolean("train", False, "time loss and gradient instead of inference")
     flags.strings("batch_sizes", ["1"], "lanes or images at once")
+    flags.boolean("seqnms", False, "time Seq-NMS on simulated tracks of several sizes")
     flags.integer("events", 2000, "events in a step of a lane")
     flags.integer("steps", 20, "steps of a training segment")
     flags.integer("size", 640, "side of the images in pixels, for image models")
@@ -38,6 +40,17 @@ def _flags(flags: cli.Flags) -> None:
 
 
 def _run(flags: cli.Flags) -> None:
+    if flags.seqnms:
+        report = {f"seqnms_{row.num_frames}x{row.max_boxes}": str(row) for row in seqnms_speed.measure()}
+    else:
+        report = _of_model(flags)
+    print(json.dumps(report, indent=2))
+    if flags.out:
+        with atomic(Path(flags.out)) as temporary:
+            temporary.write_text(json.dumps(report, indent=2))
+
+
+def _of_model(flags) -> dict[str, Any]:
     sizes = _batch_sizes(flags.batch_sizes)
     cfg, skeleton, variables = _model(flags)
     events = cfg.data.kind == "gen1"
@@ -58,10 +71,7 @@ def _run(flags: cli.Flags) -> None:
             report["step"] = timing.one_step(skeleton, variables, flags.events, flags.pairs).as_dict()
         for size in sizes:
             report[f"predict_{size}"] = _throughput(flags, events, skeleton, variables, size)
-    print(json.dumps(report, indent=2))
-    if flags.out:
-        with atomic(Path(flags.out)) as temporary:
-            temporary.write_text(json.dumps(report, indent=2))
+    return report
 
 
 def _batch_sizes(words) -> list[int]:

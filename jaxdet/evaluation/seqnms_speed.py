@@ -1,19 +1,16 @@
 """How fast Seq-NMS is, in a unit that travels between machines.
 
-The unit is the time of one plain float32 convolution, 3x3, 256 to 256 channels at 60x76, batch 1, measured between the
-runs. The released Python code needed 11 s (300 frames x 30 boxes), 335 s (1000 x 60) and 936 s (1000 x 100), with a
+The unit is that of `timing`. The released Python code needed 11 s (300 frames x 30 boxes), 335 s (1000 x 60) and 936 s (1000 x 100), with a
 unit of 28.6 ms.
 """
 
 import resource
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxdet.evaluation import timing
 from jaxdet.postprocess import overlaps, seqnms
 from jaxdet.postprocess.seqnms import Frame
 
@@ -51,24 +48,7 @@ def measure(
     sizes: Sequence[tuple[int, int]] = tuple(RELEASED_S), repeats: int = 5, min_score: float = 0.5
 ) -> list[Row]:
     """Time Seq-NMS of four classes on simulated tracks, compilation excluded, the unit taken in between."""
-    unit = convolution()
-    return [_measure(num_frames, max_boxes, repeats, min_score, unit) for num_frames, max_boxes in sizes]
-
-
-def convolution() -> Callable[[], float]:
-    """A function that runs the unit once and returns its seconds."""
-    pixels = jnp.ones((1, 60, 76, 256), jnp.float32)
-    kernel = jnp.ones((3, 3, 256, 256), jnp.float32)
-    layout = ("NHWC", "HWIO", "NHWC")
-    run = jax.jit(lambda x, k: jax.lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=layout))
-    run(pixels, kernel).block_until_ready()
-
-    def once() -> float:
-        began = time.perf_counter()
-        run(pixels, kernel).block_until_ready()
-        return time.perf_counter() - began
-
-    return once
+    return [_measure(num_frames, max_boxes, repeats, min_score) for num_frames, max_boxes in sizes]
 
 
 def tracks(num_frames: int, max_boxes: int, num_classes: int = 4, seed: int = 0) -> list[Frame]:
@@ -100,24 +80,17 @@ def _frame(rows) -> Frame:
     return Frame(table[:, :4].round(3), table[:, 4].round(5), table[:, 5].astype(np.int64))
 
 
-def _measure(num_frames, max_boxes, repeats, min_score, unit) -> Row:
+def _measure(num_frames, max_boxes, repeats, min_score) -> Row:
     frames = tracks(num_frames, max_boxes)
     options = seqnms.Options(min_score=min_score)
-    seqnms.run(frames, options)
-    seconds, units = [], []
-    for _ in range(repeats):
-        units += [unit() for _ in range(4)]
-        began = time.perf_counter()
-        seqnms.run(frames, options)
-        seconds.append(time.perf_counter() - began)
-        units += [unit() for _ in range(4)]
+    took = timing.interleaved(lambda: seqnms.run(frames, options), repeats)
     counts = [len(frame.scores) for frame in frames]
     return Row(
         num_frames,
         max_boxes,
         float(np.mean(counts)),
-        float(np.median(seconds)),
-        float(np.median(units)),
+        took.ms / 1e3,
+        took.unit_ms / 1e3,
         overlaps.mask_bytes(min(num_frames, options.max_frames), max(counts, default=0)) / 1e6,
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
     )
