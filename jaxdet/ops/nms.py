@@ -77,7 +77,11 @@ def suppress(
 
         candidates = lax.fori_loop(0, index, against, at(alive, index))
         kept = _within(suppresses(index, index), candidates)
-        return index + 1, lax.dynamic_update_slice_in_dim(keep, kept, index * block, 0), found + kept.sum()
+        return (
+            index + 1,
+            lax.dynamic_update_slice_in_dim(keep, kept, index * block, 0),
+            found + kept.sum(dtype=jnp.int32),
+        )
 
     used = (mask.sum() + block - 1) // block
     enough = count if limit is None else limit

@@ -42,7 +42,7 @@ def make_train_step(
         grads, stats, carry, metrics = accumulate(state.params, state.batch_stats, carry, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {**metrics, "gradient_norm": optax.global_norm(grads)}
+        metrics = {**metrics, "gradient_norm": optax.tree.norm(grads)}
         return (
             state._replace(params=params, batch_stats=stats, opt_state=opt_state, step=state.step + 1),
             carry,

@@ -102,7 +102,7 @@ def test_latents_messages_and_features_where_stored(run):
                 hg.close(
                     tokens[:, :: int(g["message_channel_stride"])], g[f"message{i}_s{k}"], err_msg=f"{i} {k}"
                 )
-    assert checked >= 3 * run.model.backbone.num_memories
+    assert checked >= 2 * run.model.backbone.num_memories
 
 
 def test_neck_and_head(run):

@@ -5,9 +5,10 @@ from jaxdet import config as c
 
 def get_config():
     cfg = c.base()
-    cfg.model = c.hmnet("b1", 2, widths=(32,), num_heads=(1,), out_features=32)
+    cfg.model = c.hmnet("b1", 2, widths=(32,), num_heads=(1,), out_features=32, window=16)
     cfg.data = c.gen1("short", batch_size=2)
     cfg.data.event_buckets = (32_768,)
+    cfg.data.max_slots = 4
     cfg.optim = c.adamw(lr=2e-4, weight_decay=0.01, schedule="constant")
     cfg.train.log_every = 1
     cfg.train.checkpoint_every = 2
