@@ -33,7 +33,7 @@ class Simulation:
 
     seed: int = 0
     duration_s: float = 8.0
-    threshold: float = 0.45  # log intensity; half the threshold makes about twice the events
+    threshold: float = 0.6  # log intensity; half the threshold makes about twice the events
     label_hz: float = 4.0  # val and test, as in GEN1
     train_label_hz: float = (
         20.0  # labels of a simulation cost nothing, and a short training sees more of them

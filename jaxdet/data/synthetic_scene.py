@@ -12,9 +12,9 @@ import numpy as np
 from jaxdet.data.synthetic_textures import HORIZON, POSES, Sprite, car, pedestrian, street, uniform
 
 WIDTH, HEIGHT = 304, 240
-FRAME_US = 5_000
+FRAME_US = 10_000
 MARGIN = 170  # world pixels beyond the view that the camera may pan to, each side
-RAMP_FRAMES = 8  # a stop takes 40 ms
+RAMP_FRAMES = 4  # a stop takes 40 ms
 CAR, PEDESTRIAN = 0, 1
 MIN_SIDE, MIN_DIAGONAL, MIN_VISIBLE = (
     12,
@@ -197,7 +197,7 @@ def _stops(rng, num_frames):
     """Alternating go and stop phases as (first frame, end frame, stopped)."""
     phases, frame, stopped = [], 0, False
     while frame < num_frames:
-        length = int(rng.integers(44, 90)) if stopped else int(rng.integers(60, 120))
+        length = int(rng.integers(22, 45)) if stopped else int(rng.integers(30, 60))
         phases.append((frame, min(frame + length, num_frames), stopped))
         frame, stopped = frame + length, not stopped
     return phases

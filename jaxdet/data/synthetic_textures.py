@@ -97,7 +97,7 @@ def car(rng: np.random.Generator, width: int, facing: int) -> Sprite:
     """A car seen from the side, `facing` +1 (right) or -1: long low body, cabin with windows, two wheels."""
     height = int(width * uniform(rng, 0.40, 0.46))
     half = width / (2 * height)
-    paint = uniform(rng, 0.55, 1.0) * (1 if rng.random() < 0.5 else -1)
+    paint = uniform(rng, 0.75, 1.15) * (1 if rng.random() < 0.5 else -1)
     glass = -paint * 0.6
     rear, front = uniform(rng, 0.55, 0.95) * half, uniform(rng, 0.35, 0.6) * half
     canvas = _Canvas(width, height)
@@ -122,8 +122,8 @@ POSES = 16  # of one stride
 def pedestrian(rng: np.random.Generator, height: int, facing: int) -> Sprite:
     """A walking person from the side: head, trunk, swinging arms and legs; one picture per phase of the stride."""
     width = int(height * 0.42)
-    coat = uniform(rng, 0.5, 0.95) * (1 if rng.random() < 0.5 else -1)
-    trousers = uniform(rng, 0.5, 0.95) * (1 if rng.random() < 0.6 else -1)
+    coat = uniform(rng, 0.7, 1.1) * (1 if rng.random() < 0.5 else -1)
+    trousers = uniform(rng, 0.7, 1.1) * (1 if rng.random() < 0.6 else -1)
     build = uniform(rng, 0.9, 1.15)
     poses = []
     for pose in range(POSES):
@@ -134,6 +134,6 @@ def pedestrian(rng: np.random.Generator, height: int, facing: int) -> Sprite:
         canvas.limb(0, 0.2, -0.13 * swing * facing, 0.52, 0.06, coat * 0.5)
         canvas.paint((canvas.y > 0.17) & (canvas.y < 0.54) & (np.abs(canvas.x) < 0.105 * build), coat)
         canvas.limb(0, 0.22, 0.13 * swing * facing, 0.52, 0.05, coat * 0.4)
-        canvas.disc(0.01 * facing, 0.085, 0.082, 0.45)
+        canvas.disc(0.01 * facing, 0.085, 0.082, 0.75)
         poses.append(canvas.layers())
     return Sprite(np.stack(poses), width, height)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
@@ -56,7 +57,7 @@ class Predictor:
         self.num_lanes, self._head_batch, self.forget = num_lanes, head_batch, forget
         self.cycle: int = functional.merge(skeleton, variables).backbone.cycle
         self._variables = jax.device_put(variables)
-        advance = partial(_advance_forgetful, self.cycle) if forget else _advance
+        advance = _advance_forgetful if forget else _advance
         self._advance = jax.jit(partial(advance, skeleton), donate_argnums=(1,))
         self._detect = jax.jit(partial(_detect, skeleton))
         self._init_carry = jax.jit(lambda v: functional.merge(skeleton, v).init_carry(num_lanes))
@@ -145,18 +146,30 @@ def _advance(skeleton, variables, carry, inputs, at_step, reset):
     return out.features, out.valid.reshape(-1), out.carry
 
 
-def _advance_forgetful(num_steps, skeleton, variables, carry, inputs, at_step, reset):
-    """As `_advance` over `num_steps` single steps; latents and messages are reset before each."""
+def _advance_forgetful(skeleton, variables, carry, inputs, at_step, reset):
+    """As `_advance`, step by step; latents and messages are reset before each."""
     backbone = functional.merge(skeleton, variables).backbone
     fresh = backbone.init_carry(reset.shape[0])
-    features, valid = [], jnp.zeros(at_step.size, bool)
-    for step in range(num_steps):
+
+    def one_step(carry, step, phase):
         carry = carry._replace(latent=fresh.latent, message=fresh.message)
-        one = inputs._replace(step_start=inputs.step_start[:, step : step + 2])
+        one = inputs._replace(step_start=lax.dynamic_slice_in_dim(inputs.step_start, step, 2, 1))
         slots = jnp.where(at_step == step, 0, -1)
-        out = backbone(one, slots, reset & (step == 0), carry, False, step)
-        features = [a + b for a, b in zip(features, out.features)] if features else out.features
-        carry, valid = out.carry, valid | out.valid.reshape(-1)
+        return backbone(one, slots, reset & (step == 0), carry, False, phase)
+
+    def one_cycle(state, first):
+        carry, features, valid = state
+        for phase in range(backbone.cycle):
+            out = one_step(carry, first + phase, phase)
+            features = [a + b for a, b in zip(features, out.features)]
+            carry, valid = out.carry, valid | out.valid.reshape(-1)
+        return (carry, features, valid), None
+
+    shapes = jax.eval_shape(lambda: one_step(carry, jnp.asarray(0), 0).features)
+    features = [jnp.zeros(a.shape, a.dtype) for a in shapes]
+    num_cycles = (inputs.step_start.shape[1] - 1) // backbone.cycle
+    state = carry, features, jnp.zeros(at_step.size, bool)
+    (carry, features, valid), _ = lax.scan(one_cycle, state, jnp.arange(num_cycles) * backbone.cycle)
     return features, valid, carry
 
 

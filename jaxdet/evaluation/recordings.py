@@ -48,7 +48,7 @@ def evaluate(
     labels = [gen1.rows(recording.labels, recording.name) for recording in recordings]
     times = [_label_times(table, protocol) for table in labels]
     wanted = None if full else _wanted(times, protocol)
-    num_steps = predictor.cycle if predictor.forget else FULL_STEPS if full else SPARSE_STEPS
+    num_steps = FULL_STEPS if full else SPARSE_STEPS
     batches = _batches(predictor, recordings, sensor, num_steps, wanted)
     # A label's steps lie in more than two segments where these are single cycles, as `forget` needs them.
     if full or predictor.forget or not protocol.nearest:
