@@ -50,8 +50,7 @@ def evaluate(
     wanted = None if full else _wanted(times, protocol)
     num_steps = FULL_STEPS if full else SPARSE_STEPS
     batches = _batches(predictor, recordings, sensor, num_steps, wanted)
-    # A label's steps lie in more than two segments where these are single cycles, as `forget` needs them.
-    if full or predictor.forget or not protocol.nearest:
+    if full or not protocol.nearest:
         frames = predictor.every_slot(batches)
     else:
         frames = predictor.first_hits(batches, _wishes(recordings, times, protocol), _survives(protocol))
