@@ -42,7 +42,7 @@ def _loop_conv_fwd(x, kernel, stride):
 
 
 def _loop_conv_bwd(stride, residuals, dy):
-    """Both gradients as convolutions in the forward layout.
+    """Both gradients without convolutions in other layouts than the forward one.
 
     XLA's CPU backend runs any other layout through a naive loop inside `while` bodies, 24 to 70 times slower.
     """
@@ -53,16 +53,48 @@ def _loop_conv_bwd(stride, residuals, dy):
         low = k - 1 - k // 2
         return low, n + k - 1 - ((o - 1) * stride + 1) - low
 
-    def kernel_pad(n, o, k):
-        return k // 2, (k - 1) + (o - 1) * stride + 1 - n - k // 2
-
     flipped = jnp.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))
     pad = [input_pad(h, oh, kh), input_pad(w, ow, kw)]
     dx = _lax_conv(dy, flipped, (1, 1), pad, lhs_dilation=(stride, stride))
+    if stride == 1 and kh == kw and kh % 2:
+        return dx, _kernel_gradient_products(x, dy, kh)
+    return dx, _kernel_gradient_conv(x, dy, kernel.shape, stride)
+
+
+def _kernel_gradient_products(x, dy, size):
+    """Kernel gradient of stride 1 as `size` matrix products, four times as fast as the convolution at 256 channels.
+
+    Padded images laid out as rows make every shift of the kernel a shift of rows: with the column shifts of `dy` side by
+    side, one product per row shift of `x` remains. Zeros in the padding of `dy` keep rows and images apart.
+    """
+    width, edge = x.shape[2] + size - 1, size // 2
+    # Barriers: fused into slices and concatenations, the padding would be computed again for each.
+    around = jnp.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
+    rows = lax.optimization_barrier(around).reshape(-1, x.shape[-1])
+    after = jnp.pad(dy, ((0, 0), (0, size - 1), (0, size - 1), (0, 0)))
+    count = rows.shape[0] - (size - 1) * width
+    outer = lax.optimization_barrier(after).reshape(-1, dy.shape[-1])[: count - (size - 1)]
+    shifted = [jnp.pad(outer, ((j, size - 1 - j), (0, 0))) for j in range(size)]
+    beside = lax.optimization_barrier(jnp.concatenate(shifted, -1))
+    products = [
+        lax.dot_general(rows[i * width : i * width + count], beside, (((0,), (0,)), ((), ())))
+        for i in range(size)
+    ]
+    out = jnp.stack(products).reshape(size, x.shape[-1], size, dy.shape[-1])
+    return jnp.transpose(out, (0, 2, 1, 3))
+
+
+def _kernel_gradient_conv(x, dy, shape, stride):
+    """Kernel gradient as a convolution in the forward layout, channels in the place of images."""
+
+    def kernel_pad(n, o, k):
+        return k // 2, (k - 1) + (o - 1) * stride + 1 - n - k // 2
+
+    (kh, kw), (h, w), (oh, ow) = shape[:2], x.shape[1:3], dy.shape[1:3]
     pad = [kernel_pad(h, oh, kh), kernel_pad(w, ow, kw)]
     across, swapped = jnp.transpose(x, (3, 1, 2, 0)), jnp.transpose(dy, (1, 2, 0, 3))
     dk = _lax_conv(across, swapped, (1, 1), pad, rhs_dilation=(stride, stride))
-    return dx, jnp.transpose(dk, (1, 2, 0, 3))
+    return jnp.transpose(dk, (1, 2, 0, 3))
 
 
 _loop_conv.defvjp(_loop_conv_fwd, _loop_conv_bwd)
