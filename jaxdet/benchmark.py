@@ -32,6 +32,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.boolean("train", False, "time loss and gradient instead of inference")
     flags.strings("batch_sizes", ["1"], "lanes or images at once")
     flags.boolean("seqnms", False, "time Seq-NMS on simulated tracks of several sizes")
+    flags.boolean("keep_products", True, "recompute only cheap operations in the backward pass of --train")
     flags.integer("events", 2000, "events in a step of a lane")
     flags.integer("steps", 20, "steps of a training segment")
     flags.integer("size", 640, "side of the images in pixels, for image models")
@@ -63,7 +64,9 @@ def _of_model(flags) -> dict[str, Any]:
     }
     if flags.train:
         for size in sizes:
-            took = timing.train_step(skeleton, variables, size, flags.steps, flags.events, flags.pairs)
+            took = timing.train_step(
+                skeleton, variables, size, flags.steps, flags.events, flags.pairs, flags.keep_products
+            )
             report[f"train_{size}x{flags.steps}_steps"] = took.as_dict()
     else:
         skeleton, variables = inference.prepare(skeleton, variables, flags.fast)

@@ -122,7 +122,13 @@ def images(
 
 
 def train_step(
-    skeleton: Skeleton, variables: Variables, num_lanes: int, num_steps: int, num_events: int, pairs: int
+    skeleton: Skeleton,
+    variables: Variables,
+    num_lanes: int,
+    num_steps: int,
+    num_events: int,
+    pairs: int,
+    keep_products: bool,
 ) -> Timing:
     """Loss and gradient of a segment whose last step has one labelled slot a lane; no optimiser."""
     first = num_steps - 1
@@ -135,7 +141,7 @@ def train_step(
     def gradient(variables, batch, carry):
         def loss(params):
             model = functional.merge(skeleton, variables._replace(params=params))
-            model.first_loss_step = first
+            model.first_loss_step, model.backbone.keep_products = first, keep_products
             total, _, after = model.loss(batch, carry)
             return total, after
 

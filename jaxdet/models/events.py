@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxdet.nn.conv import Linear
@@ -16,7 +17,16 @@ from jaxdet.structs import Events
 WINDOW = 4  # pixels a side of the window that one latent cell covers, in the released models
 STEP_US = 5_000
 NUM_BINS = 100
+PRODUCT = "product"
 BIN_US = STEP_US // NUM_BINS
+
+
+def kept(product: Array) -> Array:
+    """Name the output of a convolution or affine map, for rematerialisation that keeps these and nothing else.
+
+    Those of events stay nameless: there is one for every slice size, and the sizes not taken would be kept as zeros.
+    """
+    return checkpoint_name(product, PRODUCT)
 
 
 class EmbeddingLayer(nnx.Module):
@@ -73,7 +83,7 @@ class Mlp(nnx.Module):
         self.fc2 = Linear(ratio * features, features, rngs=rngs, dtype=dtype)
 
     def __call__(self, x):
-        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+        return kept(self.fc2(jax.nn.gelu(kept(self.fc1(x)), approximate=False)))
 
 
 class EventAttention(nnx.Module):
@@ -88,7 +98,7 @@ class EventAttention(nnx.Module):
 
     def query(self, x: Float[Array, "*S D"]) -> Float[Array, "*S H d"]:
         """Scaled queries."""
-        q = self.q(x)
+        q = kept(self.q(x))
         head_dim = q.shape[-1] // self.num_heads
         return q.reshape(*q.shape[:-1], self.num_heads, head_dim) * head_dim**-0.5
 
@@ -119,7 +129,7 @@ class EventWrite(nnx.Module):
 
     def attended(self, message: Float[Array, "B S h d"]):
         """Projection of what the cells gathered, [B, S, D]."""
-        return self.attn.proj(message.reshape(*message.shape[:2], -1))
+        return kept(self.attn.proj(message.reshape(*message.shape[:2], -1)))
 
     def __call__(self, latent: Float[Array, "B H W D"], message: Float[Array, "B S h d"]):
         """The latent after residual attention and residual MLP."""

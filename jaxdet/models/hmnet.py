@@ -43,7 +43,8 @@ class Hmnet(nnx.Module):
     next, the first being 1. `window`: pixels a side that a cell of the first memory covers. `event_sizes` are the slice sizes tried for a step before the whole segment is read.
     `integer_events`: outside training, coordinates are integers and keys and values come from a table.
     `empty_step_per_lane`: a lane without events in a step skips the write, whatever its neighbours have.
-    `remat`: in training, recompute each cycle in the backward pass.
+    `remat`: in training, recompute each cycle in the backward pass; with `keep_products` only what lies between
+    convolutions and affine maps, for about 22 MB a lane and step of B1.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Hmnet(nnx.Module):
         integer_events: bool = True,
         empty_step_per_lane: bool = False,
         remat: bool = True,
+        keep_products: bool = False,
         dtype=None,
     ):
         _check(image_size, window, widths, num_heads, depths, periods)
@@ -85,6 +87,7 @@ class Hmnet(nnx.Module):
             setattr(self, f"memory{i + 1}", memory)
         self.grid, self.periods, self.event_sizes = grid, tuple(periods), tuple(event_sizes)
         self.integer_events, self.empty_step_per_lane, self.remat = integer_events, empty_step_per_lane, remat
+        self.keep_products = keep_products
 
     @property
     def memories(self) -> list[LatentMemory]:
@@ -148,7 +151,11 @@ class Hmnet(nnx.Module):
                 state = one_step(state, first + i, (start_phase + i) % self.cycle)
             return state, None
 
-        body = jax.checkpoint(one_cycle, prevent_cse=False) if train and self.remat else one_cycle
+        body = one_cycle
+        if train and self.remat:
+            keep = jax.checkpoint_policies.save_only_these_names(event_ops.PRODUCT)
+            policy = keep if self.keep_products else None
+            body = jax.checkpoint(one_cycle, prevent_cse=False, policy=policy)
         num_cycles = num_steps // self.cycle
         state = (carry, slots)
         if num_cycles == 1:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxdet.models.events import EventEmbedding, EventWrite, Mlp
+from jaxdet.models.events import EventEmbedding, EventWrite, Mlp, kept
 from jaxdet.nn.conv import Conv, Linear
 from jaxdet.nn.norm import GroupNorm, LayerNorm
 from jaxdet.ops import attention, resize
@@ -27,7 +27,7 @@ class ConvNorm(nnx.Module):
         self.norm = _group_norm(features)
 
     def __call__(self, x):
-        return self.norm(self.conv(x))
+        return self.norm(kept(self.conv(x)))
 
 
 class NormConv(nnx.Module):
@@ -38,7 +38,7 @@ class NormConv(nnx.Module):
         self.conv = Conv(in_features, out_features, kernel_size, stride, rngs=rngs, dtype=dtype)
 
     def __call__(self, x):
-        return self.conv(jax.nn.silu(self.norm(x)))
+        return kept(self.conv(jax.nn.silu(self.norm(x))))
 
 
 class ResidualPair(nnx.Module):
@@ -143,8 +143,8 @@ class WindowAttention(nnx.Module):
     def __call__(self, query: Float[Array, "B H W D"], source: Float[Array, "B H W D"]):
         _, h, w, d = query.shape
         head_dim = d // self.num_heads
-        q = self.qkv.q(attention.windows(query, WINDOW)) * head_dim**-0.5
-        kv = self.qkv.kv(attention.windows(source, WINDOW))
+        q = kept(self.qkv.q(attention.windows(query, WINDOW))) * head_dim**-0.5
+        kv = kept(self.qkv.kv(attention.windows(source, WINDOW)))
         q = q.reshape(*q.shape[:3], self.num_heads, head_dim)
         kv = kv.reshape(*kv.shape[:3], 2, self.num_heads, head_dim)
         out = attention.window_attention(q, kv[..., 0, :, :], kv[..., 1, :, :], self.relative_position_bias())
