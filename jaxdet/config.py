@@ -71,13 +71,8 @@ def base() -> Config:
 
 def hmnet(size: str, num_classes: int, **changes: Any) -> Config:
     """The HMNet of a size, GEN1 geometry; `changes` replace single arguments."""
-    return block(
-        name="hmnet",
-        num_classes=num_classes,
-        image_size=(240, 304),
-        dtype="float32",
-        **{**HMNET_SIZES[size], **changes},
-    )
+    arguments = {"image_size": (240, 304), "dtype": "float32", **HMNET_SIZES[size], **changes}
+    return block(name="hmnet", num_classes=num_classes, **arguments)
 
 
 def gen1(stage: str = "short", batch_size: int = 16, root: str = "data/gen1") -> Config:
