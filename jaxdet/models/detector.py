@@ -54,10 +54,13 @@ class Detector(nnx.Module):
         """State of `batch_size` lanes before their first step; () for still images."""
         return self.backbone.init_carry(batch_size)
 
-    def loss(self, batch: Batch, carry: Carry, start_phase: int = 0) -> tuple[Array, Metrics, Carry]:
+    def loss(
+        self, batch: Batch, carry: Carry, start_phase: int = 0, **terms: Array
+    ) -> tuple[Array, Metrics, Carry]:
         """Scalar loss, its parts, and the carry cut from the gradient; batch statistics move.
 
-        `start_phase`: steps the segment starts after a multiple of the backbone's cycle; images have none.
+        `start_phase`: steps the segment starts after a multiple of the backbone's cycle; images have none. `terms`
+        are further arguments of the head's loss. The loss is a mean; of how many things is `loss_weight`.
         """
         targets = batch.targets
         selected = self._selected(targets, batch.reset, carry)
@@ -70,7 +73,7 @@ class Detector(nnx.Module):
         out = self._run(batch.inputs, at_step, batch.reset, carry, True, start_phase)
         raw, sizes = self._raw(out.features, True, used.reshape(-1))
         flat = Targets(*(jnp.reshape(a, (-1, *a.shape[2:])) for a in targets))
-        total, parts = self.head.loss(raw, sizes, flat, selected.reshape(-1))
+        total, parts = self.head.loss(raw, sizes, flat, selected.reshape(-1), **terms)
         metrics = {**parts, "num_slots": selected.sum(), **out.metrics}
         return total, metrics, lax.stop_gradient(out.carry)
 

@@ -112,14 +112,33 @@ class DecoupledHead(nnx.Module):
         size = jnp.exp(raw[..., 2:4]) * stride
         return box_ops.cxcywh_to_xyxy(jnp.concatenate([centre, size], -1))
 
+    def encode(self, boxes: Float[Array, "S A 4"], sizes: Sizes) -> Float[Array, "S A 4"]:
+        """Raw outputs that decode to `boxes`; sides of no length are taken for 1e-8 strides."""
+        corner, stride = self.cells(sizes)
+        corner, stride = (
+            jnp.asarray(corner, boxes.dtype)[None],
+            jnp.asarray(stride, boxes.dtype)[None, :, None],
+        )
+        rows = box_ops.xyxy_to_cxcywh(boxes) / stride
+        return jnp.concatenate([rows[..., :2] - corner, jnp.log(rows[..., 2:] + 1e-8)], -1)
+
     def candidates(self, raw: Float[Array, "S A O"], sizes: Sizes) -> Candidates:
         """Boxes, objectness and class scores of all candidates."""
         return Candidates(self.decode(raw, sizes), jax.nn.sigmoid(raw[..., 4]), jax.nn.sigmoid(raw[..., 5:]))
 
     def loss(
-        self, raw: Float[Array, "S A O"], sizes: Sizes, targets: Targets, slot_mask: Bool[Array, " S"]
+        self,
+        raw: Float[Array, "S A O"],
+        sizes: Sizes,
+        targets: Targets,
+        slot_mask: Bool[Array, " S"],
+        l1_weight: Float[Array, ""] | None = None,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Total loss and its parts for `targets` whose arrays lead with S slots; slots off the mask count nothing."""
+        """Total loss and its parts for `targets` whose arrays lead with S slots; slots off the mask count nothing.
+
+        All parts are sums over the number of positives. `l1_weight`: of the distance of raw boxes from what decodes
+        to the matched ones, which YOLOX adds (1) in its last epochs.
+        """
         truth = _integer_boxes(targets.boxes) if self.integer_boxes else targets.boxes
         truth = truth.astype(raw.dtype)
         box_mask = targets.box_mask & slot_mask[:, None]
@@ -146,14 +165,20 @@ class DecoupledHead(nnx.Module):
         cls = losses.bce_with_logits(raw[..., 5:], lax.stop_gradient(target))
         cls = jnp.where(positive[..., None], cls, 0).sum()
 
+        l1 = jnp.zeros((), raw.dtype)
+        if l1_weight is not None:
+            distance = jnp.abs(raw[..., :4] - self.encode(matched, sizes)).sum(-1)
+            l1 = jnp.where(positive, distance, 0).sum() * l1_weight.astype(raw.dtype)
+
         parts = {
             "loss_cls": cls / number,
-            "loss_bbox": jnp.zeros((), raw.dtype),
+            "loss_bbox": l1 / number,
             "loss_obj": obj / number,
             "loss_iou": _IOU_WEIGHT * iou / number,
         }
-        total = parts["loss_cls"] + parts["loss_obj"] + parts["loss_iou"]
-        return total, {**parts, "loss": total, "num_positives": assigned.positive.sum()}
+        total = parts["loss_cls"] + parts["loss_obj"] + parts["loss_iou"] + parts["loss_bbox"]
+        counts = {"num_positives": assigned.positive.sum(), "loss_weight": number}
+        return total, {**parts, "loss": total, **counts}
 
     def assign(self, raw, predicted, sizes: Sizes, truth, labels, box_mask) -> assign.Assignment:
         """`ops.assign.simota` for each of S slots: raw [S, A, O], predicted and truth `xyxy` pixels."""

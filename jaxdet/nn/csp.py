@@ -7,6 +7,7 @@ state dicts; a `cv` that is a plain `Conv` has neither norm nor activation.
 from functools import partial
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Shaped
@@ -33,7 +34,8 @@ PlainConv = partial(Conv, kernel_size=1, kernel_init=torch_uniform)
 
 def max_pool(x: Shaped[Array, "B H W C"], size: int) -> Shaped[Array, "B H W C"]:
     """Maximum over size x size windows, stride 1; the border counts as minus infinity."""
-    lowest = jnp.asarray(-jnp.inf, x.dtype)
+    # A constant: only then is it known as a maximum, which has a gradient.
+    lowest = np.asarray(-np.inf, x.dtype)
     return lax.reduce_window(x, lowest, lax.max, (1, size, size, 1), (1, 1, 1, 1), "SAME")
 
 

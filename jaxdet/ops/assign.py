@@ -74,6 +74,58 @@ def simota(
     return Assignment(claims > 0, box.astype(jnp.int32), jnp.take_along_axis(iou, box[None, :], 0)[0])
 
 
+class AnchorMatches(NamedTuple):
+    """Pairs of one level and image, in the released order: five cells (G), anchors (a), boxes (M)."""
+
+    mask: Bool[Array, "G a M"]
+    row: Int[Array, "G a M"]
+    column: Int[Array, "G a M"]
+    box: Float[Array, "G a M 4"]  # centre from the corner of the cell, width and height, in cells
+
+
+# The cell of the centre, then its neighbours to the left, above, to the right and below.
+_SHIFTS = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (-0.5, 0.0), (0.0, -0.5))
+
+
+def anchor_ratio(
+    boxes: Float[Array, "M 4"],
+    box_mask: Bool[Array, " M"],
+    anchors: Float[Array, "a 2"],
+    size: tuple[int, int],
+    most: float,
+) -> AnchorMatches:
+    """YOLOv4's assignment of `boxes` (cx, cy, w, h in cells) to a level of `size` (height, width) cells.
+
+    A box belongs to every anchor that is in both sides less than `most` times smaller or larger, in the cell of its
+    centre and in those neighbours that lie less than half a cell from it.
+    """
+    ratio = boxes[None, :, 2:] / anchors[:, None, :]
+    fits = (jnp.maximum(ratio, 1 / ratio) < most).all(-1) & box_mask[None, :]
+    limit = jnp.asarray(size[::-1], boxes.dtype)[None, :]
+    centre = boxes[:, :2]
+    low = (centre % 1 < 0.5) & (centre > 1)
+    high = ((limit - centre) % 1 < 0.5) & (limit - centre > 1)
+    near = jnp.stack([jnp.ones_like(low[:, 0]), low[:, 0], low[:, 1], high[:, 0], high[:, 1]])
+    shifted = centre[None] - jnp.asarray(_SHIFTS, boxes.dtype)[:, None, :]
+    # The released clamp lets the centre of a box on the far border leave the grid by one cell.
+    cell = jnp.clip(jnp.trunc(shifted), 0, limit[None] - 1)
+    local = jnp.concatenate([centre[None] - cell, jnp.broadcast_to(boxes[None, :, 2:], cell.shape)], -1)
+
+    mask = near[:, None, :] & fits[None]
+    column, row = (jnp.broadcast_to(cell[:, None, :, i].astype(jnp.int32), mask.shape) for i in (0, 1))
+    return AnchorMatches(mask, row, column, jnp.broadcast_to(local[:, None], (*mask.shape, 4)))
+
+
+def last_match(matches: AnchorMatches, size: tuple[int, int]) -> Int[Array, "a _ _"]:
+    """For every anchor and cell the last of the flattened pairs that lies there, or -1."""
+    num = matches.mask.size
+    order = jnp.where(matches.mask, jnp.arange(num).reshape(matches.mask.shape), -1)
+    anchor = jnp.arange(matches.mask.shape[1]).reshape(1, -1, 1)
+    anchor = jnp.broadcast_to(anchor, order.shape)
+    empty = jnp.full((matches.mask.shape[1], *size), -1, order.dtype)
+    return empty.at[anchor, matches.row, matches.column].max(order)
+
+
 def _geometry(truth, centres, strides, rule):
     """(inside [M, A], near [M, A]): cell centre strictly inside the box, or within `radius` strides of its centre."""
     low, high = truth[:, None, :2], truth[:, None, 2:]
