@@ -93,10 +93,10 @@ def _model(flags):
 
 def _throughput(flags, events, skeleton, variables, size) -> dict[str, float]:
     if events:
-        took, steps = timing.segment(skeleton, variables, size, flags.events, flags.pairs)
-        return {**took.as_dict(), "steps_per_s": round(size * steps / took.ms * 1e3, 2)}
-    took = timing.images(skeleton, variables, size, (flags.size, flags.size), flags.pairs)
-    return {**took.as_dict(), "images_per_s": round(size / took.ms * 1e3, 2)}
+        took, cost, steps = timing.segment(skeleton, variables, size, flags.events, flags.pairs)
+        return {**took.as_dict(), **cost.as_dict(), "steps_per_s": round(size * steps / took.ms * 1e3, 2)}
+    took, cost = timing.images(skeleton, variables, size, (flags.size, flags.size), flags.pairs)
+    return {**took.as_dict(), **cost.as_dict(), "images_per_s": round(size / took.ms * 1e3, 2)}
 
 
 main = cli.command(_flags, _run, __doc__)

@@ -118,7 +118,12 @@ def command(define: Callable[[Flags], None], run: Callable[[Flags], None], usage
 def _keep_compiled() -> None:
     """Compiled programs are kept between runs, in the place that JAX_COMPILATION_CACHE_DIR names or a default."""
     jax = sys.modules.get("jax")
-    if jax is None or os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # jax has read the variable itself
+    if jax is None:
+        return
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # The many small programs that make fresh weights take a third of the start of a large model.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # jax has read the variable itself
         return
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "jaxdet", "xla"))

@@ -33,6 +33,26 @@ class Timing(NamedTuple):
         return {key: round(value, 4) for key, value in self._asdict().items()}
 
 
+class Cost(NamedTuple):
+    """What a program costs before it runs once."""
+
+    compile_s: float  # tracing and compilation, or its loading from the persistent cache
+    device_mib: float  # arguments, results and temporaries, as the compiler plans them
+
+    def as_dict(self) -> dict[str, float]:
+        return {key: round(value, 2) for key, value in self._asdict().items()}
+
+
+def compile_for(function, *arguments) -> tuple[Callable[..., Any], Cost]:
+    """A jitted `function` compiled ahead for `arguments`."""
+    begin = time.perf_counter()
+    program = function.lower(*arguments).compile()
+    took = time.perf_counter() - begin
+    plan = program.memory_analysis()
+    taken = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
+    return program, Cost(took, taken / 2**20)
+
+
 def interleaved(work: Callable[[], Any], pairs: int) -> Timing:
     """Run `work` and the unit in turn, `pairs` times after one of each; both must return device arrays."""
     unit = _unit()
@@ -91,7 +111,7 @@ def one_step(skeleton: Skeleton, variables: Variables, num_events: int, pairs: i
 
 def segment(
     skeleton: Skeleton, variables: Variables, num_lanes: int, num_events: int, pairs: int
-) -> tuple[Timing, int]:
+) -> tuple[Timing, Cost, int]:
     """`predict` over a segment of `num_lanes` lanes with boxes after every step; and its number of steps."""
     model = functional.merge(skeleton, variables)
     num_steps = model.backbone.cycle
@@ -103,13 +123,14 @@ def segment(
         model = functional.merge(skeleton, variables)
         return model.predict(events, at_step, jnp.zeros(num_lanes, bool), carry)
 
-    carry, events = model.init_carry(num_lanes), jax.device_put(events)
-    return interleaved(lambda: predict(variables, events, carry), pairs), num_steps
+    arguments = variables, jax.device_put(events), model.init_carry(num_lanes)
+    program, cost = compile_for(predict, *arguments)
+    return interleaved(lambda: program(*arguments), pairs), cost, num_steps
 
 
 def images(
     skeleton: Skeleton, variables: Variables, batch_size: int, size: tuple[int, int], pairs: int
-) -> Timing:
+) -> tuple[Timing, Cost]:
     """`predict` of `batch_size` random images of (height, width) pixels."""
     pixels = jax.random.randint(jax.random.key(0), (batch_size, *size, 3), 0, 255).astype(jnp.uint8)
     at_step, reset = jnp.zeros((batch_size, 1), jnp.int32), jnp.zeros(batch_size, bool)
@@ -118,7 +139,8 @@ def images(
     def predict(variables, pixels):
         return functional.merge(skeleton, variables).predict(Images(pixels), at_step, reset, ())[0]
 
-    return interleaved(lambda: predict(variables, pixels), pairs)
+    program, cost = compile_for(predict, variables, pixels)
+    return interleaved(lambda: program(variables, pixels), pairs), cost
 
 
 def train_step(
