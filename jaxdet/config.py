@@ -133,6 +133,41 @@ def adamw(lr: float, weight_decay: float, schedule: str = "cosine") -> Config:
     return block(name="adamw", lr=lr, final_lr=1e-7, weight_decay=weight_decay, schedule=schedule)
 
 
+def sgd_yolov4(lr: float = 0.01) -> Config:
+    """SGD as the released Seq-YOLO trains: losses summed over 64 images, rates falling from epoch to epoch."""
+    return block(
+        name="sgd",
+        schedule="yolov4",
+        lr=lr,
+        final=0.2,  # of lr
+        momentum=0.937,
+        weight_decay=5e-4,
+        warmup_epochs=3,
+        warmup_steps=1000,  # at least
+        warmup_bias_lr=0.1,
+        warmup_momentum=0.9,
+        nominal_batch=64,  # images whose gradients make an update
+        ema_decay=0.9999,  # 0: no average
+        ema_ramp=2000.0,  # updates
+    )
+
+
+def sgd_yolox(lr: float = 0.01) -> Config:
+    """SGD as the released YOLOX trains; from step `data.plain_from` on with L1 and at the final rate."""
+    return block(
+        name="sgd",
+        schedule="yolox",
+        lr=lr,  # at a batch of `nominal_batch`; in proportion with others
+        final=0.05,  # of lr
+        momentum=0.9,
+        weight_decay=5e-4,
+        warmup_epochs=5,
+        nominal_batch=64,
+        ema_decay=0.9998,
+        ema_ramp=2000.0,
+    )
+
+
 # Keyword arguments of models.build("yolov4", ...): stages (channels, depth), channels of the neck's levels, anchors
 # (width, height in pixels) of each level from the finest.
 _STAGES = ((64, 1), (128, 3), (256, 15), (512, 15), (1024, 7), (1024, 7), (1024, 7))

@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
 from jaxdet.sharding import path_of
+from jaxdet.training.average import Average
 from jaxdet.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -90,12 +91,13 @@ def _abstract(leaf):
 def _as_dict(state: TrainState, carry) -> dict[str, Any]:
     weights = {"params": state.params, "batch_stats": state.batch_stats, "step": state.step}
     if state.ema is not None:
-        weights["ema"] = state.ema._asdict()
+        weights["ema"] = state.ema.variables._asdict()
+        weights["ema_updates"] = state.ema.updates
     return {**weights, "opt_state": _flat(state.opt_state), "carry": _flat(carry)}
 
 
 def _from_dict(values, state: TrainState, carry) -> tuple[TrainState, Any]:
-    ema = Variables(**values["ema"]) if "ema" in values else None
+    ema = Average(Variables(**values["ema"]), values["ema_updates"]) if "ema" in values else None
     opt_state = _unflat(values["opt_state"], state.opt_state)
     restored = TrainState(values["params"], values["batch_stats"], ema, opt_state, values["step"])
     return restored, _unflat(values["carry"], carry)

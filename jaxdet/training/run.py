@@ -12,13 +12,13 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from jaxdet import models, sharding
-from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.models.detector import Detector
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import Batch
-from jaxdet.training import optim, state
+from jaxdet.training import recipe as recipes
+from jaxdet.training import state
 from jaxdet.training.loop import NonFiniteLoss
 from jaxdet.training.state import TrainState
 from jaxdet.training.step import TrainStep, make_train_step
@@ -51,18 +51,17 @@ def build_model(model_config, seed: int) -> Detector:
 def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda fresh: fresh) -> Run:
     """Build model, optimiser and compiled step; `initial` makes the first weights from fresh ones."""
     segments = max(1, cfg.data.window_ms // cfg.data.segment_ms)
-    schedule = make_schedule(cfg.optim, cfg.train.num_iterations, segments)
-    optimizer = make_optimizer(cfg.optim, schedule)
+    recipe = recipes.make(cfg, segments)
     model = build_model(cfg.model, cfg.seed)
     carry = _on_mesh(model.init_carry(cfg.data.batch_size), mesh)
     skeleton, variables = functional.split(model)
-    fresh = state.create(initial(variables), optimizer)
+    fresh = state.create(initial(variables), recipe.optimizer, recipe.averaging is not None)
     layout = sharding.by_path(fresh, mesh, cfg.sharding)
     placed = jax.tree.map(_place, fresh, layout)
     lanes = sharding.lanes(mesh)
     carries, batches = jax.tree.map(lambda _: lanes, carry), lanes
     step = jax.jit(
-        make_train_step(skeleton, optimizer, cfg.train.microbatches),
+        make_train_step(skeleton, recipe, cfg.train.microbatches),
         in_shardings=(layout, carries, batches),
         out_shardings=(layout, carries, sharding.replicated(mesh)),
         donate_argnums=(0, 1),
@@ -73,30 +72,12 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
         step,
         placed,
         carry,
-        schedule,
+        recipe.schedule,
         segments,
         cfg.train.num_iterations * segments,
         num_parameters(variables),
         LOSS_NAMES[cfg.model.name],
     )
-
-
-def make_schedule(optim_config, num_iterations: int, segments: int) -> optax.Schedule:
-    """Rate as a function of the optimiser step, from the `optim` block."""
-    if optim_config.schedule == "cosine":
-        schedule = optim.cosine(optim_config.lr, optim_config.final_lr, num_iterations)
-    elif optim_config.schedule == "constant":
-        schedule = optim.constant(optim_config.lr)
-    else:
-        raise InputError(f"optim.schedule={optim_config.schedule!r}, expected cosine or constant")
-    return optim.lagged(schedule, segments)
-
-
-def make_optimizer(optim_config, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """The gradient transformation of the `optim` block."""
-    if optim_config.name != "adamw":
-        raise InputError(f"optim.name={optim_config.name!r}, expected adamw")
-    return optim.adamw(schedule, optim_config.weight_decay)
 
 
 def device_batches(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Batch]:

@@ -10,62 +10,91 @@ import optax
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import Batch
+from jaxdet.training.average import Average
+from jaxdet.training.recipe import Recipe
 from jaxdet.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Any, Batch], tuple[TrainState, Any, Metrics]]
 
 
-def make_train_step(
-    skeleton: Skeleton, optimizer: optax.GradientTransformation, microbatches: int = 1
-) -> TrainStep:
+def make_train_step(skeleton: Skeleton, recipe: Recipe, microbatches: int = 1) -> TrainStep:
     """`train_step(state, carry, batch) -> state, carry, metrics`, to be jitted.
 
     The carry comes back cut from the graph, which is all of truncated back-propagation: the next call continues from it
     with the updated weights. With `microbatches` > 1 the lanes are taken in that many equal groups, one after the
-    other, and their gradients averaged: the memory of one group, the update of all.
+    other, and their gradients joined: the memory of one group, the update of all.
     """
 
-    def loss_fn(params, stats, carry, batch):
+    def loss_fn(params, stats, carry, batch, terms):
         model = functional.merge(skeleton, Variables(params, stats))
-        loss, metrics, carry = model.loss(batch, carry)
+        loss, metrics, carry = model.loss(batch, carry, **terms)
         return loss, (metrics, jax.lax.stop_gradient(carry), functional.batch_stats(model))
 
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
-    def one_group(params, stats, carry, batch):
-        (_, (metrics, carry, stats)), grads = gradient(params, stats, carry, batch)
+    def one_group(params, stats, carry, batch, terms):
+        (_, (metrics, carry, stats)), grads = gradient(params, stats, carry, batch, terms)
         return grads, stats, carry, metrics
 
     def train_step(state: TrainState, carry, batch: Batch):
         accumulate = one_group if microbatches == 1 else _in_groups(one_group, microbatches)
-        grads, stats, carry, metrics = accumulate(state.params, state.batch_stats, carry, batch)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        terms = _terms(recipe, state.step)
+        grads, stats, carry, metrics = accumulate(state.params, state.batch_stats, carry, batch, terms)
         metrics = {**metrics, "gradient_norm": optax.tree.norm(grads)}
-        return (
-            state._replace(params=params, batch_stats=stats, opt_state=opt_state, step=state.step + 1),
-            carry,
-            metrics,
-        )
+        del metrics["loss_weight"]
+        if recipe.sum_images:
+            grads = jax.tree.map(lambda g: g * metrics["num_slots"].astype(g.dtype), grads)
+        updates, opt_state = recipe.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = _followed(recipe, state, Variables(params, stats))
+        return TrainState(params, stats, ema, opt_state, state.step + 1), carry, metrics
 
     return train_step
 
 
+def _terms(recipe: Recipe, step: jax.Array) -> dict[str, jax.Array]:
+    if not recipe.l1_from:
+        return {}
+    return {"l1_weight": (step >= recipe.l1_from).astype(jnp.float32)}
+
+
+def _followed(recipe: Recipe, state: TrainState, variables: Variables) -> Average | None:
+    """The average after this step; it moves when the parameters do."""
+    averaging, ema = recipe.averaging, state.ema
+    if averaging is None or ema is None:
+        return ema
+    if recipe.due is None:
+        return averaging.follow(ema, variables)
+    return jax.lax.cond(recipe.due(state.step), lambda: averaging.follow(ema, variables), lambda: ema)
+
+
 def _in_groups(one_group, num_groups):
+    """`one_group` over equal groups of lanes: means weigh by what they are means of, counts add up."""
+
     def split(tree):
         return jax.tree.map(lambda a: a.reshape((num_groups, a.shape[0] // num_groups, *a.shape[1:])), tree)
 
-    def accumulate(params, stats, carry, batch):
+    def accumulate(params, stats, carry, batch, terms):
         def body(running, group):
             total, stats = running
-            grads, stats, carry, metrics = one_group(params, stats, *group)
-            return (jax.tree.map(jnp.add, total, grads), stats), (carry, metrics)
+            grads, stats, carry, metrics = one_group(params, stats, *group, terms)
+            weight = metrics["loss_weight"]
+            total = jax.tree.map(lambda t, g: t + weight.astype(g.dtype) * g, total, grads)
+            return (total, stats), (carry, metrics)
 
         zero = jax.tree.map(jnp.zeros_like, params)
         (total, stats), (carry, metrics) = jax.lax.scan(body, (zero, stats), (split(carry), split(batch)))
         carry = jax.tree.map(lambda a: a.reshape((a.shape[0] * a.shape[1], *a.shape[2:])), carry)
-        grads = jax.tree.map(lambda g: g / num_groups, total)
-        return grads, stats, carry, jax.tree.map(lambda m: m.mean(0), metrics)
+        weights = metrics["loss_weight"]
+        sum_of_weights = jnp.maximum(weights.sum(), 1)
+        grads = jax.tree.map(lambda g: g / sum_of_weights.astype(g.dtype), total)
+
+        def joined(values):
+            if jnp.issubdtype(values.dtype, jnp.integer):
+                return values.sum(0)
+            return (values * weights.astype(values.dtype)).sum(0) / sum_of_weights.astype(values.dtype)
+
+        return grads, stats, carry, jax.tree.map(joined, metrics)
 
     return accumulate

@@ -1,0 +1,77 @@
+"""What a run does with gradients, from its config."""
+
+from typing import NamedTuple
+
+import optax
+
+from jaxdet.errors import InputError
+from jaxdet.training import optim, sgd
+from jaxdet.training.average import Averaging
+
+
+class Recipe(NamedTuple):
+    """Optimiser and what goes with it."""
+
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule  # rate of a step, for logs
+    averaging: Averaging | None = None
+    due: sgd.Due | None = None  # which steps move the parameters; None: all
+    sum_images: bool = False  # the loss is summed over images
+    l1_from: int = 0  # step from which the head's L1 term counts; 0: it has none
+
+
+def make(cfg, segments: int = 1) -> Recipe:
+    """The recipe of a config's `optim` block; `segments` optimiser steps make an iteration."""
+    block = cfg.optim
+    if block.name == "adamw":
+        schedule = _schedule(block, cfg.train.num_iterations, segments)
+        return Recipe(optim.adamw(schedule, block.weight_decay), schedule)
+    if block.name != "sgd":
+        raise InputError(f"optim.name={block.name!r}, expected adamw or sgd")
+    if block.schedule == "yolov4":
+        return _yolov4(cfg)
+    if block.schedule == "yolox":
+        return _yolox(cfg)
+    raise InputError(f"optim.schedule={block.schedule!r}, expected yolov4 or yolox")
+
+
+def _schedule(block, num_iterations: int, segments: int) -> optax.Schedule:
+    if block.schedule == "cosine":
+        schedule = optim.cosine(block.lr, block.final_lr, num_iterations)
+    elif block.schedule == "constant":
+        schedule = optim.constant(block.lr)
+    else:
+        raise InputError(f"optim.schedule={block.schedule!r}, expected cosine or constant")
+    return optim.lagged(schedule, segments)
+
+
+def _yolov4(cfg) -> Recipe:
+    block, epoch, batch = cfg.optim, cfg.train.iterations_per_epoch, cfg.data.batch_size
+    warm_up = sgd.WarmUp(
+        max(block.warmup_epochs * epoch, block.warmup_steps, 1), block.warmup_bias_lr, block.warmup_momentum
+    )
+    rates = sgd.yolov4_rates(block.lr, block.final, block.momentum, warm_up, epoch, cfg.train.num_iterations)
+    due = sgd.accumulation(batch, block.nominal_batch, warm_up.num_steps)
+    reached = batch * sgd.full_accumulation(batch, block.nominal_batch)
+    optimizer = sgd.sgd(rates, block.weight_decay * reached / block.nominal_batch, due)
+    return Recipe(optimizer, lambda step: rates(step).weights, _averaging(block), due, sum_images=True)
+
+
+def _yolox(cfg) -> Recipe:
+    block, train = cfg.optim, cfg.train
+    # Single images, the L1 term and the constant rate come together.
+    plain_from = cfg.data.plain_from
+    rates = sgd.yolox_rates(
+        block.lr * cfg.data.batch_size / block.nominal_batch,
+        block.final,
+        block.momentum,
+        block.warmup_epochs * train.iterations_per_epoch,
+        train.num_iterations,
+        train.num_iterations - plain_from if plain_from else 0,
+    )
+    optimizer = sgd.sgd(rates, block.weight_decay)
+    return Recipe(optimizer, lambda step: rates(step).weights, _averaging(block), l1_from=plain_from)
+
+
+def _averaging(block) -> Averaging | None:
+    return Averaging(block.ema_decay, block.ema_ramp) if block.ema_decay else None
