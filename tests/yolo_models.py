@@ -42,19 +42,32 @@ def yolov4_block(size, num_classes=4):
 
 
 @cache
-def golden_model(family, name):
-    """Skeleton and variables of `p6_nc4`, `nano`, ... with the weights of the recipe."""
+def golden_model(family, name, dtype="float32"):
+    """Skeleton and variables of `p6_nc4`, `nano`, ... with the weights of the recipe; dtype None: as the pixels."""
     entries = golden_data.manifest(family)[name]["state_dict"]
     if family == "yolox":
         block, constants = config.yolox(name, 80), {}
     else:
         size, classes = name.split("_nc")
         block = yolov4_block(size, int(classes))
+        block = config.block(**{**block, "dtype": dtype})
         constants = families.of_config(block).derived({})
     skeleton, shapes = abstract(block)
     state_dict = golden_data.yolo_weights(entries, constants)
     variables, _ = rules.from_torch(state_dict, families.of_config(block), shapes)
     return skeleton, variables
+
+
+@cache
+def few_classes(name, num_classes):
+    """Block, skeleton and variables of a YOLOX of fewer classes than the manifest's, with the weights of the recipe."""
+    entries = []
+    for key, shape, dtype in golden_data.manifest("yolox")[name]["state_dict"]:
+        entries.append((key, [num_classes, *shape[1:]] if ".cls_preds." in key else shape, dtype))
+    block = config.yolox(name, num_classes, dtype=None)
+    skeleton, shapes = abstract(block)
+    variables, _ = rules.from_torch(golden_data.yolo_weights(entries), families.of_config(block), shapes)
+    return block, skeleton, variables
 
 
 def pixels(name, shape):
