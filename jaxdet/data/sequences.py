@@ -19,6 +19,9 @@ from jaxdet.structs import Batch
 Wanted = Callable[[int, np.ndarray], np.ndarray]
 
 
+_SILENCE_US = 60_000_000
+
+
 class Segment(NamedTuple):
     """Events of one segment of a sequence."""
 
@@ -40,6 +43,8 @@ def of_chunks(chunks: Iterable[Any], segment_us: int, step_us: int) -> Iterator[
     """Segments of a stream of chunks (t_us, x, y, p) in order of time, counted from time 0.
 
     A segment is handed out as soon as an event after it arrives; the last one ends with the step of the last event.
+    A camera's clock may have run for hours before: the empty segments before a first event that comes later than
+    `_SILENCE_US` are left out, times stay those of the clock.
     """
     held: list[EventChunk] = []
     start = 0
@@ -53,6 +58,8 @@ def of_chunks(chunks: Iterable[Any], segment_us: int, step_us: int) -> Iterator[
                 f"events after {max(newest, int(raw.t_us[0]))} us: time runs backwards, expected events in order "
                 "of time; prepare the recording first, which sorts it"
             )
+        if newest < 0 and raw.t_us[0] > _SILENCE_US:
+            start = int(raw.t_us[0]) // segment_us * segment_us
         newest = int(raw.t_us[-1])
         while newest >= start + segment_us:
             cut = int(np.searchsorted(raw.t_us, start + segment_us))
@@ -102,7 +109,7 @@ class Stream(Iterator[Batch]):
             raise InputError(f"segment of {segment_us} us, expected a multiple of the step of {step_us} us")
         self.lost_events = 0
         self._num_steps = segment_us // step_us
-        self._step_us = step_us
+        self._step_us, self._size = step_us, size
         self._pixels = events.pixel_map(events.identity(*size))
         self._buckets = tuple(event_buckets)
         self._max_slots = max_slots or self._num_steps
@@ -123,6 +130,7 @@ class Stream(Iterator[Batch]):
                 continue
             sequence, first, segment = item
             batch.reset[lane] = first
+            _check_inside(segment.events, self._size)
             self.lost_events += batching.put_events(
                 batch, lane, segment.events, segment.start_us, self._pixels, self._step_us
             )
@@ -155,3 +163,13 @@ class Stream(Iterator[Batch]):
         batch.targets.slot_mask[lane, : len(steps)] = True
         batch.source[lane, : len(steps), 0] = sequence
         batch.source[lane, : len(steps), 1] = ends[steps]
+
+
+def _check_inside(raw: EventChunk, size: tuple[int, int]) -> None:
+    for name, column, limit in (("column", raw.x, size[1]), ("row", raw.y, size[0])):
+        if len(column) and not 0 <= column.min() <= column.max() < limit:
+            worst = column.min() if column.min() < 0 else column.max()
+            raise InputError(
+                f"event in {name} {worst}, expected 0 to {limit - 1}: the input comes from another sensor than "
+                f"the config's {size[1]}x{size[0]} (data.width, data.height); crop or scale it first"
+            )

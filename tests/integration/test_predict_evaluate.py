@@ -10,7 +10,7 @@ from flax import nnx
 from jaxdet import evaluate, models, predict
 from jaxdet.data import preparation, prophesee
 from jaxdet.data.streams import EventChunk
-from jaxdet.evaluation import formats, store
+from jaxdet.evaluation import formats, render, store
 from jaxdet.nn import functional
 from jaxdet.weights import checkpoint
 
@@ -80,13 +80,18 @@ def _run(command, place, *arguments):
     return command.main([f"--config={place / 'tiny.py'}", f"--weights={place / 'weights'}", *arguments])
 
 
-def test_a_file_gives_boxes_and_a_video_of_them(place):
+def test_a_file_gives_boxes_and_a_video_of_them(place, monkeypatch):
     out, film = place / "a.npy", place / "a.mp4"
+    drawn, draw = [], render.draw
+
+    def spy(picture, boxes, scores, labels, *arguments):
+        drawn.append((boxes, scores, labels))
+        return draw(picture, boxes, scores, labels, *arguments)
+
+    monkeypatch.setattr(render, "draw", spy)
     source = place / "source" / "test" / "rec_a_td.dat"
-    assert (
-        _run(predict, place, f"--input={source}", f"--out={out}", f"--render={film}", "--render_stride=7")
-        == 0
-    )
+    rendering = [f"--render={film}", "--render_stride=7", "--render_score=0.1"]
+    assert _run(predict, place, f"--input={source}", f"--out={out}", *rendering) == 0
     table = formats.read_table(out)
     assert table.dtype == formats.RELEASED
     assert len(table) > 100
@@ -103,6 +108,16 @@ def test_a_file_gives_boxes_and_a_video_of_them(place):
     while video.read()[0]:
         count += 1
     assert count == (DURATION_MS // 5) // 7
+    # Every box of a picture is a row of the file, at the time of the picture's last step.
+    assert len(drawn) == count
+    rows = {tuple(row) for row in table[["t", "x", "y", "w", "h", "class_id", "class_confidence"]].tolist()}
+    of_pictures = [
+        (7 * number * 5_000, *np.r_[box[:2], box[2:] - box[:2]].tolist(), int(label), float(score))
+        for number, picture in enumerate(drawn, 1)
+        for box, score, label in zip(*picture, strict=True)
+    ]
+    assert len(of_pictures) > 10
+    assert rows.issuperset(of_pictures)
     # The prepared recording is the same recording.
     prepared = place / "data" / "test" / "rec_a"
     assert _run(predict, place, f"--input={prepared}", f"--out={place / 'b.npy'}") == 0

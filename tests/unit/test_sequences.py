@@ -90,3 +90,24 @@ def test_a_stream_is_read_no_further_than_needed():
     first = next(sequences.of_chunks(chunks(), 10_000, STEP_US))
     assert len(first.events.t_us) == 20
     assert len(taken) == 3
+
+
+def test_events_of_another_sensor_are_refused_by_name():
+    column, zero = np.array([3, 64], np.int16), np.zeros(2, np.int16)
+    chunk = EventChunk(np.array([10, 20]), column, zero, zero.astype(np.int8))
+    segments = sequences.of_chunks([chunk], 10_000, 5_000)
+    stream = sequences.Stream(
+        [segments], segment_us=10_000, step_us=5_000, size=(48, 64), event_buckets=(16,)
+    )
+    with pytest.raises(InputError, match="column 64, expected 0 to 63"):
+        next(stream)
+
+
+def test_a_clock_that_ran_for_an_hour_costs_no_empty_segments():
+    hour = 3_600_000_000
+    at = np.array([hour + 12_000, hour + 31_000])
+    zero = np.zeros(2, np.int16)
+    chunk = EventChunk(at, zero, zero, zero.astype(np.int8))
+    found = list(sequences.of_chunks([chunk], 10_000, 5_000))
+    assert [segment.start_us - hour for segment in found] == [10_000, 20_000, 30_000]
+    assert [len(segment.events.t_us) for segment in found] == [1, 0, 1]
