@@ -2,6 +2,7 @@
 
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --fast --batch_sizes=1,16
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --train
+    python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --evaluate --pairs=1
     python -m jaxdet.benchmark --seqnms
 
 Every figure is a median of runs taken in turn with the unit, one plain 3x3 convolution 256 to 256 channels at 60x76,
@@ -17,7 +18,7 @@ import jax
 
 from jaxdet import cli
 from jaxdet.errors import InputError
-from jaxdet.evaluation import seqnms_speed, timing
+from jaxdet.evaluation import evaluation_speed, seqnms_speed, timing
 from jaxdet.files import atomic
 from jaxdet.models import inference
 from jaxdet.nn import functional
@@ -30,6 +31,8 @@ def _flags(flags: cli.Flags) -> None:
     flags.string("weights", None, "weights folder, run or released file; default: random")
     flags.boolean("fast", False, "Winograd convolutions (CPU): boxes move by fractions of a pixel")
     flags.boolean("train", False, "time loss and gradient instead of inference")
+    flags.boolean("evaluate", False, "time evaluation beside its full pass, on noise labelled at 4 Hz")
+    flags.integer("duration_ms", 1000, "length of the recording of --evaluate")
     flags.strings("batch_sizes", ["1"], "lanes or images at once")
     flags.boolean("seqnms", False, "time Seq-NMS on simulated tracks of several sizes")
     flags.boolean("keep_products", True, "recompute only cheap operations in the backward pass of --train")
@@ -55,26 +58,40 @@ def _of_model(flags) -> dict[str, Any]:
     sizes = _batch_sizes(flags.batch_sizes)
     cfg, skeleton, variables = _model(flags)
     events = cfg.data.kind == "gen1"
-    if flags.train and not events:
-        raise InputError(f"--train times models of events, data.kind is {cfg.data.kind!r}; leave it out")
+    if (flags.train or flags.evaluate) and not events:
+        asked = "--train" if flags.train else "--evaluate"
+        raise InputError(f"{asked} times models of events, data.kind is {cfg.data.kind!r}; leave it out")
     report: dict[str, Any] = {
         "device": str(jax.devices()[0]),
         "jax": jax.__version__,
         "model": cfg.model.name,
     }
     if flags.train:
-        for size in sizes:
-            took = timing.train_step(
-                skeleton, variables, size, flags.steps, flags.events, flags.pairs, flags.keep_products
-            )
-            report[f"train_{size}x{flags.steps}_steps"] = took.as_dict()
-    else:
-        skeleton, variables = inference.prepare(skeleton, variables, flags.fast)
-        if events:
-            report["step"] = timing.one_step(skeleton, variables, flags.events, flags.pairs).as_dict()
-        for size in sizes:
-            report[f"predict_{size}"] = _throughput(flags, events, skeleton, variables, size)
+        return report | _of_training(flags, sizes, skeleton, variables)
+    skeleton, variables = inference.prepare(skeleton, variables, flags.fast)
+    if flags.evaluate:
+        return report | {"evaluate": _of_evaluation(flags, skeleton, variables)}
+    if events:
+        report["step"] = timing.one_step(skeleton, variables, flags.events, flags.pairs).as_dict()
+    for size in sizes:
+        report[f"predict_{size}"] = _throughput(flags, events, skeleton, variables, size)
     return report
+
+
+def _of_training(flags, sizes, skeleton, variables) -> dict[str, Any]:
+    report = {}
+    for size in sizes:
+        took = timing.train_step(
+            skeleton, variables, size, flags.steps, flags.events, flags.pairs, flags.keep_products
+        )
+        report[f"train_{size}x{flags.steps}_steps"] = took.as_dict()
+    return report
+
+
+def _of_evaluation(flags, skeleton, variables) -> dict[str, Any]:
+    if not flags.weights:
+        variables = evaluation_speed.with_boxes(variables)
+    return evaluation_speed.measure(skeleton, variables, flags.duration_ms, flags.events, flags.pairs)
 
 
 def _batch_sizes(words) -> list[int]:

@@ -84,7 +84,7 @@ def one_step(skeleton: Skeleton, variables: Variables, num_events: int, pairs: i
     model = functional.merge(skeleton, variables)
     cycle = model.backbone.cycle
     table = jax.jit(lambda v: functional.merge(skeleton, v).backbone.event_table())(variables)
-    events = random_events(np.random.default_rng(0), _pixels(model), 1, 1, num_events)
+    events = random_events(np.random.default_rng(0), pixels(model), 1, 1, num_events)
     events = jax.device_put(events)
 
     @partial(jax.jit, static_argnums=3, donate_argnums=2)
@@ -115,7 +115,7 @@ def segment(
     """`predict` over a segment of `num_lanes` lanes with boxes after every step; and its number of steps."""
     model = functional.merge(skeleton, variables)
     num_steps = model.backbone.cycle
-    events = random_events(np.random.default_rng(0), _pixels(model), num_lanes, num_steps, num_events)
+    events = random_events(np.random.default_rng(0), pixels(model), num_lanes, num_steps, num_events)
     at_step = jnp.tile(jnp.arange(num_steps)[None], (num_lanes, 1))
 
     @jax.jit
@@ -132,15 +132,15 @@ def images(
     skeleton: Skeleton, variables: Variables, batch_size: int, size: tuple[int, int], pairs: int
 ) -> tuple[Timing, Cost]:
     """`predict` of `batch_size` random images of (height, width) pixels."""
-    pixels = jax.random.randint(jax.random.key(0), (batch_size, *size, 3), 0, 255).astype(jnp.uint8)
+    images = jax.random.randint(jax.random.key(0), (batch_size, *size, 3), 0, 255).astype(jnp.uint8)
     at_step, reset = jnp.zeros((batch_size, 1), jnp.int32), jnp.zeros(batch_size, bool)
 
     @jax.jit
     def predict(variables, pixels):
         return functional.merge(skeleton, variables).predict(Images(pixels), at_step, reset, ())[0]
 
-    program, cost = compile_for(predict, variables, pixels)
-    return interleaved(lambda: program(variables, pixels), pairs), cost
+    program, cost = compile_for(predict, variables, images)
+    return interleaved(lambda: program(variables, images), pairs), cost
 
 
 def train_step(
@@ -156,7 +156,7 @@ def train_step(
     first = num_steps - 1
     model = functional.merge(skeleton, variables)
     rng = np.random.default_rng(0)
-    events = random_events(rng, _pixels(model), num_lanes, num_steps, num_events)
+    events = random_events(rng, pixels(model), num_lanes, num_steps, num_events)
     batch = jax.device_put(Batch(events, _labels(num_lanes, first), np.ones(num_lanes, bool), None))
 
     @jax.jit
@@ -206,6 +206,7 @@ def random_events(
     )
 
 
-def _pixels(model) -> tuple[int, int]:
+def pixels(model) -> tuple[int, int]:
+    """Height and width that an event model reads."""
     backbone = model.backbone
     return backbone.grid[0] * backbone.window, backbone.grid[1] * backbone.window

@@ -25,3 +25,16 @@ def test_latency_and_throughput_are_written_with_their_unit(tmp_path, capsys):
         assert abs(report[name]["units"] - report[name]["ms"] / report[name]["unit_ms"]) < 0.01
     assert benchmark.main([]) == 1
     assert "--config" in capsys.readouterr().err
+
+
+def test_evaluation_is_timed_beside_its_full_pass(tmp_path, capsys):
+    config = tmp_path / "tiny.py"
+    config.write_text(CONFIG)
+    flags = [f"--config={config}", "--evaluate", "--duration_ms=500", "--events=50", "--pairs=1"]
+    assert benchmark.main(flags) == 0
+    report = json.loads(capsys.readouterr().out)["evaluate"]
+    assert (
+        abs(report["nearest_faster"] - report["full_s"] / report["nearest_s"])
+        < 0.1 * report["nearest_faster"]
+    )
+    assert min(report.values()) > 0

@@ -1,0 +1,79 @@
+"""What looking only where a protocol looks saves: `evaluate` beside its full pass, taken in turn in one run."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from jaxdet.data.recordings import LABEL_DTYPE
+from jaxdet.data.streams import EventChunk
+from jaxdet.evaluation import gen1, recordings, timing
+from jaxdet.evaluation.predictor import Predictor
+from jaxdet.nn import functional
+from jaxdet.nn.functional import Skeleton, Variables
+
+_LABELS_A_SECOND = 4  # GEN1's labels come at 1 to 4 Hz
+_BOX_PIXELS = 40.0
+
+
+class RandomRecording:
+    """A labelled recording of uniform noise, held in memory; what `recordings.evaluate` reads of one."""
+
+    def __init__(self, size: tuple[int, int], duration_ms: int, events_a_step: int):
+        rng = np.random.default_rng(0)
+        count = duration_ms * 1000 // recordings.STEP_US * events_a_step
+        t_us = np.sort(rng.integers(0, duration_ms * 1000, count))
+        columns = (rng.integers(0, limit, count) for limit in (size[1], size[0], 2))
+        self._events = EventChunk(
+            t_us, *(c.astype(d) for c, d in zip(columns, (np.int16, np.int16, np.int8)))
+        )
+        self.name, self.duration_ms = "random", duration_ms
+        self.labels = np.zeros(duration_ms * _LABELS_A_SECOND // 1000, LABEL_DTYPE)
+        self.labels["t"] = (np.arange(len(self.labels)) + 1) * (1_000_000 // _LABELS_A_SECOND)
+        self.labels["x"], self.labels["y"] = size[1] / 4, size[0] / 4
+        self.labels["w"] = self.labels["h"] = _BOX_PIXELS
+
+    def events(self, start_ms: int, stop_ms: int) -> EventChunk:
+        """Events of a span of milliseconds."""
+        first, last = np.searchsorted(self._events.t_us, [start_ms * 1000, stop_ms * 1000])
+        return self._events.take(slice(first, last))
+
+
+def measure(
+    skeleton: Skeleton, variables: Variables, duration_ms: int, events_a_step: int, pairs: int
+) -> dict[str, Any]:
+    """Median seconds of the full pass and of each protocol's, and their ratios, on labels at 4 Hz; compilation left out."""
+    size = timing.pixels(functional.merge(skeleton, variables))
+    recording = RandomRecording(size, duration_ms, events_a_step)
+    predictor = Predictor(skeleton, variables)
+    sensor = recordings.Sensor(size, (1 << 16, 1 << 20))
+
+    def seconds(protocol: gen1.Protocol, full: bool) -> float:
+        begin = time.perf_counter()
+        recordings.evaluate(predictor, [recording], sensor, protocol._replace(skip_us=0), full=full)
+        return time.perf_counter() - begin
+
+    ways = {
+        "full": lambda: seconds(gen1.PROTOCOLS["hmnet"], True),
+        "nearest": lambda: seconds(gen1.PROTOCOLS["hmnet"], False),
+        "within_50_ms": lambda: seconds(gen1.PROTOCOLS["rvt"], False),
+    }
+    taken = [{name: way() for name, way in ways.items()} for _ in range(1 + pairs)][1:]
+    median = {name: float(np.median([row[name] for row in taken])) for name in ways}
+    ratios = {f"{name}_faster": round(median["full"] / median[name], 2) for name in ways if name != "full"}
+    return {**{f"{name}_s": round(value, 2) for name, value in median.items()}, **ratios}
+
+
+def with_boxes(variables: Variables) -> Variables:
+    """Random weights whose head finds boxes at every step, as a trained one does: a step without any is searched on."""
+    params = {**variables.params, "head": {**variables.params["head"]}}
+    levels = {}
+    for stride, (name, level) in zip((4, 8, 16), params["head"]["levels"].items()):
+        biases = {
+            "obj_pred": np.zeros_like(level["obj_pred"]["bias"]),
+            "cls_pred": np.zeros_like(level["cls_pred"]["bias"]),
+            "reg_pred": np.array([0, 0, *[np.log(_BOX_PIXELS / stride)] * 2], np.float32),
+        }
+        levels[name] = {**level, **{key: {**level[key], "bias": bias} for key, bias in biases.items()}}
+    params["head"]["levels"] = levels
+    return variables._replace(params=params)
