@@ -11,6 +11,8 @@ from typing import Any
 from absl import flags as absl_flags
 from ml_collections import config_flags
 
+from jaxdet import distributed
+from jaxdet.distributed.flags import cache_folder
 from jaxdet.errors import InputError
 
 
@@ -89,8 +91,18 @@ def _as_sys_argv(argv: Sequence[str]) -> Iterator[None]:
         sys.argv = before
 
 
-def command(define: Callable[[Flags], None], run: Callable[[Flags], None], usage: str | None):
-    """Make `main(argv=None) -> exit status` of a command from its flags and its body."""
+def command(
+    define: Callable[[Flags], None],
+    run: Callable[[Flags], None],
+    usage: str | None,
+    several_processes: bool = False,
+    saves_when_told: bool = False,
+):
+    """Make `main(argv=None) -> exit status` of a command from its flags and its body.
+
+    A command of `several_processes` joins the others of its job (see `jaxdet.distributed`) before its body runs. One that
+    `saves_when_told` answers SIGTERM itself; others end at once.
+    """
 
     def main(argv: Sequence[str] | None = None) -> int:
         flags = Flags()
@@ -101,15 +113,26 @@ def command(define: Callable[[Flags], None], run: Callable[[Flags], None], usage
         _keep_compiled()
         try:
             flags.parse(sys.argv[1:] if argv is None else argv, usage or "")
+            if several_processes:
+                distributed.start(saves_when_told)
+                _log_plainly(distributed.is_main())
             run(flags)
+            distributed.finish()
         except (InputError, OSError) as error:
             if "--debug" in (argv or sys.argv) or os.environ.get("JAXDET_DEBUG"):
                 traceback.print_exc()
+            distributed.abandon(error, _one_line(error))
             print(f"error: {_one_line(error)}", file=sys.stderr)
             return 1
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            distributed.abandon(error, "interrupted")
             print("interrupted", file=sys.stderr)
             return 130
+        except Exception as error:
+            if distributed.count() > 1:
+                traceback.print_exc()
+            distributed.abandon(error, f"{type(error).__name__}: {_one_line(error)}")
+            raise
         return 0
 
     return main
@@ -125,18 +148,18 @@ def _keep_compiled() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # jax has read the variable itself
         return
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "jaxdet", "xla"))
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
 
 
-def _log_plainly() -> None:
+def _log_plainly(is_main: bool = True) -> None:
     logging.basicConfig()
     root = logging.getLogger()
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.INFO if is_main else logging.WARNING)
     for handler in root.handlers:
         if type(handler) is logging.StreamHandler:  # importing Orbax may have made it, in another format
             handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax would report its every file
+    for chatty in ("absl", "jax"):  # Orbax would report its every file
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def _one_line(error: Exception) -> str:

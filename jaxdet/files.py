@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,10 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept: writers such as numpy and OpenCV choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    # The suffix is kept: writers such as numpy and OpenCV choose the format by it. Hosts and containers that share a
+    # disk have equal process ids.
+    writer = f"{socket.gethostname()}.{os.getpid()}"
+    temporary = path.with_name(f".{path.stem}.{writer}.partial{path.suffix}")
     try:
         yield temporary
         with open(temporary, "rb") as file:

@@ -90,8 +90,19 @@ def _restore(folder: Path, item: str, names: tuple[str, ...]) -> tuple[dict[str,
 
 
 def _checkpointer(item: str) -> ocp.Checkpointer:
-    handlers = {item: ocp.PyTreeCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
+    """Reads or writes for this process by itself: the others of a job have no part in it."""
+    if jax.process_count() == 1:
+        alone = ocp.options.MultiprocessingOptions()
+    else:
+        own = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    handlers = {
+        item: ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+        "config": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+    }
+    composite = ocp.CompositeOptions(multiprocessing_options=alone)
+    handler = ocp.CompositeCheckpointHandler(composite_options=composite, **handlers)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,208 @@
+"""The processes of a job: how they find each other, wait for each other and exchange Python values.
+
+A process on its own needs nothing of this: `start` does nothing, `barrier` returns, `gather` gives its own value. JAX is
+imported only where there are several.
+"""
+
+import itertools
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+from jaxdet.distributed import environment, flags
+from jaxdet.distributed.environment import Place
+from jaxdet.distributed.watch import LOST, Watch, end
+from jaxdet.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_CHUNK = 1 << 20  # bytes a message of the coordinator
+_LONG_MS = 30 * 24 * 3600 * 1000  # the watch ends what waits in vain
+_place: Place | None = None
+_watch: Watch | None = None
+_round = itertools.count()
+
+
+def start(saves_when_told: bool = False) -> None:
+    """Join the other processes of the job that the environment tells of (see `environment.find`).
+
+    Must come before JAX starts its devices. With `saves_when_told` SIGTERM is left to the training loop, which all
+    processes then leave at the same step. JAXDET_SILENT_S (default 25): seconds without a sign of life after which a
+    process counts as lost; JAXDET_STILL_S (default 1800): without any progress in training or evaluation.
+    """
+    global _place, _watch
+    if _watch is not None:
+        return
+    place = environment.find(os.environ)
+    if place is not None or "jax" in sys.modules:
+        for flag in flags.prepare(os.environ):
+            logger.warning("this XLA has no flag %s: left out", flag)
+    if place is None:
+        return
+    import jax
+
+    jax.config.update("jax_enable_preemption_service", saves_when_told)
+    silent_s, still_s = _seconds("JAXDET_SILENT_S", 25), _seconds("JAXDET_STILL_S", 1800)
+    try:
+        jax.distributed.initialize(
+            place.coordinator,
+            place.count,
+            place.process,
+            initialization_timeout=round(_seconds("JAXDET_START_S", 300)),
+            # Later than the watch, which names the process.
+            heartbeat_timeout_seconds=round(silent_s) + 30,
+            shutdown_timeout_seconds=round(silent_s) + 30,
+        )
+    except Exception as error:
+        raise InputError(
+            f"process {place.process} of {place.count} ({place.told_by}) did not reach the coordinator "
+            f"{place.coordinator} ({_first_line(error)}); check that all processes start and the port is open"
+        ) from error
+    _place, _watch = place, Watch(_client(), place.process, place.count, silent_s, still_s)
+    if place.process == 0:
+        logger.info("%d processes (%s), coordinator %s", place.count, place.told_by, place.coordinator)
+
+
+def index() -> int:
+    """Number of this process."""
+    return _place.process if _place else 0
+
+
+def count() -> int:
+    """Number of processes."""
+    return _place.count if _place else 1
+
+
+def is_main() -> bool:
+    """Whether this is process 0, the one that writes and reports."""
+    return index() == 0
+
+
+def main_first(action: Callable[[], T]) -> T:
+    """`action` on process 0, then on the others: what it leaves on disk is then there."""
+    if is_main():
+        result = action()
+        barrier()
+        return result
+    barrier()
+    return action()
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if _watch:
+        _client().wait_at_barrier(f"jaxdet/{next(_round)}", _LONG_MS)
+
+
+def gather(value: T) -> list[T]:
+    """The values of all processes, in their order, on every process."""
+    if not _watch:
+        return [value]
+    client, name = _client(), f"jaxdet/gather/{next(_round)}"
+    data = pickle.dumps(value)
+    parts = [data[i : i + _CHUNK] for i in range(0, len(data), _CHUNK)]
+    for i, part in enumerate(parts):
+        client.key_value_set_bytes(f"{name}/{index()}/{i}", part)
+    client.key_value_set_bytes(f"{name}/{index()}/parts", str(len(parts)).encode())
+    values = [_fetch(client, f"{name}/{process}") for process in range(count())]
+    barrier()
+    client.key_value_delete(f"{name}/{index()}/")
+    return values
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """This process's part of `items`: every n-th."""
+    return items[index() :: count()]
+
+
+def joined(parts: Iterable[T]) -> list[T]:
+    """What `share` divided, put together again in the old order from each process's `parts`, on every process."""
+    columns = gather(list(parts))
+    return [
+        item for row in itertools.zip_longest(*columns, fillvalue=_NONE) for item in row if item is not _NONE
+    ]
+
+
+_NONE: Any = object()
+
+
+def doing(what: str) -> AbstractContextManager[None]:
+    """Tell the other processes, while the block runs, that this one is doing `what` by itself."""
+    return _watch.doing(what) if _watch else nullcontext()
+
+
+def told(items: Iterable[T], what: str) -> Iterator[T]:
+    """`items`; while one is fetched this process is doing `what`."""
+    iterator = iter(items)
+    while True:
+        with doing(what):
+            item = next(iterator, _NONE)
+        if item is _NONE:
+            return
+        yield item
+
+
+def finish() -> None:
+    """The work of this process is done: wait for the others, then part in peace."""
+    if _watch:
+        import jax
+
+        barrier()
+        _watch.leave()
+        jax.distributed.shutdown()
+
+
+def abandon(error: BaseException, line: str) -> None:
+    """End this process because of `error`, told in `line`, if there are others; on its own it returns.
+
+    The others end too. The exit status is 1 where the input is to blame, else `LOST`: starting again may help. If
+    another process could not be reached, it is found out first which one is the reason.
+    """
+    if _watch is None:
+        return
+    status = 1 if isinstance(error, InputError) else LOST
+    line = f"{line[:300]}"
+    if _is_communication(error):
+        print(f"process {index()}: {line}", file=sys.stderr, flush=True)
+        _watch.wait_for_verdict()
+        status = LOST
+    else:
+        _watch.fail(line, status)
+    end(f"error: process {index()}: {line}", status)
+
+
+def _is_communication(error: BaseException) -> bool:
+    text = str(error)
+    words = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination", "heartbeat", "barrier")
+    return any(word in text for word in words)
+
+
+def _fetch(client, name: str) -> Any:
+    parts = int(client.blocking_key_value_get_bytes(f"{name}/parts", _LONG_MS))
+    return pickle.loads(
+        b"".join(client.blocking_key_value_get_bytes(f"{name}/{i}", _LONG_MS) for i in range(parts))
+    )
+
+
+def _client() -> Any:
+    from jax._src import distributed  # the key-value store has no public name; Orbax takes it from here too
+
+    return distributed.global_state.client
+
+
+def _seconds(name: str, default: float) -> float:
+    value = os.environ.get(name, str(default))
+    try:
+        return float(value)
+    except ValueError:
+        raise InputError(f"{name}={value!r}, expected seconds") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
