@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdet.errors import InputError
 
@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 Rules = Sequence[tuple[str, Sequence[str | None]]]
 
 
-def make_mesh(num_lanes: int) -> Mesh:
-    """The devices of all processes along one axis, `data`, for batches of `num_lanes`.
+def make_mesh(num_lanes: int, devices: Sequence[Any] | None = None) -> Mesh:
+    """`devices` (default: those of all processes) along one axis, `data`, for batches of `num_lanes`.
 
     A single process leaves devices out where the lanes cannot be divided among all; several processes raise InputError.
     """
-    devices = jax.devices()
+    devices = list(devices or jax.devices())
     num = math.gcd(len(devices), num_lanes)
     if num < len(devices):
         found = f"batches of {num_lanes} cannot be divided among {len(devices)} devices"
@@ -33,12 +33,12 @@ def make_mesh(num_lanes: int) -> Mesh:
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def lanes(mesh: Mesh) -> NamedSharding:
+def lanes(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Batches and carries: the leading axis over `data`."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
@@ -48,7 +48,7 @@ def path_of(key_path) -> str:
     return ".".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in key_path)
 
 
-def by_path(tree: Any, mesh: Mesh, rules: Rules) -> Any:
+def by_path(tree: Any, mesh: Mesh | AbstractMesh, rules: Rules) -> Any:
     """Shardings of `tree` (arrays or shapes): the first rule whose regex matches the dotted path decides.
 
     A rule is (regex, axes of the array from the first on). The axis name "data" in place of a tuple of axes means fully
@@ -73,6 +73,13 @@ def _partition(leaf, mesh, spec) -> PartitionSpec:
         return PartitionSpec()
     axis = max(divisible)[1]
     return PartitionSpec(*(None,) * axis, "data")
+
+
+def place(leaf: Any, layout: NamedSharding) -> jax.Array:
+    """An array that every process has whole -> its parts on the devices."""
+    whole = np.asarray(leaf)
+    # A view would share memory with `leaf`, which the first step gives away.
+    return jax.make_array_from_callback(whole.shape, layout, lambda part: np.array(whole[part]))
 
 
 def to_global(tree: Any, mesh: Mesh) -> Any:

@@ -3,7 +3,7 @@
     python -m jaxdet.train --config=configs/gen1_hmnet.py:b3,short --workdir=runs/b3
     python -m jaxdet.train --config=configs/gen1_hmnet.py:b3,tbptt --init=runs/b3 --workdir=runs/b3_tbptt
 
-Run the same command again to go on from the newest checkpoint. Without --config a small HMNet learns from simulated
+Run the same command again to go on from the newest checkpoint, with any number of processes and devices (launch/). Without --config a small HMNet learns from simulated
 recordings, is evaluated on unseen ones and drawn into a video: a few minutes on a CPU.
 """
 
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 import jaxdet
-from jaxdet import cli, config, data, sharding
+from jaxdet import cli, config, data, distributed, sharding
 from jaxdet.data import preparation, recordings, synthetic
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, example, plots, validation
@@ -52,7 +52,7 @@ def _run(flags: cli.Flags) -> None:
         cfg.data.overfit = flags.overfit
     cfg.lock()
     if "simulate" in cfg.data:
-        _simulate(cfg.data)
+        distributed.main_first(lambda: _simulate(cfg.data))
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = sharding.make_mesh(cfg.data.batch_size)
     run = runs.assemble(cfg, mesh, _start_from(flags.init, cfg.model))
@@ -60,7 +60,7 @@ def _run(flags: cli.Flags) -> None:
         _describe(cfg, run)
         return
     done = _fit(cfg, run, workdir)
-    if jax.process_index() == 0:
+    if distributed.is_main():
         _draw_log(workdir)
     if "simulate" in cfg.data:
         _show(cfg, done, workdir)
@@ -104,7 +104,8 @@ def _fit(cfg, run: runs.Run, workdir: Path) -> runs.Run:
     writers = metrics.open_all(workdir, run.loss_names, run.num_steps, start, cfg.train.tensorboard)
 
     def save(moment: loop.Moment) -> None:
-        checkpoints.save(moment.step, moment.state, moment.carry)
+        with distributed.doing(f"writing checkpoint {moment.step}"):
+            checkpoints.save(moment.step, moment.state, moment.carry)
 
     def rate(step: int) -> float:
         return float(np.asarray(run.schedule(step)))
@@ -116,14 +117,14 @@ def _fit(cfg, run: runs.Run, workdir: Path) -> runs.Run:
     ]
     if cfg.train.evaluate_every:
         validate = Validation(workdir, _measure(cfg, run), runs.as_json(cfg), start)
-        evaluate = lambda moment: validate(moment.step, state.variables(moment.state))  # noqa: E731
+        evaluate = lambda moment: validate(moment.step, _weights(moment.state))  # noqa: E731
         hooks.insert(1, Every(cfg.train.evaluate_every, run.num_steps, evaluate))
     try:
         current, carry = loop.fit(
             run.train_step,
             current,
             carry,
-            runs.device_batches(batches, run.mesh),
+            runs.device_batches(distributed.told(batches, "reading a batch"), run.mesh),
             start=start,
             stop=run.num_steps,
             hooks=hooks,
@@ -145,6 +146,12 @@ def _fit(cfg, run: runs.Run, workdir: Path) -> runs.Run:
     return run._replace(state=current, carry=carry)
 
 
+def _weights(current: state.TrainState) -> Variables:
+    """The weights to evaluate, whole in every process."""
+    found = state.variables(current)
+    return found if distributed.count() == 1 else sharding.to_host(found)
+
+
 def _measure(cfg: config.Config, run: runs.Run):
     """Metrics of weights on the validation split."""
     found = [
@@ -164,7 +171,7 @@ def _sensor(cfg: config.Config) -> on_recordings.Sensor:
 
 
 def _open(cfg, start: int) -> data.Batches:
-    process = (jax.process_index(), jax.process_count())
+    process = (distributed.index(), distributed.count())
     return data.open(cfg.data, cfg.data.train_split, start=start, process=process)
 
 
@@ -202,16 +209,18 @@ def _show(cfg: config.Config, run: runs.Run, workdir: Path) -> None:
     """AP on recordings never trained on, beside that of lesser models, and a video."""
     unseen = [recordings.open_recording(path) for path in recordings.find(cfg.data.root, cfg.data.test_split)]
     sensor = _sensor(cfg)
-    trained = state.variables(run.state)
+    trained = _weights(run.state)
     untrained = functional.split(runs.build_model(cfg.model, cfg.seed))[1]
     results = example.compare(run.skeleton, trained, untrained, unseen, sensor, cfg.data.classes)
+    if not distributed.is_main():
+        return
     print(f"on {len(unseen)} recordings never trained on:\n{example.table(results)}")
     example.write(workdir, results)
     example.film(workdir / "unseen.mp4", run.skeleton, trained, unseen[0], sensor, cfg.data.classes)
     print(f"boxes over events: {workdir / 'unseen.mp4'}; curves: {workdir}/loss.png, precision_recall.png")
 
 
-main = cli.command(_flags, _run, __doc__)
+main = cli.command(_flags, _run, __doc__, several_processes=True, saves_when_told=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -184,6 +184,8 @@ class StepEvents:
         pad = lambda a: jnp.pad(a, ((0, 0), (0, total)) + ((0, 0),) * (a.ndim - 2))  # noqa: E731
         self.flat = (pad(events.xy), pad(events.t_us), pad(events.polarity))
         self.counts = events.step_start[:, 1:] - events.step_start[:, :-1]
+        # Over all lanes once, so that devices need not ask each other at every step.
+        self.largest = self.counts.max(0)
 
     def over(self, step: Array, function):
         """`function(xy, t_us, polarity, cell)` on the events of `step`; padding has cell `num_cells`."""
@@ -201,7 +203,7 @@ class StepEvents:
 
             return read
 
-        largest = count.max()
+        largest = lax.dynamic_index_in_dim(self.largest, step, 0, keepdims=False)
         index = sum((largest > size).astype(jnp.int32) for size in self.sizes[:-1])
         if len(self.sizes) == 1:
             return reader(self.sizes[0])(start, count)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from jaxdet import distributed
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
 from jaxdet.sharding import path_of
@@ -32,8 +33,8 @@ class RunCheckpoints:
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest(self) -> int | None:
-        """Step of the newest complete checkpoint."""
-        return self.manager.latest_step()
+        """Step of the newest complete checkpoint, as process 0 sees it: a shared disk may show others less."""
+        return distributed.gather(self.manager.latest_step())[0]
 
     def save(self, step: int, state: TrainState, carry: Any) -> None:
         """Write checkpoint `step`; raises InputError when it cannot be written, older ones stay whole."""
@@ -47,7 +48,8 @@ class RunCheckpoints:
             self.manager.wait_until_finished()
         except (OSError, ValueError) as error:
             self._remove_partial(step)
-            good = f"the last good one is step {self.latest()}" if self.latest() else "there is none yet"
+            last = self.manager.latest_step()  # not latest(): the others may not fail with this process
+            good = "there is none yet" if last is None else f"the last good one is step {last}"
             raise InputError(
                 f"{self.folder}: checkpoint {step} could not be written ({_reason(error)}); {good}; "
                 "make room and run the same command again"

@@ -4,8 +4,7 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 
-import jax
-
+from jaxdet import distributed
 from jaxdet.training.loop import Moment, Stop
 from jaxdet.training.metrics import RunningMean, Writer
 
@@ -72,7 +71,7 @@ class Preemption:
 
     def __init__(self, save: Callable[[Moment], None]):
         self.save, self.told = save, False
-        if jax.process_count() == 1:
+        if distributed.count() == 1:
             signal.signal(signal.SIGTERM, self._tell)
 
     def _tell(self, *_) -> None:
@@ -87,7 +86,7 @@ class Preemption:
 
     @staticmethod
     def _agreed(step: int) -> bool:
-        if jax.process_count() == 1:
+        if distributed.count() == 1:
             return False
         from jax.experimental import multihost_utils
 

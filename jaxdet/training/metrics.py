@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from jaxdet import distributed
 from jaxdet.files import atomic
 
 logger = logging.getLogger(__name__)
@@ -127,8 +128,11 @@ def open_all(
 ) -> list[Writer]:
     """The writers of a run: console, `train.csv`, `train.jsonl` and, if asked, TensorBoard events.
 
-    Lines of steps after `start`, which a killed run wrote after its last checkpoint, are dropped.
+    Lines of steps after `start`, which a killed run wrote after its last checkpoint, are dropped. Of several processes
+    only process 0 has writers.
     """
+    if not distributed.is_main():
+        return []
     _trim(workdir / "train.jsonl", start)
     columns = [*loss_names, "LR0", "LR1"]
     _rebuild_csv(workdir, columns)

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxdet import models, sharding
+from jaxdet import distributed, models, sharding
+from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.models.detector import Detector
 from jaxdet.nn import functional
@@ -43,9 +45,18 @@ class Run(NamedTuple):
 
 
 def build_model(model_config, seed: int) -> Detector:
-    """The detector of a config's `model` block, with fresh weights."""
+    """The detector of a config's `model` block, with fresh weights, in float64 if `dtype` asks for it.
+
+    float64 is there to tell arithmetic from rounding; it needs JAX_ENABLE_X64=1.
+    """
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in model_config.items() if k != "name"}
-    return models.build(model_config.name, rngs=nnx.Rngs(seed), **arguments)
+    model = models.build(model_config.name, rngs=nnx.Rngs(seed), **arguments)
+    if arguments.get("dtype") == "float64":
+        if not jax.config.jax_enable_x64:
+            raise InputError("model.dtype is float64, which JAX does not keep; set JAX_ENABLE_X64=1")
+        arrays = nnx.state(model, (nnx.Param, nnx.BatchStat))
+        nnx.update(model, jax.tree.map(_widened, arrays))
+    return model
 
 
 def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda fresh: fresh) -> Run:
@@ -53,12 +64,12 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
     segments = max(1, cfg.data.window_ms // cfg.data.segment_ms)
     recipe = recipes.make(cfg, segments)
     model = build_model(cfg.model, cfg.seed)
-    carry = _on_mesh(model.init_carry(cfg.data.batch_size), mesh)
+    lanes = sharding.lanes(mesh)
+    carry = jax.tree.map(lambda a: sharding.place(a, lanes), model.init_carry(cfg.data.batch_size))
     skeleton, variables = functional.split(model)
     fresh = state.create(initial(variables), recipe.optimizer, recipe.averaging is not None)
     layout = sharding.by_path(fresh, mesh, cfg.sharding)
-    placed = jax.tree.map(_place, fresh, layout)
-    lanes = sharding.lanes(mesh)
+    placed = jax.tree.map(sharding.place, fresh, layout)
     carries, batches = jax.tree.map(lambda _: lanes, carry), lanes
     step = jax.jit(
         make_train_step(skeleton, recipe, cfg.train.microbatches),
@@ -94,13 +105,17 @@ def save_offending_batch(workdir: Path, error: NonFiniteLoss) -> Path:
     """Write the batch whose loss was not finite to `<workdir>/nonfinite_step_<n>.npz`."""
     path = workdir / f"nonfinite_step_{error.step}.npz"
     leaves = jax.tree_util.tree_leaves_with_path(sharding.to_host(error.batch))
+    if not distributed.is_main():
+        return path
     with atomic(path) as temporary:
         np.savez(temporary, **{sharding.path_of(p): leaf for p, leaf in leaves})
     return path
 
 
 def write_config(cfg, workdir: Path, version: str) -> None:
-    """The resolved config and the version, as `<workdir>/config.json`."""
+    """The resolved config and the version, as `<workdir>/config.json`; process 0 writes."""
+    if not distributed.is_main():
+        return
     with atomic(workdir / "config.json") as temporary:
         temporary.write_text(json.dumps({"version": version, **as_json(cfg)}, indent=2))
 
@@ -117,10 +132,5 @@ def memory_estimate(run: Run, batch: Batch) -> int:
     return plan.argument_size_in_bytes + plan.temp_size_in_bytes
 
 
-def _place(leaf, layout):
-    return jax.device_put(leaf, layout)
-
-
-def _on_mesh(carry, mesh: Mesh):
-    lanes = sharding.lanes(mesh)
-    return jax.jit(lambda c: c, out_shardings=lanes)(carry) if jax.tree.leaves(carry) else carry
+def _widened(leaf):
+    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
