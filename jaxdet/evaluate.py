@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jaxdet import cli
+from jaxdet import cli, distributed
 from jaxdet.data import image_sets, recordings
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, gen1, image_evaluation, plots, stored
@@ -66,12 +66,20 @@ def _run(flags: cli.Flags) -> None:
     began = time.perf_counter()
     report = _Report()
     metrics = _of_model(flags, report) if flags.weights else _of_boxes(flags)
+    if distributed.is_main():
+        _tell(flags, metrics, report, time.perf_counter() - began)
+    distributed.barrier()
+    if report.problems:
+        raise InputError("; ".join(report.problems))
+
+
+def _tell(flags, metrics: coco.Metrics, report: "_Report", took_s: float) -> None:
     logger.info(
         "%d images, %d labels, %d detections, %.1f s",
         metrics.num_images,
         metrics.num_truth,
         metrics.num_detections,
-        time.perf_counter() - began,
+        took_s,
     )
     print(coco.text(metrics))
     if report.text:
@@ -81,8 +89,6 @@ def _run(flags: cli.Flags) -> None:
     with atomic(out) as temporary:
         temporary.write_text(json.dumps({**coco.as_json(metrics), "settings": settings}, indent=2) + "\n")
     plots.precision_recall(out.with_suffix(".png"), metrics)
-    if report.problems:
-        raise InputError("; ".join(report.problems))
 
 
 @dataclass
@@ -148,7 +154,7 @@ def _recordings(cfg, split):
     return [recordings.open_recording(path) for path in paths]
 
 
-main = cli.command(_flags, _run, __doc__)
+main = cli.command(_flags, _run, __doc__, several_processes=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,8 @@
 
 `--source` holds the .7z archives of the data set, or the train, val and test folders extracted from them. `synthetic`
 simulates recordings in that layout, to be prepared like them (`prepare gen1 --duration_s=0`).
-A run that was stopped goes on when it is started again.
+A run that was stopped goes on when it is started again. Several processes of a job (launch/) divide the recordings of
+GEN1 among them.
 """
 
 import logging
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxdet import cli
+from jaxdet import cli, distributed
 from jaxdet.data import ltd, ltd_preparation, preparation, recordings, released, synthetic, synthetic_ltd
 from jaxdet.errors import InputError
 
@@ -26,7 +27,11 @@ def _gen1_flags(flags: cli.Flags) -> None:
     flags.string("out", None, "folder of the prepared recordings", required=True)
     flags.integer("workers", os.cpu_count() or 1, "processes")
     flags.number("duration_s", 60.0, "length of every recording; 0: as long as its events and boxes")
-    flags.string("shard", "0/1", "i/n: only every n-th recording or archive, beginning with number i")
+    flags.string(
+        "shard",
+        None,
+        "i/n: only every n-th recording or archive, beginning with number i; default: the process's part of its job",
+    )
     flags.boolean("verify", False, "compare the checksums of what is there; make anew what differs")
     flags.boolean("allow_empty", False, "a label file without boxes is no reason for an error status")
     flags.string(
@@ -37,9 +42,12 @@ def _gen1_flags(flags: cli.Flags) -> None:
 def _gen1(flags: cli.Flags) -> None:
     source, out = Path(flags.source), Path(flags.out)
     options = preparation.Options(duration_ms=round(flags.duration_s * 1000) or None)
-    report = preparation.prepare(
-        source, out, options, max(flags.workers, 1), _shard(flags.shard), flags.verify
-    )
+    shard = _shard(flags.shard) if flags.shard else (distributed.index(), distributed.count())
+    own = preparation.make(source, out, options, max(flags.workers, 1), shard, flags.verify)
+    report = preparation.joined(distributed.gather(own))
+    if not distributed.is_main():
+        return
+    preparation.finish(out, report)
     problems = report.problems
     for split, recording in preparation.made(out):
         if not len(recording.labels) and not flags.allow_empty:
@@ -93,6 +101,8 @@ def _ltd_flags(flags: cli.Flags) -> None:
 
 
 def _ltd(flags: cli.Flags) -> None:
+    if not distributed.is_main():  # links and short text files: the disk is the limit
+        return
     report = ltd_preparation.prepare(
         flags.source, flags.out, flags.lists, flags.link, flags.verify, max(flags.workers, 1), logging.info
     )
@@ -150,8 +160,8 @@ def _synthetic(flags: cli.Flags) -> None:
 
 
 COMMANDS = {
-    "gen1": cli.command(_gen1_flags, _gen1, __doc__),
-    "ltd": cli.command(_ltd_flags, _ltd, __doc__),
+    "gen1": cli.command(_gen1_flags, _gen1, __doc__, several_processes=True),
+    "ltd": cli.command(_ltd_flags, _ltd, __doc__, several_processes=True),
     "synthetic-ltd": cli.command(_synthetic_ltd_flags, _synthetic_ltd, __doc__),
     "synthetic": cli.command(_synthetic_flags, _synthetic, __doc__),
 }

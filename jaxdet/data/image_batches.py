@@ -34,6 +34,11 @@ class Plan(NamedTuple):
     items: list[ImageItem]
     shapes: list[tuple[int, int]]
 
+    def share(self, index: int, count: int, batch_size: int) -> "Plan":
+        """Part `index` of `count` consecutive ones of as many batches each as can be; batches stay whole."""
+        first, last = (part * len(self.shapes) // count for part in (index, index + 1))
+        return Plan(self.items[first * batch_size : last * batch_size], self.shapes[first:last])
+
 
 def fixed_plan(items: Sequence[ImageItem], batch_size: int, shape: tuple[int, int]) -> Plan:
     """The order given, one size for all."""

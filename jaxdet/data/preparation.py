@@ -76,6 +76,23 @@ def prepare(
 ) -> Report:
     """Make all recordings of `source` in `out`, write `manifest.json` and `report.txt`, say what happened.
 
+    Arguments and errors are those of `make`.
+    """
+    report = make(source, out, options, workers, shard, verify)
+    finish(out, report)
+    return report
+
+
+def make(
+    source: Path,
+    out: Path,
+    options: Options,
+    workers: int = 1,
+    shard: tuple[int, int] = (0, 1),
+    verify: bool = False,
+) -> Report:
+    """Make the recordings of `source` in `out`; `finish` is due when those of all shards are there.
+
     `shard` (i, n) takes every n-th recording of a tree and every n-th archive; `verify` reads what is there again and
     compares checksums. Raises InputError when there is nothing to prepare or the disk is full.
     """
@@ -118,8 +135,14 @@ def prepare(
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    _finish(out, report)
     return report
+
+
+def joined(reports: Iterable[Report]) -> Report:
+    """What all shards did; a problem of the source, which all of them met, is told once."""
+    parts = list(reports)
+    problems = {line for part in parts for line in part.problems}
+    return Report(sum(p.num_made for p in parts), sum(p.num_kept for p in parts), sorted(problems))
 
 
 def find_sources(source: Path, problems: list[str]) -> tuple[list[Pair], list[tuple[Path, list[Pair]]]]:
@@ -314,8 +337,8 @@ def made(out: Path) -> Iterator[tuple[str, recordings.Recording]]:
             yield split, recordings.open_recording(path)
 
 
-def _finish(out: Path, report: Report) -> None:
-    """Write the manifest and the report of everything below `out`."""
+def finish(out: Path, report: Report) -> None:
+    """Write the manifest and the report of everything below `out`; lines on what looks odd are added to `report`."""
     manifest = {}
     for split, recording in made(out):
         key = f"{split}/{recording.name}"

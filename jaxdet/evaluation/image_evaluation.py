@@ -1,11 +1,13 @@
 """Measure an image detector: against COCO annotations, or a YOLO-format folder with the released Seq-YOLO figures."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxdet import distributed
 from jaxdet.data import image_sets, images
 from jaxdet.data.image_sets import ImageItem
 from jaxdet.errors import InputError
@@ -47,13 +49,20 @@ def annotated(
     boxes = coco.Boxes(*(column[kept] for column in truth.boxes))
     boxes = boxes._replace(image=position[boxes.image])
     tables = []
-    for found in predictor.items(items, sort=True):
+    for found in _shared(predictor, items):
         labels = order[found.labels]
         row = position[numbers[found.item.image_id]]
         known = labels >= 0
         tables.append(_table(row, found.boxes[known], labels[known], found.scores[known]))
     metrics = coco.evaluate(boxes, coco.concatenate(tables), len(items), truth.class_names, backend)
-    return Result(metrics, None, len(missing), predictor.num_skipped)
+    return Result(metrics, None, len(missing), sum(distributed.gather(predictor.num_skipped)))
+
+
+def _shared(predictor: ItemPredictor, items: Sequence[ImageItem]) -> Iterable[Found]:
+    """Detections of all images, in the order of one process; each process ran over its share of the batches."""
+    share = distributed.index(), distributed.count()
+    own = list(distributed.told(predictor.items(items, sort=True, share=share), "working on its images"))
+    return itertools.chain.from_iterable(distributed.gather(own))
 
 
 def _positions(detector: Sequence[str], truth: Sequence[str], source) -> np.ndarray:
@@ -82,7 +91,7 @@ def labelled(
     position = {item.image_id: i for i, item in enumerate(items)}
     truth, found = [], []
     released = _Released()
-    for result in predictor.items(items, sort=True):
+    for result in _shared(predictor, items):
         row = position[result.item.image_id]
         boxes = _corners(labels[row], result.placement.size)
         truth.append(_table(row, boxes, labels[row][:, 0]))
@@ -91,7 +100,7 @@ def labelled(
     metrics = coco.evaluate(
         coco.concatenate(truth), coco.concatenate(found), len(items), class_names, backend
     )
-    return Result(metrics, released.scores(), 0, predictor.num_skipped)
+    return Result(metrics, released.scores(), 0, sum(distributed.gather(predictor.num_skipped)))
 
 
 def released_scores(found: Iterable[Found], labels: dict[int, np.ndarray]) -> ltd.Scores:

@@ -125,19 +125,27 @@ class ItemPredictor:
             raise InputError(f"data.placement is {block.placement!r}, expected yolov4 or yolox")
         self.num_skipped = 0
 
-    def items(self, items: Sequence[ImageItem], keep: bool = False, sort: bool = False) -> Iterator[Found]:
+    def items(
+        self,
+        items: Sequence[ImageItem],
+        keep: bool = False,
+        sort: bool = False,
+        share: tuple[int, int] = (0, 1),
+    ) -> Iterator[Found]:
         """Detections of images, in their order or, with `sort`, in that of the released test, by aspect.
 
-        With `keep` the decoded images come along.
+        With `keep` the decoded images come along. `share` (i, n): only part i of n consecutive ones of the batches; the
+        parts together are the whole, also what is counted as skipped.
         """
         block = self._block
         if self._rect:
             plan, unreadable = image_batches.rect_plan(
                 items, block.batch_size, self.size, block.stride, block.pad, sort
             )
-            self.num_skipped += unreadable
+            self.num_skipped += 0 if share[0] else unreadable
         else:
             plan = image_batches.fixed_plan(items, block.batch_size, (self.size, self.size))
+        plan = plan.share(*share, block.batch_size)
         loader = Loader(plan, block.batch_size, self._fit(), self._rect, self._workers, keep=keep)
         yield from _with_rate(self._predictor(loader), len(plan.items))
         self.num_skipped += loader.num_skipped

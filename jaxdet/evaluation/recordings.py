@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdet import distributed
 from jaxdet.data import sequences
 from jaxdet.evaluation import coco, gen1
 from jaxdet.evaluation.gen1 import Protocol, Rows
@@ -43,19 +44,29 @@ def evaluate(
 ) -> coco.Metrics:
     """Metrics of a detector on labelled recordings (see data.recordings).
 
-    `full` runs neck and head at every step.
+    `full` runs neck and head at every step. Several processes take every n-th recording each; all return the metrics
+    of all recordings.
     """
+    mine = distributed.share(recordings)
+    found = _detections(predictor, mine, sensor, protocol, full)
+    labels = [gen1.rows(recording.labels, recording.name) for recording in recordings]
+    return gen1.evaluate(zip(labels, distributed.joined(found)), protocol, class_names, backend)
+
+
+def _detections(predictor, recordings, sensor, protocol, full) -> list[Rows]:
+    """What the protocol compares of each recording."""
     labels = [gen1.rows(recording.labels, recording.name) for recording in recordings]
     times = [_label_times(table, protocol) for table in labels]
     wanted = None if full else _wanted(times, protocol)
     num_steps = FULL_STEPS if full else SPARSE_STEPS
-    batches = _batches(predictor, recordings, sensor, num_steps, wanted)
+    batches = distributed.told(
+        _batches(predictor, recordings, sensor, num_steps, wanted), "reading a recording"
+    )
     if full or not protocol.nearest:
         frames = predictor.every_slot(batches)
     else:
         frames = predictor.first_hits(batches, _wishes(recordings, times, protocol), _survives(protocol))
-    found = _collect(frames, len(recordings), protocol)
-    return gen1.evaluate(zip(labels, found), protocol, class_names, backend)
+    return _collect(frames, len(recordings), protocol)
 
 
 def predict(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jaxdet import distributed
 from jaxdet.evaluation import coco
 from jaxdet.files import atomic
 from jaxdet.nn.functional import Variables
@@ -18,8 +19,8 @@ logger = logging.getLogger(__name__)
 class Validation:
     """Called with a step and its weights; `measure` gives their metrics.
 
-    Writes `<workdir>/validation.jsonl` and keeps the weights of the highest AP in `<workdir>/best`. `start` is the step
-    a resumed run goes on from: what a killed run noted after it is forgotten.
+    Every process calls it; process 0 writes `<workdir>/validation.jsonl` and the weights of the highest AP as
+    `<workdir>/best`. `start` is the step a resumed run goes on from: what a killed run noted after it is forgotten.
     """
 
     def __init__(
@@ -31,11 +32,14 @@ class Validation:
     ):
         self._workdir, self._measure, self._config = workdir, measure, config
         self._lines = [line for line in read(workdir) if line["step"] <= start]
-        self._write()
+        if distributed.is_main():
+            self._write()
 
     def __call__(self, step: int, variables: Variables) -> None:
         began = time.perf_counter()
         metrics = self._measure(variables)
+        if not distributed.is_main():
+            return
         ap, ap50 = (float(value) for value in metrics.statistics[:2])
         if not self._lines or ap > max(line["AP"] for line in self._lines):
             checkpoint.save_weights(self._workdir / "best", variables, self._config)
