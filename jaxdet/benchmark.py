@@ -1,9 +1,15 @@
-"""Time a model (latency of a streamed step, throughput of predict, a training step) or Seq-NMS.
+"""Time a model (latency of a streamed step, throughput of predict, a training step), its scaling, or Seq-NMS.
 
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --fast --batch_sizes=1,16
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --train
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --evaluate --pairs=1
+    python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --scaling --devices=1,2,4,8 --batch_sizes=4
     python -m jaxdet.benchmark --seqnms
+
+`--scaling` gives every device `--batch_sizes` lanes: the time of a whole update, its efficiency against the fewest
+devices, the share that summing the gradients takes by itself, and bytes a device. Device counts that are not there get
+the plan of the memory only. Of several processes (launch/) it takes all devices; `--baseline` names the file of a run on
+fewer.
 
 Every figure is a median of runs taken in turn with the unit, one plain 3x3 convolution 256 to 256 channels at 60x76,
 and is given in ms and in units. Without `--weights` they are random, which takes as long.
@@ -16,13 +22,13 @@ from typing import Any
 
 import jax
 
-from jaxdet import cli
+from jaxdet import cli, distributed
 from jaxdet.errors import InputError
 from jaxdet.evaluation import evaluation_speed, seqnms_speed, timing
 from jaxdet.files import atomic
 from jaxdet.models import inference
 from jaxdet.nn import functional
-from jaxdet.training import restore
+from jaxdet.training import restore, scaling
 from jaxdet.training import run as runs
 
 
@@ -34,6 +40,9 @@ def _flags(flags: cli.Flags) -> None:
     flags.boolean("evaluate", False, "time evaluation beside its full pass, on noise labelled at 4 Hz")
     flags.integer("duration_ms", 1000, "length of the recording of --evaluate")
     flags.strings("batch_sizes", ["1"], "lanes or images at once")
+    flags.boolean("scaling", False, "time updates on several devices, and plan their memory")
+    flags.strings("devices", [], "for --scaling: numbers of devices; default: 1, 2, 4 ... to all there are")
+    flags.string("baseline", None, "for --scaling: --out of a run to compare with")
     flags.boolean("seqnms", False, "time Seq-NMS on simulated tracks of several sizes")
     flags.boolean("keep_products", True, "recompute only cheap operations in the backward pass of --train")
     flags.integer("events", 2000, "events in a step of a lane")
@@ -46,8 +55,12 @@ def _flags(flags: cli.Flags) -> None:
 def _run(flags: cli.Flags) -> None:
     if flags.seqnms:
         report = {f"seqnms_{row.num_frames}x{row.max_boxes}": str(row) for row in seqnms_speed.measure()}
+    elif flags.scaling:
+        report = _scaling(flags)
     else:
         report = _of_model(flags)
+    if not distributed.is_main():
+        return
     print(json.dumps(report, indent=2))
     if flags.out:
         with atomic(Path(flags.out)) as temporary:
@@ -55,7 +68,7 @@ def _run(flags: cli.Flags) -> None:
 
 
 def _of_model(flags) -> dict[str, Any]:
-    sizes = _batch_sizes(flags.batch_sizes)
+    sizes = _numbers("batch_sizes", flags.batch_sizes)
     cfg, skeleton, variables = _model(flags)
     events = cfg.data.kind == "gen1"
     if (flags.train or flags.evaluate) and not events:
@@ -94,9 +107,45 @@ def _of_evaluation(flags, skeleton, variables) -> dict[str, Any]:
     return evaluation_speed.measure(skeleton, variables, flags.duration_ms, flags.events, flags.pairs)
 
 
-def _batch_sizes(words) -> list[int]:
+def _scaling(flags) -> dict[str, Any]:
+    if flags.config is None or flags.config.data.kind != "gen1":
+        raise InputError("--scaling needs --config of a model of events")
+    each = _numbers("batch_sizes", flags.batch_sizes)[0]
+    there = jax.device_count()
+    counts = _numbers("devices", flags.devices) or sorted({2**i for i in range(there.bit_length())} | {there})
+    if distributed.count() > 1:
+        counts = [there]
+    report: dict[str, Any] = {"device": str(jax.devices()[0]), "processes": distributed.count()}
+    first = json.loads(Path(flags.baseline).read_text()) if flags.baseline else {}
+    reference = next((row for row in first.get("scaling", []) if "step_ms" in row), None)
+    report["scaling"] = rows = []
+    for count in counts:
+        cfg = flags.config.copy_and_resolve_references()
+        cfg.data.batch_size = each * count
+        row: dict[str, Any] = {"devices": count, "planned_bytes": scaling.memory_plan(cfg, count)}
+        if count <= there:
+            row |= _point(flags, cfg, count)
+            reference = reference or row
+            row["efficiency"] = round(reference["step_ms"] / row["step_ms"], 3)
+        rows.append(row)
+    return report
+
+
+def _point(flags, cfg, count) -> dict[str, Any]:
+    lanes, size = cfg.data.batch_size // distributed.count(), (cfg.data.height, cfg.data.width)
+    cfg.model.warm_up_steps = flags.steps - 1  # the one labelled step of a segment is its last
+    batch = timing.segment_batch(size, lanes, flags.steps, flags.events)
+    point = scaling.measure(cfg, count, batch, flags.pairs)._asdict()
+    share = point["reduce_ms"] / point["step_ms"]
+    return {
+        **{k: round(v, 3) if isinstance(v, float) else v for k, v in point.items()},
+        "reduce_share": round(share, 4),
+    }
+
+
+def _numbers(name, words) -> list[int]:
     if not all(word.isdigit() and int(word) > 0 for word in words):
-        raise InputError(f"--batch_sizes={','.join(words)}: expected numbers above zero, such as 1,16")
+        raise InputError(f"--{name}={','.join(words)}: expected numbers above zero, such as 1,16")
     return [int(word) for word in words]
 
 
@@ -116,7 +165,7 @@ def _throughput(flags, events, skeleton, variables, size) -> dict[str, float]:
     return {**took.as_dict(), **cost.as_dict(), "images_per_s": round(size / took.ms * 1e3, 2)}
 
 
-main = cli.command(_flags, _run, __doc__)
+main = cli.command(_flags, _run, __doc__, several_processes=True)
 
 if __name__ == "__main__":
     sys.exit(main())

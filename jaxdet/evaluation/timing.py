@@ -155,9 +155,7 @@ def train_step(
     """Loss and gradient of a segment whose last step has one labelled slot a lane; no optimiser."""
     first = num_steps - 1
     model = functional.merge(skeleton, variables)
-    rng = np.random.default_rng(0)
-    events = random_events(rng, pixels(model), num_lanes, num_steps, num_events)
-    batch = jax.device_put(Batch(events, _labels(num_lanes, first), np.ones(num_lanes, bool), None))
+    batch = jax.device_put(segment_batch(pixels(model), num_lanes, num_steps, num_events))
 
     @jax.jit
     def gradient(variables, batch, carry):
@@ -171,6 +169,12 @@ def train_step(
 
     carry = model.init_carry(num_lanes)
     return interleaved(lambda: gradient(variables, batch, carry), pairs)
+
+
+def segment_batch(size: tuple[int, int], num_lanes: int, num_steps: int, num_events: int) -> Batch:
+    """Random events of (height, width) pixels, `num_events` a step, and two boxes at the last step of every lane."""
+    events = random_events(np.random.default_rng(0), size, num_lanes, num_steps, num_events)
+    return Batch(events, _labels(num_lanes, num_steps - 1), np.ones(num_lanes, bool), None)
 
 
 def _labels(num_lanes: int, at_step: int) -> Targets:

@@ -1,0 +1,132 @@
+"""How a training step grows with the number of devices: its time, what the devices tell each other, its memory."""
+
+import math
+import re
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType
+
+from jaxdet import sharding
+from jaxdet.nn import functional
+from jaxdet.structs import Batch
+from jaxdet.training import recipe as recipes
+from jaxdet.training import run as runs
+from jaxdet.training import state
+
+_COLLECTIVE = re.compile(
+    r" = (\S+|\([^)]*\)) (?:all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+)
+_SHAPE = re.compile(r"\b(pred|[fsuc]\d+|bf16)\[([\d,]*)\]")
+
+
+class Point(NamedTuple):
+    """A training step on some devices; medians."""
+
+    devices: int
+    lanes: int
+    step_ms: float
+    reduce_ms: float  # summing the gradients over the devices, by itself; 0 on one device
+    collectives: int  # in the compiled step; those inside loops are counted once
+    collective_bytes: int
+    temporary_bytes: int  # of a device
+    held_bytes: dict[str, int]  # what a device was seen to hold, as `memory_plan` names it
+
+
+def measure(cfg: Any, num_devices: int, host_batch: Batch, repeats: int) -> Point:
+    """Time the compiled step of `cfg` on the first `num_devices` devices.
+
+    `host_batch` holds the lanes of this process out of `cfg.data.batch_size`.
+    """
+    devices = jax.devices()[:num_devices]
+    mesh = sharding.make_mesh(cfg.data.batch_size, devices)
+    run = runs.assemble(cfg, mesh)
+    batch = sharding.to_global(host_batch, mesh)
+    compiled: Any = run.train_step.lower(run.state, run.carry, batch).compile()
+    found = list(_COLLECTIVE.finditer(compiled.as_text()))
+    held = _held(run.state, run.carry)
+    reduce_s = _median([_reduction(run.state.params, mesh)] * repeats) if mesh.size > 1 else 0.0
+    current, carry = run.state, run.carry
+
+    def step() -> Any:
+        nonlocal current, carry
+        current, carry, metrics = compiled(current, carry, batch)
+        return metrics
+
+    step_s = _median([step] * repeats)
+    return Point(
+        mesh.size,
+        cfg.data.batch_size,
+        1e3 * step_s,
+        1e3 * reduce_s,
+        len(found),
+        sum(_bytes(match.group(1)) for match in found),
+        compiled.memory_analysis().temp_size_in_bytes,
+        held,
+    )
+
+
+def memory_plan(cfg: Any, num_devices: int) -> dict[str, int]:
+    """Bytes of one device of `num_devices`, which need not be there: what lives between the steps of a run."""
+    recipe = recipes.make(cfg, 1)
+    skeleton, variables = functional.abstract(lambda: runs.build_model(cfg.model, cfg.seed))
+    averaged = recipe.averaging is not None
+    initial = jax.eval_shape(lambda v: state.create(v, recipe.optimizer, averaged), variables)
+    lanes = cfg.data.batch_size
+    carry = jax.eval_shape(lambda v: functional.merge(skeleton, v).init_carry(lanes), variables)
+    mesh = AbstractMesh((num_devices,), ("data",), axis_types=(AxisType.Auto,))
+    layout = sharding.by_path(initial, mesh, cfg.sharding)
+
+    def of(tree, layouts) -> int:
+        shapes = jax.tree.map(
+            lambda a, s: a.dtype.itemsize * math.prod(s.shard_shape(a.shape)), tree, layouts
+        )
+        return sum(jax.tree.leaves(shapes))
+
+    return {
+        "parameters": of(initial.params, layout.params),
+        "optimizer": of(initial.opt_state, layout.opt_state),
+        "statistics": of(initial.batch_stats, layout.batch_stats),
+        "averages": of(initial.ema, layout.ema),
+        "carry": of(carry, jax.tree.map(lambda _: sharding.lanes(mesh), carry)),
+    }
+
+
+def _held(current: state.TrainState, carry) -> dict[str, int]:
+    """As `memory_plan`, from arrays on their devices: bytes on the first device of this process."""
+
+    def of(tree) -> int:
+        return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
+
+    parts = current.params, current.opt_state, current.batch_stats, current.ema, carry
+    names = "parameters", "optimizer", "statistics", "averages", "carry"
+    return {name: of(part) for name, part in zip(names, parts, strict=True)}
+
+
+def _reduction(params, mesh):
+    """A program that sums over the devices as many numbers as there are parameters."""
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    own = np.zeros((len(mesh.local_devices), count), np.float32)
+    parts = sharding.to_global(own, mesh)
+    total = jax.jit(lambda a: a.sum(0), out_shardings=sharding.replicated(mesh))
+    return lambda: total(parts)
+
+
+def _median(works) -> float:
+    """Seconds of the calls in `works`, the first of which does not count."""
+    times = []
+    for work in [works[0], *works]:
+        began = time.perf_counter()
+        jax.block_until_ready(work())
+        times.append(time.perf_counter() - began)
+    return float(np.median(times[1:]))
+
+
+def _bytes(types: str) -> int:
+    total = 0
+    for kind, shape in _SHAPE.findall(types):
+        bits = 8 if kind == "pred" else 16 if kind == "bf16" else int(kind[1:])
+        total += bits // 8 * math.prod(int(n) for n in shape.split(",") if n)
+    return total
