@@ -30,7 +30,9 @@ def main():
     )
     parser.add_argument("--restarts", type=int, default=3, help="how often a job that died is started again")
     parser.add_argument("--command", default="jaxdet.train", help="module that is run")
-    parser.add_argument("--grace_s", type=float, default=60, help="how long processes may take to save and end")
+    parser.add_argument(
+        "--grace_s", type=float, default=60, help="how long processes may take to save and end"
+    )
     options, arguments = parser.parse_known_args()
     job = Job(options, [sys.executable, "-u", "-m", options.command, *arguments])
     for number in TOLD_TO_STOP:
