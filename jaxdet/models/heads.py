@@ -42,7 +42,7 @@ class HeadLevel(nnx.Module):
         self.both: ConvBlock | None = None
         for prediction in (self.cls_pred, self.obj_pred):
             assert prediction.bias is not None
-            prediction.bias[...] = jnp.full_like(prediction.bias[...], _RARE)
+            prediction.bias.set_value(jnp.full_like(prediction.bias[...], _RARE))
 
     def __call__(self, x, train: bool = False, mask=None):
         if self.stem is not None:

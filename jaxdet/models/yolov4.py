@@ -171,5 +171,5 @@ def mark_as_measured(module: nnx.Module) -> None:
     """
     for _, norm in nnx.iter_modules(module):
         if isinstance(norm, BatchNorm):
-            norm.var[...] = jnp.full_like(norm.var[...], 0.9)
-            norm.num_batches_tracked[...] = jnp.ones((), jnp.int32)
+            norm.var.set_value(jnp.full_like(norm.var[...], 0.9))
+            norm.num_batches_tracked.set_value(jnp.ones((), jnp.int32))

@@ -93,9 +93,11 @@ class BatchNorm(nnx.Module):
         var = (centred * centred).sum(axes) / safe
         unbiased = var * safe / jnp.maximum(count - 1, 1)
         rate = jnp.where(count > 0, self.momentum, 0).astype(self.mean[...].dtype)
-        self.mean[...] = lax.stop_gradient(self.mean[...] + rate * (mean.astype(rate.dtype) - self.mean[...]))
-        self.var[...] = lax.stop_gradient(
-            self.var[...] + rate * (unbiased.astype(rate.dtype) - self.var[...])
-        )
-        self.num_batches_tracked[...] = self.num_batches_tracked[...] + (count > 0).astype(jnp.int32)
+        old_mean, old_var, seen = self.mean[...], self.var[...], self.num_batches_tracked[...]
+        new_mean = old_mean + rate * (mean.astype(rate.dtype) - old_mean)
+        new_var = old_var + rate * (unbiased.astype(rate.dtype) - old_var)
+        # Not `x[...] = y`: it compares shardings, which takes time in proportion to the program traced so far.
+        self.mean.set_value(lax.stop_gradient(new_mean))
+        self.var.set_value(lax.stop_gradient(new_var))
+        self.num_batches_tracked.set_value(seen + (count > 0).astype(jnp.int32))
         return mean, var

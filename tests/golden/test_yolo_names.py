@@ -20,7 +20,15 @@ def block_of(family, name):
     return yolov4_block(size, int(classes))
 
 
-@pytest.mark.parametrize(("family", "name"), [("yolov4", n) for n in YOLOV4] + [("yolox", n) for n in YOLOX])
+# The two largest models differ from these in the length of the last convolution only.
+LONG = ("p6_nc4", "p7_nc80")
+FILES = [
+    *(pytest.param("yolov4", n, marks=[pytest.mark.slow] if n in LONG else []) for n in YOLOV4),
+    *(("yolox", n) for n in YOLOX),
+]
+
+
+@pytest.mark.parametrize(("family", "name"), FILES)
 def test_manifest_maps_key_by_key_and_back(family, name):
     entry = golden_data.manifest(family)[name]
     block = block_of(family, name)
