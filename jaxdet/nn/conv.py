@@ -100,6 +100,24 @@ def _kernel_gradient_conv(x, dy, shape, stride):
 _loop_conv.defvjp(_loop_conv_fwd, _loop_conv_bwd)
 
 
+def _depthwise(x, kernel, stride):
+    """A convolution of every channel by itself as a sum of shifted products.
+
+    On CPU ten times as fast as XLA's grouped convolution, with its gradients five to sixteen times.
+    """
+    (kh, kw), (h, w) = kernel.shape[:2], x.shape[1:3]
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    around = jnp.pad(x, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
+    rows, columns = (n + 2 * (k // 2) - k + 1 for n, k in ((h, kh), (w, kw)))
+    taps = [
+        around[:, i : i + rows : stride, j : j + columns : stride].astype(wide)
+        * kernel[i, j].astype(wide).reshape(1, 1, 1, -1)
+        for i in range(kh)
+        for j in range(kw)
+    ]
+    return sum(taps[1:], taps[0]).astype(x.dtype)
+
+
 def conv2d(
     x: Shaped[Array, "B H W Ci"], kernel: Shaped[Array, "h w Cg Co"], stride: int = 1, groups: int = 1
 ) -> Shaped[Array, "B Ho Wo Co"]:
@@ -110,7 +128,10 @@ def conv2d(
     if kernel.shape[:2] == (1, 1) and groups == 1:
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     if groups > 1:
-        return _lax_conv(x, kernel, (stride, stride), _same(kernel), groups)
+        grouped = lambda x, k: _lax_conv(x, k, (stride, stride), _same(k), groups)  # noqa: E731
+        if groups != x.shape[-1] or kernel.shape[-1] != groups:
+            return grouped(x, kernel)
+        return lax.platform_dependent(x, kernel, cpu=lambda x, k: _depthwise(x, k, stride), default=grouped)
     plain = lambda x, k: _lax_conv(x, k, (stride, stride), _same(k))  # noqa: E731
     return lax.platform_dependent(x, kernel, cpu=lambda x, k: _loop_conv(x, k, stride), default=plain)
 

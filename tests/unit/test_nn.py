@@ -38,3 +38,23 @@ def test_masked_rows_do_not_reach_batch_statistics():
     np.testing.assert_allclose(
         alone.var[...], 0.9 + 0.1 * np.var(np.asarray(x[:2]), (0, 1, 2), ddof=1), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_depthwise_convolution_and_its_gradients_equal_the_grouped_one(size, stride):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 9, 8, 6)))
+    kernel = jnp.asarray(rng.normal(size=(size, size, 1, 6)))
+
+    def grouped(x, kernel):
+        pad = [(size // 2, size // 2)] * 2
+        axes = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), pad, dimension_numbers=axes, feature_group_count=6
+        )
+
+    plain = lambda x, kernel: conv.conv2d(x, kernel, stride, 6)  # noqa: E731
+    expected = jax.value_and_grad(lambda *a: (grouped(*a) ** 3).sum(), (0, 1))(x, kernel)
+    actual = jax.value_and_grad(lambda *a: (plain(*a) ** 3).sum(), (0, 1))(x, kernel)
+    # Float32 sums of 9 to 25 products in another order, cubed.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), actual, expected)
