@@ -1,9 +1,10 @@
-"""Time a model (latency of a streamed step, throughput of predict, a training step), its scaling, or Seq-NMS.
+"""Time a model (latency of a streamed step, throughput, a training step), its scaling, its batches, or Seq-NMS.
 
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --fast --batch_sizes=1,16
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --train
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --evaluate --pairs=1
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --scaling --devices=1,2,4,8 --batch_sizes=4
+    python -m jaxdet.benchmark --config=configs/ltd_yolov4.py:p6 --pipeline
     python -m jaxdet.benchmark --seqnms
 
 `--scaling` gives every device `--batch_sizes` lanes: the time of a whole update, its efficiency against the fewest
@@ -24,7 +25,7 @@ import jax
 
 from jaxdet import cli, distributed
 from jaxdet.errors import InputError
-from jaxdet.evaluation import evaluation_speed, seqnms_speed, timing
+from jaxdet.evaluation import evaluation_speed, pipeline_speed, seqnms_speed, timing
 from jaxdet.files import atomic
 from jaxdet.models import inference
 from jaxdet.nn import functional
@@ -43,6 +44,9 @@ def _flags(flags: cli.Flags) -> None:
     flags.boolean("scaling", False, "time updates on several devices, and plan their memory")
     flags.strings("devices", [], "for --scaling: numbers of devices; default: 1, 2, 4 ... to all there are")
     flags.string("baseline", None, "for --scaling: --out of a run to compare with")
+    flags.boolean(
+        "pipeline", False, "training samples a second; for images beside a plain OpenCV loop of the same work"
+    )
     flags.boolean("seqnms", False, "time Seq-NMS on simulated tracks of several sizes")
     flags.boolean("keep_products", True, "recompute only cheap operations in the backward pass of --train")
     flags.integer("events", 2000, "events in a step of a lane")
@@ -57,6 +61,10 @@ def _run(flags: cli.Flags) -> None:
         report = {f"seqnms_{row.num_frames}x{row.max_boxes}": str(row) for row in seqnms_speed.measure()}
     elif flags.scaling:
         report = _scaling(flags)
+    elif flags.pipeline:
+        if flags.config is None:
+            raise InputError("--pipeline reads the data set of a config; give --config")
+        report = pipeline_speed.measure(flags.config.data, flags.pairs)
     else:
         report = _of_model(flags)
     if not distributed.is_main():

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jaxdet.data.images import GREY, resize_longest
+from jaxdet.data.images import GREY, letterbox, resize_longest
 
 _SHORTEST = 2  # pixels; boxes that keep less than this are dropped,
 _LEAST_AREA = 0.2  # or less than this part of their area,
@@ -26,6 +26,7 @@ Load = Callable[[int], tuple[np.ndarray, np.ndarray]]
 class Settings(NamedTuple):
     """How much is drawn; the default is the released recipe "scratch"."""
 
+    mosaic: bool = True  # else the image alone, on grey
     hsv: tuple[float, float, float] = (0.015, 0.7, 0.4)  # relative change of hue, saturation, value
     degrees: float = 0.0
     translate: float = 0.5  # fraction of the output
@@ -38,6 +39,7 @@ class Settings(NamedTuple):
 
 
 FINETUNE = Settings(scale=0.8, mixup=0.2)
+PLAIN = Settings(mosaic=False, translate=0.0, scale=0.0)
 
 
 class Warp(NamedTuple):
@@ -51,9 +53,9 @@ class Warp(NamedTuple):
 
 
 class Mosaic(NamedTuple):
-    """The image at the top left and those at the top right, bottom left and bottom right; the warp of all."""
+    """The image at the top left and those at the top right, bottom left and bottom right, or one; the warp of all."""
 
-    images: tuple[int, int, int, int]
+    images: tuple[int, ...]
     warp: Warp
 
 
@@ -80,7 +82,7 @@ def draw(rng: np.random.Generator, index: int, num_images: int, settings: Settin
 
 
 def _draw_mosaic(rng, index, num_images, settings: Settings) -> Mosaic:
-    a, b, c = (int(i) for i in rng.integers(num_images, size=3))
+    others = [int(i) for i in rng.integers(num_images, size=3)] if settings.mosaic else []
 
     def around(middle, reach):
         return float(rng.uniform(middle - reach, middle + reach))
@@ -92,7 +94,7 @@ def _draw_mosaic(rng, index, num_images, settings: Settings) -> Mosaic:
         (around(0, settings.shear), around(0, settings.shear)),
         (around(0.5, settings.translate), around(0.5, settings.translate)),
     )
-    return Mosaic((index, a, b, c), warp)
+    return Mosaic((index, *others), warp)
 
 
 def apply(drawn: Draw, size: int, load: Load) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +119,9 @@ def apply(drawn: Draw, size: int, load: Load) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mosaic(mosaic: Mosaic, size: int, load: Load) -> tuple[np.ndarray, np.ndarray]:
-    """Four images that meet in the middle of a canvas, warped: image of `size` and labels (class, pixels)."""
+    """Four images that meet in the middle of a canvas, or one, warped: image of `size` and labels (class, pixels)."""
+    if len(mosaic.images) == 1:
+        return _alone(mosaic, size, load)
     tiles, labels = zip(*(_tile(load, index, size) for index in mosaic.images), strict=True)
     tiles = _alike(*tiles)
     canvas = np.full((2 * size, 2 * size, *tiles[0].shape[2:]), GREY, np.uint8)
@@ -127,15 +131,28 @@ def _mosaic(mosaic: Mosaic, size: int, load: Load) -> tuple[np.ndarray, np.ndarr
         left = size if corner % 2 else size - width
         top = size if corner // 2 else size - height
         canvas[top : top + height, left : left + width] = tile
-        x, y, w, h = rows[:, 1:].T
-        corners = [
-            width * (x - w / 2) + left,
-            height * (y - h / 2) + top,
-            width * (x + w / 2) + left,
-            height * (y + h / 2) + top,
-        ]
-        placed.append(np.stack([rows[:, 0], *(c.clip(0, 2 * size) for c in corners)], 1))
+        placed.append(_moved(rows, (height, width), (left, top), 2 * size))
     return warp(canvas, np.concatenate(placed), mosaic.warp, (size, size))
+
+
+def _alone(mosaic: Mosaic, size: int, load: Load) -> tuple[np.ndarray, np.ndarray]:
+    tile, rows = _tile(load, mosaic.images[0], size)
+    boxed, _, pad = letterbox(tile, (size, size), enlarge=False)
+    corner = round(pad[0] - 0.1), round(pad[1] - 0.1)
+    return warp(boxed, _moved(rows, tile.shape[:2], corner, size), mosaic.warp, (size, size))
+
+
+def _moved(rows: np.ndarray, size: tuple[int, int], corner: tuple[int, int], limit: int) -> np.ndarray:
+    """Labels (class, fractions of an image of `size`) -> (class, pixels), the image's corner (left, top) moved there."""
+    (height, width), (left, top) = size, corner
+    x, y, w, h = rows[:, 1:].T
+    corners = [
+        width * (x - w / 2) + left,
+        height * (y - h / 2) + top,
+        width * (x + w / 2) + left,
+        height * (y + h / 2) + top,
+    ]
+    return np.stack([rows[:, 0], *(c.clip(0, limit) for c in corners)], 1)
 
 
 def _tile(load: Load, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,11 +13,16 @@ import cv2
 import numpy as np
 
 from jaxdet.data import image_augment, image_sets, images
+from jaxdet.data.image_augment import PLAIN
 from jaxdet.data.image_sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch, Images, Targets
 
-RECIPES = {"scratch": image_augment.Settings(), "finetune": image_augment.FINETUNE}
+RECIPES = {
+    "scratch": image_augment.Settings(),
+    "finetune": image_augment.FINETUNE,
+    "plain": PLAIN,
+}
 
 
 class LabelledSet(NamedTuple):
@@ -33,14 +38,18 @@ class Losses(NamedTuple):
     boxes: int = 0  # did not fit max_boxes
 
 
-def open_set(root: str | Path, split: str, class_names: Sequence[str], folder: str = "images") -> LabelledSet:
-    """The labelled images that `split` names below `root`: a folder or list with YOLO labels, or a COCO .json.
+def open_set(root: str | Path, split: str, class_names: Sequence[str]) -> LabelledSet:
+    """The labelled images that `split` names below `root`: a folder or list with YOLO labels, or COCO annotations.
 
-    Images of a .json lie in `folder` beside it. Raises InputError for missing images, wrong labels (naming file and
-    line) and sets without a box.
+    Images of COCO annotations lie in `images` beside the file, or where `FILE.json:FOLDER` says, below `root`.
+    Raises InputError for missing images, wrong labels (naming file and line) and sets without a box.
     """
-    path = Path(root) / split
-    found = _coco(path, folder, class_names) if path.suffix == ".json" else _yolo(path, len(class_names))
+    name, _, folder = split.partition(":")
+    path = Path(root) / name
+    if path.suffix == ".json":
+        found = _coco(path, Path(root) / folder if folder else path.parent / "images", class_names)
+    else:
+        found = _yolo(path, len(class_names))
     if not sum(len(rows) for rows in found.labels):
         raise InputError(f"{path}: {len(found.items)} images without a box; expected labels")
     return found
@@ -50,24 +59,30 @@ def _yolo(path: Path, num_classes: int) -> LabelledSet:
     items = image_sets.open_input(path)
     missing = [item.path for item in items if not item.path.is_file()]
     if missing:
-        raise InputError(f"{path}: {len(missing)} of {len(items)} images are not there, first {missing[0]}")
+        where = image_sets.line_of(path, missing[0]) if path.suffix == ".txt" else path
+        raise InputError(
+            f"{where}: {missing[0]} is not there ({len(missing)} of {len(items)} images are missing)"
+        )
     labels = [image_sets.read_yolo_labels(image_sets.label_path(i.path), num_classes) for i in items]
     return LabelledSet(items, labels)
 
 
-def _coco(path: Path, folder: str, class_names: Sequence[str]) -> LabelledSet:
+def _coco(path: Path, folder: Path, class_names: Sequence[str]) -> LabelledSet:
     data = image_sets.read_coco(path)
-    items, missing = image_sets.from_coco(data, path.parent / folder)
+    items, missing = image_sets.from_coco(data, folder)
     if missing:
         raise InputError(f"{path}: {len(missing)} images are not in {folder}, first {missing[0]}")
     names = {category["id"]: category["name"] for category in data["categories"]}
-    unknown = sorted(set(names.values()) - set(class_names))
-    if unknown:
-        raise InputError(f"{path}: category {unknown[0]!r}, expected {', '.join(class_names)}")
     rows: dict[int, list] = {item.image_id: [] for item in items}
-    for row in data["annotations"]:
+    for number, row in enumerate(data["annotations"]):
+        name = names.get(row["category_id"], row["category_id"])
+        if name not in class_names:
+            raise InputError(
+                f"{path}: annotation {row.get('id', number)} has category {name!r}, expected one of "
+                f"{', '.join(class_names)}; set data.classes"
+            )
         if row["image_id"] in rows and not row.get("iscrowd"):
-            rows[row["image_id"]].append([class_names.index(names[row["category_id"]]), *row["bbox"]])
+            rows[row["image_id"]].append([class_names.index(name), *row["bbox"]])
     return LabelledSet(items, [_fractions(rows[item.image_id], item) for item in items])
 
 
@@ -84,20 +99,23 @@ def _fractions(rows: list, item: ImageItem) -> np.ndarray:
 class LabelledImages:
     """Training batches of a set of images.
 
-    Fields read from `config`: root, classes, folder (of the images of a .json), size (pixels of the square input),
-    placement ("yolov4": RGB, "yolox": BGR), batch_size (over all processes), max_boxes, recipe (of RECIPES), seed,
-    cache (decoded images kept in memory), overfit (N > 0: only the first N images, always with the same draws).
+    Fields read from `config`: root, classes, size (pixels of the square input),
+    placement ("yolov4": RGB, "yolox": BGR), batch_size (over all processes), max_boxes, recipe (of RECIPES),
+    plain_from (N > 0: recipe "plain" from step N on), sizes (multi-scale: a step's batch is resized to one of them,
+    drawn for the step), seed, cache (decoded images kept in memory), overfit (N > 0: only the first N images, always
+    with the same draws).
 
     `process` is this process's index and the number of processes: it gets lanes `index * B / count` onwards.
     """
 
     def __init__(self, config: Any, split: str, process: tuple[int, int] = (0, 1)):
-        self._set = open_set(config.root, split, tuple(config.classes), config.folder)
+        self._set = open_set(config.root, split, tuple(config.classes))
         self._size, self._max_boxes = int(config.size), int(config.max_boxes)
         self._rgb = config.placement == "yolov4"
         if config.recipe not in RECIPES:
             raise InputError(f"data.recipe is {config.recipe!r}, expected one of {', '.join(RECIPES)}")
-        self._settings = RECIPES[config.recipe]
+        self._settings, self._plain_from = RECIPES[config.recipe], int(config.plain_from)
+        self._sizes = tuple(int(size) for size in config.sizes)
         self._seed, self._overfit = int(config.seed), int(config.overfit)
         self._room, self._cache = int(config.cache), {}
         self.batch_size = int(config.batch_size)
@@ -127,21 +145,33 @@ class LabelledImages:
         labels, mask = np.zeros((num, 1, room), np.int32), np.zeros((num, 1, room), bool)
         source, lost = np.zeros((num, 1, 2), np.int32), 0
         for lane, position in enumerate(self._lanes):
-            index, rows = self._sample(pixels[lane], step * self.batch_size + position)
+            index, rows = self._sample(pixels[lane], step, position)
             count = min(len(rows), room)
             lost += len(rows) - count
             centre, extent = rows[:count, 1:3], rows[:count, 3:]
             boxes[lane, 0, :count] = np.concatenate([centre - extent / 2, centre + extent / 2], 1) * size
             labels[lane, 0, :count], mask[lane, 0, :count] = rows[:count, 0], True
             source[lane, 0, 0] = index
+        target = self._size_of(step)
+        if target != size:
+            # Parity: the finished batch is resized, bilinearly.
+            pixels = np.stack([cv2.resize(image, (target, target)) for image in pixels])
+            boxes *= np.float32(target / size)
         slots = np.ones((num, 1), bool)
         at_step = np.zeros((num, 1), np.int32)
         targets = Targets(boxes, labels, mask, np.zeros_like(mask), at_step, slots)
         return Batch(Images(pixels), targets, np.ones(num, bool), source), Losses(lost)
 
-    def _sample(self, out: np.ndarray, position: int) -> tuple[int, np.ndarray]:
-        """Write the pixels of entry `position` of the endless list into `out`; the image's index and its labels."""
-        num = len(self._set.items)
+    def _size_of(self, step: int) -> int:
+        """Pixels of a step's square input, the same in all processes."""
+        if not self._sizes:
+            return self._size
+        return self._sizes[int(np.random.default_rng([self._seed, 2, step]).integers(len(self._sizes)))]
+
+    def _sample(self, out: np.ndarray, step: int, lane: int) -> tuple[int, np.ndarray]:
+        """Write the pixels of a lane of a step into `out`; the image's index and its labels."""
+        num, position = len(self._set.items), step * self.batch_size + lane
+        settings = PLAIN if 0 < self._plain_from <= step else self._settings
         if self._overfit:
             position %= min(self._overfit, num)
             index = position
@@ -149,7 +179,7 @@ class LabelledImages:
             epoch, place = divmod(position, num - num % self.batch_size)
             index = int(_permutation(self._seed, epoch, num)[place])
         rng = np.random.default_rng([self._seed, 1, position])
-        drawn = image_augment.draw(rng, index, min(num, self._overfit or num), self._settings)
+        drawn = image_augment.draw(rng, index, min(num, self._overfit or num), settings)
         image, rows = image_augment.apply(drawn, self._size, self._load)
         if image.ndim == 2:
             cv2.cvtColor(image, cv2.COLOR_GRAY2BGR, dst=out)

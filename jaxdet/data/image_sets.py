@@ -46,6 +46,14 @@ def from_list(file: str | Path) -> list[ImageItem]:
     return [ImageItem(p, p.stem, i, None) for i, p in enumerate(paths)]
 
 
+def line_of(file: Path, image: Path) -> str:
+    """`file:number` of the line of a list that names an image."""
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        if file.parent / line.strip() == image:
+            return f"{file}:{number}"
+    raise ValueError(f"{image} is not in {file}")
+
+
 def read_coco(file: str | Path) -> dict[str, Any]:
     """A COCO annotation file with the keys images, annotations, categories."""
     file = Path(file)

@@ -13,12 +13,13 @@ CLASSES = ("dark", "bright")
 FIELDS = {
     "kind": "images",
     "classes": CLASSES,
-    "folder": "images",
     "size": 64,
     "placement": "yolov4",
     "batch_size": 2,
     "max_boxes": 8,
     "recipe": "finetune",
+    "plain_from": 0,
+    "sizes": (),
     "seed": 3,
     "cache": 0,
     "overfit": 0,
@@ -118,7 +119,7 @@ def test_boxes_without_room_are_counted(config):
         (
             "list.txt",
             "./images/0.png\n./images/gone.png\n",
-            r"1 of 2 images are not there, first .*gone\.png",
+            r"list\.txt:2: .*gone\.png is not there \(1 of 2 images",
         ),
         ("list.txt", "", "names no image"),
     ],
@@ -134,3 +135,48 @@ def test_a_set_without_boxes_is_refused(config, tmp_path):
         path.write_text("")
     with pytest.raises(InputError, match="5 images without a box"):
         data.open(config, "images")
+
+
+def test_an_annotation_of_another_class_is_named(config, tmp_path):
+    categories = [{"id": 1, "name": "dark"}, {"id": 2, "name": "other"}]
+    image = {"id": 0, "file_name": "0.png"}
+    rows = [{"id": 7, "image_id": 0, "category_id": c, "bbox": [1, 2, 3, 4]} for c in (1, 2)]
+    for number, message in ((1, None), (2, "annotation 7 has category 'other'")):
+        content = {"images": [image], "annotations": rows[:number], "categories": categories}
+        (tmp_path / "some.json").write_text(json.dumps(content))
+        if message is None:  # a category that no box has is no harm
+            assert len(image_samples.open_set(tmp_path, "some.json", CLASSES).labels[0]) == 1
+        else:
+            with pytest.raises(InputError, match=message):
+                image_samples.open_set(tmp_path, "some.json", CLASSES)
+    (tmp_path / "some.json").write_text(
+        json.dumps({**content, "annotations": [{**rows[0], "category_id": 5}]})
+    )
+    with pytest.raises(InputError, match="category 5"):
+        image_samples.open_set(tmp_path, "some.json", CLASSES)
+
+
+def test_steps_take_one_of_a_set_of_sizes_and_boxes_follow(config):
+    config.sizes, config.batch_size = (32, 64, 96), 1
+    fixed_config = types.SimpleNamespace(**{**vars(config), "sizes": ()})
+    several, fixed = (image_samples.LabelledImages(c, "images") for c in (config, fixed_config))
+    sizes = []
+    for step in range(12):
+        batch, plain = several.batch(step)[0], fixed.batch(step)[0]
+        size = batch.inputs.pixels.shape[1]
+        np.testing.assert_allclose(batch.targets.boxes, plain.targets.boxes * size / 64, rtol=1e-6)
+        assert batch.inputs.pixels.mean() == pytest.approx(plain.inputs.pixels.mean(), abs=3)
+        sizes.append(size)
+    assert set(sizes) == {32, 64, 96}
+
+
+def test_plain_samples_are_the_image_itself(config):
+    config.plain_from, config.batch_size = 3, 1
+    source = image_samples.LabelledImages(config, "images")
+    for step in range(3, 9):
+        batch, _ = source.batch(step)
+        assert batch.targets.box_mask.sum() == 1
+        x1, y1, x2, y2 = batch.targets.boxes[0, 0, 0]
+        # 64 x 48 in 64 x 64: 8 rows of grey above and below; mirrored or not.
+        assert (y1, y2) == pytest.approx((24, 40), abs=1e-3)
+        assert (x1, x2) == pytest.approx((24, 44), abs=1e-3) or (x1, x2) == pytest.approx((20, 40), abs=1e-3)

@@ -1,0 +1,79 @@
+"""How fast training batches are made; for images beside a straight OpenCV loop that does the same work in colour."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+
+from jaxdet import data
+from jaxdet.data import image_augment, image_samples
+from jaxdet.data.image_augment import Draw
+from jaxdet.data.image_samples import LabelledSet
+from jaxdet.data.images import GREY
+
+
+def measure(block: Any, pairs: int, batches_each: int = 2) -> dict[str, float]:
+    """Samples a second of a `data` block's pipeline, its threads and workers warm.
+
+    For images also those of the plain loop, in turn with the pipeline, and the ratio of the medians.
+    """
+    stream = data.open(block, block.train_split)
+    try:
+        next(stream)  # starts threads or workers
+        ours = lambda: [next(stream) for _ in range(batches_each)]  # noqa: E731
+        count = batches_each * block.batch_size
+        if block.kind != "images":
+            return {"samples_per_s": round(count / _median(ours, pairs), 2)}
+        plain = _plain_samples(block)
+        theirs = lambda: [next(plain) for _ in range(count)]  # noqa: E731
+        times = [(_seconds(ours), _seconds(theirs)) for _ in range(pairs)]
+    finally:
+        stream.close()
+    fast, slow = (statistics.median(column) for column in zip(*times, strict=True))
+    return {
+        "samples_per_s": round(count / fast, 2),
+        "plain_loop_samples_per_s": round(count / slow, 2),
+        "ratio": round(slow / fast, 2),
+    }
+
+
+def _median(work: Callable[[], Any], times: int) -> float:
+    return statistics.median(_seconds(work) for _ in range(times))
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _plain_samples(block) -> Iterator[np.ndarray]:
+    """Mosaics as one would write them down: one after the other, every image in three channels."""
+    labelled = image_samples.open_set(block.root, block.train_split, tuple(block.classes))
+    rng, num = np.random.default_rng(block.seed), len(labelled.items)
+    settings = image_samples.RECIPES[block.recipe]
+    while True:
+        drawn = image_augment.draw(rng, int(rng.integers(num)), num, settings)
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(len(os.sched_getaffinity(0)))  # the loop may use all cores inside OpenCV
+        yield _plain_sample(labelled, drawn, int(block.size))
+        cv2.setNumThreads(threads)
+
+
+def _plain_sample(labelled: LabelledSet, drawn: Draw, size: int) -> np.ndarray:
+    canvas = np.full((2 * size, 2 * size, 3), GREY, np.uint8)
+    for corner, index in enumerate(drawn.mosaic.images):
+        image = cv2.imread(str(labelled.items[index].path), cv2.IMREAD_COLOR)
+        gain = size / max(image.shape[:2])
+        image = cv2.resize(image, (int(image.shape[1] * gain), int(image.shape[0] * gain)))
+        height, width = image.shape[:2]
+        left, top = (size if corner % 2 else size - width), (size if corner // 2 else size - height)
+        canvas[top : top + height, left : left + width] = image
+    matrix = image_augment.matrix(drawn.mosaic.warp, canvas.shape[:2], (size, size))
+    image = cv2.warpAffine(canvas, matrix[:2], (size, size), borderValue=(GREY, GREY, GREY))
+    image = image_augment.recolour(image, drawn.gains)
+    return cv2.cvtColor(image[:, ::-1] if drawn.flip_left else image, cv2.COLOR_BGR2RGB)
