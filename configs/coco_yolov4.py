@@ -1,4 +1,8 @@
-"""Scaled-YOLOv4 on COCO as released: evaluate --config=configs/coco_yolov4.py:<csp|p5|p6|p7>"""
+"""Scaled-YOLOv4 on COCO: evaluate and train --config=configs/coco_yolov4.py:<csp|p5|p6|p7>
+
+Any other set: --config.data.root=DIR --config.data.train_split=SPLIT --config.data.classes="('a','b')"
+--config.model.num_classes=2, where SPLIT is a folder or .txt list of images with YOLO labels, or FILE.json:FOLDER.
+"""
 
 from jaxdet import config as c
 
@@ -12,4 +16,7 @@ def get_config(arg: str = "p6"):
     cfg.model = c.yolov4(size, len(c.COCO_CLASSES), min_score=0.001, nms_iou=0.65)
     stride = 2 << (len(cfg.model.stages) - 1)
     cfg.data = c.yolov4_images(PIXELS[size], stride, c.COCO_CLASSES, batch_size=8)
+    cfg.data.update(c.COCO_SPLITS)
+    cfg.optim = c.sgd_yolov4()
+    c.by_epochs(cfg, 300)
     return cfg

@@ -1,4 +1,8 @@
-"""YOLOX on COCO as released: evaluate --config=configs/coco_yolox.py:<nano|tiny|s|m|l|x>"""
+"""YOLOX on COCO: evaluate and train --config=configs/coco_yolox.py:<nano|tiny|s|m|l|x>
+
+Any other set: --config.data.root=DIR --config.data.train_split=SPLIT --config.data.classes="('a','b')"
+--config.model.num_classes=2, where SPLIT is a folder or .txt list of images with YOLO labels, or FILE.json:FOLDER.
+"""
 
 from jaxdet import config as c
 
@@ -9,4 +13,8 @@ def get_config(arg: str = "s"):
     cfg.model = c.yolox(size, len(c.COCO_CLASSES))
     pixels = 416 if size in ("nano", "tiny") else 640
     cfg.data = c.yolox_images(pixels, c.COCO_CLASSES, batch_size=16)
+    cfg.data.update(c.COCO_SPLITS)
+    cfg.data.plain_epochs = 15
+    cfg.optim = c.sgd_yolox()
+    c.by_epochs(cfg, 300)
     return cfg

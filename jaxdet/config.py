@@ -61,6 +61,10 @@ def base() -> Config:
         keep=3,
         keep_every=0,  # optimiser steps; 0 keeps only the newest `keep`
         evaluate_every=0,  # optimiser steps; 0: at the end only
+        epochs=0,  # above 0: says num_iterations, and the three below, where not 0, the `_every` of their name
+        checkpoint_epochs=0,
+        evaluate_epochs=0,
+        keep_epochs=0,
         microbatches=1,  # groups of lanes whose gradients are averaged
         tensorboard=False,
     )
@@ -252,7 +256,9 @@ COCO_CLASSES = tuple(
 LTD_CLASSES = ("human", "bicycle", "motorcycle", "vehicle")
 
 
-def yolov4_images(size: int, stride: int, classes: Sequence[str], batch_size: int) -> ConfigDict:
+def yolov4_images(
+    size: int, stride: int, classes: Sequence[str], batch_size: int, root: str = "data/images"
+) -> ConfigDict:
     """Still images as YOLOv4 takes them: RGB, batches of like aspect in rectangles of multiples of `stride`."""
     return block(
         kind="images",
@@ -262,10 +268,11 @@ def yolov4_images(size: int, stride: int, classes: Sequence[str], batch_size: in
         stride=stride,  # coarsest level, pixels
         pad=0.5,  # strides added before rounding up
         batch_size=batch_size,
+        **_training_images(root),
     )
 
 
-def yolox_images(size: int, classes: Sequence[str], batch_size: int) -> ConfigDict:
+def yolox_images(size: int, classes: Sequence[str], batch_size: int, root: str = "data/images") -> ConfigDict:
     """Still images as YOLOX takes them: BGR, in the upper left corner of a square."""
     return block(
         kind="images",
@@ -274,4 +281,76 @@ def yolox_images(size: int, classes: Sequence[str], batch_size: int) -> ConfigDi
         size=size,
         stride=32,
         batch_size=batch_size,
+        **_training_images(root),
     )
+
+
+def _training_images(root: str) -> dict[str, Any]:
+    """Where labelled images are and how they are augmented.
+
+    A split, below `root`, is a folder of images or a .txt list of them with YOLO labels in labels/ beside images/, or
+    COCO annotations as FILE.json or FILE.json:FOLDER (of the images; default: images/ beside the file).
+    """
+    return {
+        "root": root,
+        "train_split": "train/images",
+        "validation_split": "val/images",
+        "test_split": "test/images",
+        "max_boxes": 120,  # in a mosaic; what is left out is counted and logged
+        "recipe": "scratch",  # or "finetune", "plain"
+        "plain_from": 0,  # step from which samples are single images; 0: never
+        "plain_epochs": 0,  # the same, as the number of last epochs of train.epochs
+        "sizes": (),  # multi-scale: every step takes one of these, a compiled program each; (): `size`
+        "cache": 0,  # decoded images kept in memory
+        "workers": 0,
+        "overfit": 0,
+        "seed": 42,
+    }
+
+
+COCO_SPLITS = {
+    "root": "data/coco",
+    "train_split": "annotations/instances_train2017.json:train2017",
+    "validation_split": "annotations/instances_val2017.json:val2017",
+    "test_split": "annotations/instances_val2017.json:val2017",
+}
+
+# Training splits of LTD and the frame lists that `prepare ltd` writes of each.
+LTD_FRAMES = (
+    ("Day", "Week", "Month"),
+    ("all", "e5", "e10", "e15", "e10_bic10_mot", "e10_bic10_mot10", "e10_bic10_mot10_a"),
+)
+
+
+def ltd_splits(split: str = "Day", frames: str = "e5") -> dict[str, str]:
+    """Training on a frame list; the challenge's validation frames lie in val/images, those of the months in Sep/images, ..."""
+    return {
+        "root": "data/ltd",
+        "train_split": f"{split}/{frames}.txt",
+        "validation_split": "val/images",
+        "test_split": "Sep/images",
+    }
+
+
+def by_epochs(cfg: Config, epochs: int, every: int = 5) -> None:
+    """Train so many epochs; every 5 are evaluated and keep their numbered checkpoint, as released."""
+    cfg.train.epochs = epochs
+    cfg.train.checkpoint_epochs = cfg.train.evaluate_epochs = cfg.train.keep_epochs = every
+
+
+def small_images(family: str, classes: Sequence[str], pixels: int) -> Config:
+    """A YOLOv4-P5 of a quarter of the width, or a YOLOX-nano, for small objects; trains in minutes on a CPU."""
+    cfg = base()
+    if family == "yolov4":
+        # Anchors for frames of 384 pixels instead of 896.
+        anchors = tuple(tuple((w / 2, h / 2) for w, h in level) for level in YOLOV4_SIZES["p5"]["anchors"])
+        cfg.model = yolov4("p5", len(classes), width=0.25, depth=0.34, anchors=anchors, min_score=0.01)
+        cfg.data = yolov4_images(pixels, 32, classes, batch_size=8)
+    else:
+        cfg.model = yolox("nano", len(classes))
+        cfg.data = yolox_images(pixels, classes, batch_size=8)
+    cfg.data.cache = 2000
+    cfg.data.plain_epochs = 2
+    cfg.optim = adamw(lr=2e-3, weight_decay=0.05)
+    by_epochs(cfg, 12, every=2)
+    return cfg

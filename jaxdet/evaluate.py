@@ -6,10 +6,11 @@
     python -m jaxdet.evaluate --config=configs/coco_yolox.py:nano --weights=yolox_nano.pth \\
         --images=val2017 --annotations=instances_val2017.json
     python -m jaxdet.evaluate --config=configs/ltd_yolov4.py:p6 --weights=soup.pt --images=data/ltd/Sep/images
+    python -m jaxdet.evaluate --weights=runs/day_p6 --split=Sep/images
 
 Protocols for recordings: `hmnet`, the released evaluator's (the nearest time stamp, closer than 25 ms); `rvt` and
 `toolbox`, all boxes within 50 ms. `--detections` is a folder of one .npy per recording, a detections file of predict,
-or COCO results. Images without --annotations have YOLO text in labels/ beside images/; precision, recall and AP are
+or COCO results. Without --images the --split of the config's data set is measured. Images without --annotations have YOLO text in labels/ beside images/; precision, recall and AP are
 then also given as Seq-YOLO counts them. Annotated images that are missing take no part and end in exit status 1 unless
 --allow_missing, unreadable ones count as images without boxes and end in 1. The 12 numbers and AP per class are printed, and written with a precision-recall picture to --out.
 """
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxdet import cli, distributed
-from jaxdet.data import image_sets, recordings
+from jaxdet.data import image_samples, image_sets, recordings
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, gen1, image_evaluation, plots, stored
 from jaxdet.evaluation import recordings as on_recordings
@@ -103,7 +104,7 @@ def _of_model(flags, report: _Report) -> coco.Metrics:
     cfg, skeleton, variables = restore.load_model(flags.config, flags.weights, flags.lanes)
     if cfg.data.kind == "images":
         predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast))
-        return _of_images(flags, predictor, tuple(cfg.data.classes), report)
+        return _of_images(flags, predictor, cfg.data, report)
     skeleton, variables = inference.prepare(skeleton, variables, flags.fast)
     return on_recordings.evaluate(
         Predictor(skeleton, variables, flags.lanes, flags.lanes),
@@ -116,10 +117,17 @@ def _of_model(flags, report: _Report) -> coco.Metrics:
     )
 
 
-def _of_images(flags, predictor: ItemPredictor, names, report: _Report) -> coco.Metrics:
+def _of_images(flags, predictor: ItemPredictor, data, report: _Report) -> coco.Metrics:
+    names = tuple(data.classes)
+    if flags.annotations and not flags.images:
+        raise InputError("--annotations without --images; which folder are the annotated images in?")
     if not flags.images:
-        raise InputError("missing --images; a model of images is measured on a folder or list of them")
-    if flags.annotations:
+        if "root" not in data:
+            raise InputError("missing --images; the config names no data set")
+        split = flags.split or data.test_split
+        labelled = image_samples.open_set(data.root, split, names)
+        result = image_evaluation.with_labels(predictor, *labelled, names, flags.backend)
+    elif flags.annotations:
         result = image_evaluation.annotated(predictor, flags.images, flags.annotations, names, flags.backend)
     else:
         items = image_sets.open_input(flags.images)

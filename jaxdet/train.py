@@ -2,6 +2,7 @@
 
     python -m jaxdet.train --config=configs/gen1_hmnet.py:b3,short --workdir=runs/b3
     python -m jaxdet.train --config=configs/gen1_hmnet.py:b3,tbptt --init=runs/b3 --workdir=runs/b3_tbptt
+    python -m jaxdet.train --config=configs/ltd_yolov4.py:p6 --init=yolov4-p6.pt --workdir=runs/day_p6
 
 Run the same command again to go on from the newest checkpoint, with any number of processes and devices (launch/). Without --config a small HMNet learns from simulated
 recordings, is evaluated on unseen ones and drawn into a video: a few minutes on a CPU.
@@ -19,9 +20,7 @@ import jaxdet
 from jaxdet import cli, config, data, distributed, sharding
 from jaxdet.data import preparation, recordings, synthetic
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, example, plots, validation
-from jaxdet.evaluation import recordings as on_recordings
-from jaxdet.evaluation.predictor import Predictor
+from jaxdet.evaluation import example, plots, splits, validation
 from jaxdet.evaluation.validation import Validation
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Variables
@@ -50,16 +49,21 @@ def _run(flags: cli.Flags) -> None:
     workdir = Path(flags.workdir or f"runs/{'synthetic' if flags.config is None else cfg.model.name}")
     if flags.overfit:
         cfg.data.overfit = flags.overfit
-    cfg.lock()
+    if cfg.model.num_classes != len(cfg.data.classes):
+        raise InputError(
+            f"data.classes names {len(cfg.data.classes)} classes, model.num_classes is {cfg.model.num_classes}; "
+            "make them agree"
+        )
     if "simulate" in cfg.data:
         distributed.main_first(lambda: _simulate(cfg.data))
     workdir.mkdir(parents=True, exist_ok=True)
+    batches = _open(cfg)
     mesh = sharding.make_mesh(cfg.data.batch_size)
     run = runs.assemble(cfg, mesh, _start_from(flags.init, cfg.model))
     if flags.dry_run:
-        _describe(cfg, run)
+        _describe(cfg, run, batches)
         return
-    done = _fit(cfg, run, workdir)
+    done = _fit(cfg, run, batches, workdir)
     if distributed.is_main():
         _draw_log(workdir)
     if "simulate" in cfg.data:
@@ -91,7 +95,16 @@ def _simulate(block: config.Config) -> None:
         raise InputError(f"{source}: {report.problems[0]}; remove the folder and run again")
 
 
-def _fit(cfg, run: runs.Run, workdir: Path) -> runs.Run:
+def _open(cfg) -> data.Batches:
+    """The training batches; what is wrong with the data set comes out here, and its size settles the epochs."""
+    process = (distributed.index(), distributed.count())
+    batches = data.open(cfg.data, cfg.data.train_split, process=process)
+    runs.resolve_epochs(cfg, batches.steps_per_epoch)
+    cfg.lock()
+    return batches
+
+
+def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
     """Train from the newest checkpoint, or from the beginning, to the end."""
     runs.write_config(cfg, workdir, jaxdet.__version__)
     checkpoints = RunCheckpoints(workdir, runs.as_json(cfg), cfg.train.keep, cfg.train.keep_every)
@@ -100,7 +113,7 @@ def _fit(cfg, run: runs.Run, workdir: Path) -> runs.Run:
         current, carry = checkpoints.restore(current, carry)
         logger.info("going on from step %d of %s", int(current.step), workdir)
     start = int(current.step)
-    batches = _open(cfg, start)
+    batches.seek(start)
     writers = metrics.open_all(workdir, run.loss_names, run.num_steps, start, cfg.train.tensorboard)
 
     def save(moment: loop.Moment) -> None:
@@ -152,32 +165,16 @@ def _weights(current: state.TrainState) -> Variables:
     return found if distributed.count() == 1 else sharding.to_host(found)
 
 
-def _measure(cfg: config.Config, run: runs.Run):
-    """Metrics of weights on the validation split."""
-    found = [
-        recordings.open_recording(path) for path in recordings.find(cfg.data.root, cfg.data.validation_split)
-    ]
-    lanes = min(4, len(found))
-
-    def measure(variables: Variables) -> coco.Metrics:
-        predictor = Predictor(run.skeleton, variables, lanes, head_batch=lanes)
-        return on_recordings.evaluate(predictor, found, _sensor(cfg), class_names=tuple(cfg.data.classes))
-
-    return measure
+def _measure(cfg: config.Config, run: runs.Run) -> splits.Measure:
+    """What measures weights on the validation split."""
+    block = cfg.data.copy_and_resolve_references()
+    if "pad" in block:
+        block.pad = 0.0  # Parity: rectangles are larger in the stand-alone test only.
+    return splits.measure(block, run.skeleton, cfg.data.validation_split)
 
 
-def _sensor(cfg: config.Config) -> on_recordings.Sensor:
-    return on_recordings.Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets))
-
-
-def _open(cfg, start: int) -> data.Batches:
-    process = (distributed.index(), distributed.count())
-    return data.open(cfg.data, cfg.data.train_split, start=start, process=process)
-
-
-def _describe(cfg, run: runs.Run) -> None:
+def _describe(cfg, run: runs.Run, batches: data.Batches) -> None:
     """Parameters, memory, steps and time of an epoch, the last measured over a few steps."""
-    batches = _open(cfg, 0)
     stream = runs.device_batches(batches, run.mesh)
     batch = next(stream)
     current, carry = run.state, run.carry
@@ -208,7 +205,7 @@ def _draw_log(workdir: Path) -> None:
 def _show(cfg: config.Config, run: runs.Run, workdir: Path) -> None:
     """AP on recordings never trained on, beside that of lesser models, and a video."""
     unseen = [recordings.open_recording(path) for path in recordings.find(cfg.data.root, cfg.data.test_split)]
-    sensor = _sensor(cfg)
+    sensor = splits.sensor(cfg.data)
     trained = _weights(run.state)
     untrained = functional.split(runs.build_model(cfg.model, cfg.seed))[1]
     results = example.compare(run.skeleton, trained, untrained, unseen, sensor, cfg.data.classes)

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxdet import config, models
+from jaxdet.data import ltd
 from jaxdet.errors import InputError
 from jaxdet.nn import functional
 from jaxdet.training import run as runs
@@ -23,7 +24,9 @@ NAMES = [
     *(f"gen1_hmnet:{size},{stage}" for size in config.HMNET_SIZES for stage in config.GEN1_STAGES),
     *(f"coco_yolox:{size}" for size in config.YOLOX_SIZES),
     *(f"coco_yolov4:{size}" for size in config.YOLOV4_SIZES),
-    *(f"ltd_yolov4:{size}" for size in ("p5", "p6", "p7")),
+    *(f"ltd_yolov4:{size}" for size in ("p5", "p6", "p7", "p6,Day,e10_bic10_mot")),
+    *(f"ltd_yolox:{size}" for size in ("s", "m,Week,e5")),
+    *(f"{name}:{family}" for name in ("synthetic_ltd", "hit_uav") for family in ("yolov4", "yolox")),
 ]
 
 
@@ -59,6 +62,10 @@ def test_stages_of_a_size_have_one_network_of_the_published_size(size):
     assert short.model == tbptt.model
     _, shapes = functional.abstract(lambda: runs.build_model(short.model, 0))
     assert runs.num_parameters(shapes) == published[size]
+
+
+def test_frame_lists_of_ltd_are_those_that_prepare_writes():
+    assert (ltd.TRAIN_SPLITS, tuple(ltd.LISTS)) == config.LTD_FRAMES
 
 
 def test_unknown_size_names_the_known_ones():

@@ -88,7 +88,19 @@ def labelled(
     An image without a label file is one without objects.
     """
     labels = [image_sets.read_yolo_labels(image_sets.label_path(i.path), len(class_names)) for i in items]
+    return with_labels(predictor, items, labels, class_names, backend)
+
+
+def with_labels(
+    predictor: ItemPredictor,
+    items: Sequence[ImageItem],
+    labels: Sequence[np.ndarray],
+    class_names: Sequence[str],
+    backend: str = "pycocotools",
+) -> Result:
+    """Metrics of images with rows [M, 5] (class, centre and size as fractions), and the figures Seq-YOLO reports."""
     position = {item.image_id: i for i, item in enumerate(items)}
+    skipped = predictor.num_skipped
     truth, found = [], []
     released = _Released()
     for result in _shared(predictor, items):
@@ -100,7 +112,8 @@ def labelled(
     metrics = coco.evaluate(
         coco.concatenate(truth), coco.concatenate(found), len(items), class_names, backend
     )
-    return Result(metrics, released.scores(), 0, sum(distributed.gather(predictor.num_skipped)))
+    num_skipped = sum(distributed.gather(predictor.num_skipped - skipped))
+    return Result(metrics, released.scores(), 0, num_skipped)
 
 
 def released_scores(found: Iterable[Found], labels: dict[int, np.ndarray]) -> ltd.Scores:

@@ -55,8 +55,13 @@ class ImagePredictor:
         views: Sequence[tta.View] = (tta.View(),),
         fast: bool = False,
     ):
-        skeleton, self._variables = _prepared(skeleton, variables, fast)
-        self._predict = jax.jit(partial(_predict, skeleton, tuple(views)))
+        self._prepare = _preparation(skeleton, fast)
+        folded, self._variables = self._prepare(variables)
+        self._predict = jax.jit(partial(_predict, folded, tuple(views)))
+
+    def use(self, variables: Variables) -> None:
+        """Go on with other weights of the same model; nothing is compiled again."""
+        _, self._variables = self._prepare(variables)
 
     def __call__(self, batches: Iterable[ImageBatch]) -> Iterator[Found]:
         """Detections of the images of all batches, in order."""
@@ -70,17 +75,21 @@ class ImagePredictor:
             yield from finish(*waiting)
 
 
-def _prepared(skeleton: Skeleton, variables: Variables, fast: bool) -> tuple[Skeleton, Variables]:
+def _preparation(skeleton: Skeleton, fast: bool):
     """`inference.prepare` as one program instead of a few for every layer."""
     skeletons = []
 
+    @jax.jit
     def arrays(variables):
         folded, result = inference.prepare(skeleton, variables, fast)
         skeletons.append(folded)
         return result
 
-    result = jax.jit(arrays)(variables)
-    return skeletons[0], result
+    def prepare(variables: Variables) -> tuple[Skeleton, Variables]:
+        result = arrays(variables)
+        return skeletons[0], result
+
+    return prepare
 
 
 def _predict(skeleton, views, variables, pixels, num_images):

@@ -3,12 +3,11 @@
 import json
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxdet import distributed
-from jaxdet.evaluation import coco
+from jaxdet.evaluation.splits import Measure
 from jaxdet.files import atomic
 from jaxdet.nn.functional import Variables
 from jaxdet.weights import checkpoint
@@ -19,14 +18,14 @@ logger = logging.getLogger(__name__)
 class Validation:
     """Called with a step and its weights; `measure` gives their metrics.
 
-    Every process calls it; process 0 writes `<workdir>/validation.jsonl` and the weights of the highest AP as
+    Every process calls it; process 0 writes `<workdir>/validation.jsonl` and the weights of the highest fitness as
     `<workdir>/best`. `start` is the step a resumed run goes on from: what a killed run noted after it is forgotten.
     """
 
     def __init__(
         self,
         workdir: Path,
-        measure: Callable[[Variables], coco.Metrics],
+        measure: Measure,
         config: dict[str, Any],
         start: int = 0,
     ):
@@ -37,13 +36,13 @@ class Validation:
 
     def __call__(self, step: int, variables: Variables) -> None:
         began = time.perf_counter()
-        metrics = self._measure(variables)
+        metrics, fitness = self._measure(variables)
         if not distributed.is_main():
             return
         ap, ap50 = (float(value) for value in metrics.statistics[:2])
-        if not self._lines or ap > max(line["AP"] for line in self._lines):
+        if not self._lines or fitness > max(line.get("fitness", line["AP"]) for line in self._lines):
             checkpoint.save_weights(self._workdir / "best", variables, self._config)
-        self._lines.append({"step": step, "AP": ap, "AP50": ap50})
+        self._lines.append({"step": step, "AP": ap, "AP50": ap50, "fitness": fitness})
         self._write()
         logger.info("step %d  AP %.4f  AP50 %.4f  (%.1f s)", step, ap, ap50, time.perf_counter() - began)
 

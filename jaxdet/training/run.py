@@ -26,7 +26,11 @@ from jaxdet.training.state import TrainState
 from jaxdet.training.step import TrainStep, make_train_step
 
 # In the order of the released logs' columns.
-LOSS_NAMES = {"hmnet": ("loss_cls", "loss_bbox", "loss_obj", "loss_iou", "loss")}
+LOSS_NAMES = {
+    "hmnet": ("loss_cls", "loss_bbox", "loss_obj", "loss_iou", "loss"),
+    "yolox": ("loss_cls", "loss_bbox", "loss_obj", "loss_iou", "loss"),
+    "yolov4": ("loss_box", "loss_obj", "loss_cls", "loss"),
+}
 
 
 class Run(NamedTuple):
@@ -61,7 +65,7 @@ def build_model(model_config, seed: int) -> Detector:
 
 def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda fresh: fresh) -> Run:
     """Build model, optimiser and compiled step; `initial` makes the first weights from fresh ones."""
-    segments = max(1, cfg.data.window_ms // cfg.data.segment_ms)
+    segments = num_segments(cfg.data)
     recipe = recipes.make(cfg, segments)
     model = build_model(cfg.model, cfg.seed)
     lanes = sharding.lanes(mesh)
@@ -89,6 +93,25 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
         num_parameters(variables),
         LOSS_NAMES[cfg.model.name],
     )
+
+
+def num_segments(data) -> int:
+    """Optimiser steps an iteration: the segments of a window, one for still images."""
+    return 1 if data.kind == "images" else max(1, data.window_ms // data.segment_ms)
+
+
+def resolve_epochs(cfg, steps_per_epoch: int) -> None:
+    """Turn what `cfg.train` counts in epochs into iterations and optimiser steps, now that the data set is open."""
+    train, iterations = cfg.train, steps_per_epoch // num_segments(cfg.data)
+    if not train.epochs:
+        return
+    train.iterations_per_epoch, train.num_iterations = iterations, train.epochs * iterations
+    for name in ("checkpoint", "evaluate", "keep"):
+        epochs = train[f"{name}_epochs"]
+        if epochs:
+            train[f"{name}_every"] = epochs * steps_per_epoch
+    if cfg.data.get("plain_epochs"):
+        cfg.data.plain_from = max(1, (train.epochs - cfg.data.plain_epochs) * steps_per_epoch)
 
 
 def device_batches(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Batch]:

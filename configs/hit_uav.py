@@ -1,0 +1,16 @@
+"""Thermal frames from the air with COCO annotations (HIT-UAV): train --config=configs/hit_uav.py:<yolov4|yolox>
+
+`data.root` holds folders of images/ and annotations.json. The detectors are the small ones of synthetic_ltd.py.
+"""
+
+from jaxdet import config as c
+
+
+def get_config(arg: str = "yolox"):
+    (family,) = c.parse(arg, ("yolov4", "yolox"))
+    cfg = c.small_images(family, ("Person", "Car", "Bicycle", "OtherVehicle"), pixels=640)
+    cfg.data.root = "data/hit_uav"
+    cfg.data.train_split = "train/annotations.json"
+    cfg.data.validation_split = "val/annotations.json"
+    cfg.data.test_split = "test/annotations.json"
+    return cfg

@@ -1,0 +1,71 @@
+"""Measure weights on a split of a config's data set, again and again: while training, and for every soup."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxdet.data import image_samples, recordings
+from jaxdet.errors import InputError
+from jaxdet.evaluation import coco, image_evaluation, ltd
+from jaxdet.evaluation import recordings as on_recordings
+from jaxdet.evaluation.image_predictor import ImagePredictor, ItemPredictor
+from jaxdet.evaluation.predictor import Predictor
+from jaxdet.nn.functional import Skeleton, Variables
+
+_MOST_LANES = 4
+
+
+class Measured(NamedTuple):
+    """Metrics, and the one number by which weights are compared."""
+
+    metrics: coco.Metrics
+    fitness: float  # recordings: AP; images: the released figure, a tenth AP50 and nine tenths AP
+
+
+Measure = Callable[[Variables], Measured]
+
+
+def measure(data: Any, skeleton: Skeleton, split: str) -> Measure:
+    """What measures weights of the model on `split` of the `data` block. InputError for missing or wrong labels."""
+    if data.kind == "images":
+        return _of_images(data, skeleton, split)
+    return _of_recordings(data, skeleton, split)
+
+
+def sensor(data: Any) -> on_recordings.Sensor:
+    """The sensor of a `data` block of recordings."""
+    return on_recordings.Sensor((data.height, data.width), tuple(data.event_buckets))
+
+
+def _of_recordings(data, skeleton, split) -> Measure:
+    found = [recordings.open_recording(path) for path in recordings.find(data.root, split)]
+    lanes, names = min(_MOST_LANES, len(found)), tuple(data.classes)
+
+    def measured(variables: Variables) -> Measured:
+        predictor = Predictor(skeleton, variables, lanes, head_batch=lanes)
+        metrics = on_recordings.evaluate(predictor, found, sensor(data), class_names=names)
+        return Measured(metrics, float(metrics.statistics[0]))
+
+    return measured
+
+
+def _of_images(data, skeleton, split) -> Measure:
+    names = tuple(data.classes)
+    labelled = image_samples.open_set(data.root, split, names)
+    running: list[tuple[ImagePredictor, ItemPredictor]] = []
+
+    def measured(variables: Variables) -> Measured:
+        if running:
+            running[0][0].use(variables)
+        else:
+            predictor = ImagePredictor(skeleton, variables)
+            running.append((predictor, ItemPredictor(data, predictor)))
+        result = image_evaluation.with_labels(running[0][1], *labelled, names)
+        if result.num_skipped:
+            raise InputError(
+                f"{data.root}: {result.num_skipped} images of {split} could not be read, named above"
+            )
+        assert result.released is not None
+        ap = result.released.ap
+        return Measured(result.metrics, ltd.fitness(float(ap[:, 0].mean()), float(ap.mean())))
+
+    return measured

@@ -1,0 +1,159 @@
+"""Training on images by the commands: what a run writes, that stopping changes nothing, soups of its checkpoints."""
+
+import json
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from jaxdet import evaluate, soup, train
+from jaxdet.weights import checkpoint
+
+HERE = Path(__file__).parent
+NUM_IMAGES = 5  # two batches of two; one image waits for another epoch
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Grey images with a dark or a bright square, labelled in YOLO text and in COCO json."""
+    folder = tmp_path_factory.mktemp("squares")
+    (folder / "images").mkdir()
+    (folder / "labels").mkdir()
+    images, rows = [], []
+    for i in range(NUM_IMAGES):
+        picture = np.full((48, 64), 110 + 5 * i, np.uint8)
+        picture[16:36, 20 + i : 44 + i] = 255 * (i % 2)
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), picture)
+        text = f"{i % 2} {(32 + i) / 64:.6f} {26 / 48:.6f} {24 / 64:.6f} {20 / 48:.6f}\n"
+        (folder / "labels" / f"{i}.txt").write_text(text)
+        images.append({"id": 7 * i, "file_name": f"{i}.png", "height": 48, "width": 64})
+        rows.append({"image_id": 7 * i, "category_id": 1 + i % 2, "bbox": [20 + i, 16, 24, 20]})
+    categories = [{"id": 1, "name": "dark"}, {"id": 2, "name": "bright"}]
+    content = {"images": images, "annotations": rows, "categories": categories}
+    (folder / "annotations").mkdir()
+    (folder / "annotations" / "all.json").write_text(json.dumps(content))
+    return folder
+
+
+def _config(root, family):
+    return [f"--config={HERE / 'tiny_images.py'}:{family}", f"--config.data.root={root}"]
+
+
+def _train(root, family, workdir, *more):
+    assert train.main([*_config(root, family), f"--workdir={workdir}", *more]) == 0
+    lines = [json.loads(line) for line in (workdir / "train.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines], checkpoint.load_run(workdir)[0]
+
+
+@pytest.fixture(scope="module")
+def unbroken(root, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("unbroken")
+    return workdir, *_train(root, "yolox", workdir, "--config.train.evaluate_epochs=2")
+
+
+def test_epochs_become_steps_and_checkpoints(unbroken):
+    workdir, losses, _ = unbroken
+    assert len(losses) == 4
+    assert np.isfinite(losses).all()
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()) == ["2", "4"]
+    (line,) = [json.loads(line) for line in (workdir / "validation.jsonl").read_text().splitlines()]
+    assert line["step"] == 4
+    checkpoint.load_weights(workdir / "best")
+    resolved = json.loads((workdir / "config.json").read_text())["train"]
+    assert (resolved["num_iterations"], resolved["iterations_per_epoch"]) == (4, 2)
+
+
+def test_a_stopped_run_goes_on_bit_for_bit_and_annotations_of_coco_are_the_same_data(
+    root, tmp_path, unbroken
+):
+    _, losses, weights = unbroken
+    coco = "--config.data.train_split=annotations/all.json:images"
+    _train(root, "yolox", tmp_path, "--config.train.epochs=1", coco)
+    resumed_losses, resumed = _train(root, "yolox", tmp_path, coco)
+    # Boxes of the two formats differ in their seventh digit, six being written.
+    np.testing.assert_allclose(resumed_losses, losses, rtol=1e-3)
+    yolo = tmp_path / "yolo"
+    _train(root, "yolox", yolo, "--config.train.epochs=1")
+    resumed_losses, resumed = _train(root, "yolox", yolo)
+    assert resumed_losses == losses
+    jax.tree.map(np.testing.assert_array_equal, resumed, weights)
+
+
+def test_bfloat16_and_several_sizes(root, tmp_path):
+    more = ["--config.model.dtype=bfloat16", "--config.data.sizes=(32,64)"]
+    losses, weights = _train(root, "yolox", tmp_path, *more)
+    assert np.isfinite(losses).all()
+    assert all(a.dtype == np.float32 for a in jax.tree.leaves(weights.params))
+
+
+def test_yolov4_trains_and_is_evaluated_by_the_same_commands(root, tmp_path):
+    losses, _ = _train(root, "yolov4", tmp_path / "run", "--config.train.evaluate_epochs=1")
+    assert np.isfinite(losses).all()
+    columns = (tmp_path / "run" / "train.csv").read_text().splitlines()[0]
+    assert columns == "Epoch,Iter,Loss,DataTime,BatchTime,loss_box,loss_obj,loss_cls,loss,LR0,LR1"
+    out = tmp_path / "evaluation.json"
+    assert evaluate.main([f"--weights={tmp_path / 'run'}", f"--out={out}"]) == 0
+    measured = json.loads((tmp_path / "run" / "validation.jsonl").read_text().splitlines()[-1])
+    assert {"AP", "AP50", "fitness"} <= set(measured)
+
+
+def test_soups_of_a_run_are_cooked_reported_and_evaluated(root, tmp_path, unbroken, capsys):
+    run = unbroken[0]
+    flags = [f"--run={run}", f"--out={tmp_path / 'greedy'}", "--method=greedy", "--reestimate=2"]
+    assert soup.main(flags) == 0
+    report = json.loads((tmp_path / "greedy.json").read_text())
+    assert sorted(Path(row["name"]).name for row in report["ingredients"]) == ["2", "4"]
+    assert report["ingredients"][0]["kept"]
+    assert "greedy soup of" in capsys.readouterr().out
+    found, config = checkpoint.load_weights(tmp_path / "greedy")
+    assert config["model"]["name"] == "yolox"
+    counters = [a for a in jax.tree.leaves(found.batch_stats) if a.dtype == np.int32]
+    assert {int(a) for a in counters} == {2}
+    out = tmp_path / "evaluation.json"
+    assert evaluate.main([*_config(root, "yolox"), f"--weights={tmp_path / 'greedy'}", f"--out={out}"]) == 0
+    assert out.is_file()
+
+
+def test_a_uniform_soup_is_the_mean_and_needs_no_data(tmp_path, unbroken):
+    run = unbroken[0]
+    assert soup.main([f"--run={run}", "--steps=2,4", f"--out={tmp_path / 'mean'}"]) == 0
+    first, last = (checkpoint.load_run(run, step)[0] for step in (2, 4))
+    expected = jax.tree.map(lambda a, b: (a + b) / np.float32(2), first.params, last.params)
+    jax.tree.map(
+        np.testing.assert_array_equal, checkpoint.load_weights(tmp_path / "mean")[0].params, expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--steps=3"], "has no checkpoint 3; it has 2, 4"),
+        (["--inputs={run}/checkpoints/2"], "given twice"),
+        (["--inputs=nowhere.pt", "--config={here}/tiny_images.py:yolox"], "nowhere.pt does not exist"),
+        (["--config={here}/tiny_images.py:yolov4"], "not for this YOLOv4"),
+    ],
+)
+def test_ingredients_that_do_not_fit_are_one_line(tmp_path, unbroken, capsys, flags, message):
+    flags = [flag.format(run=unbroken[0], here=HERE) for flag in flags]
+    assert soup.main([f"--run={unbroken[0]}", f"--out={tmp_path / 'soup'}", *flags]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert message in line
+    assert not (tmp_path / "soup").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.data.train_split=nowhere", "nowhere"),
+        ("--config.model.num_classes=3", "data.classes names 2 classes, model.num_classes is 3"),
+        ("--config.data.batch_size=8", "lower data.batch_size"),
+        ("--config.data.recipe=none", "expected one of scratch"),
+    ],
+)
+def test_wrong_data_is_one_line_before_the_first_step(root, tmp_path, capsys, flag, message):
+    assert train.main([*_config(root, "yolox"), f"--workdir={tmp_path}", flag]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert message in line
+    assert not (tmp_path / "train.csv").exists()
