@@ -10,39 +10,37 @@ import cv2
 import numpy as np
 
 from jaxdet import data
-from jaxdet.data import image_augment, image_samples
+from jaxdet.data import image_augment, image_samples, pipeline
 from jaxdet.data.image_augment import Draw
 from jaxdet.data.image_samples import LabelledSet
 from jaxdet.data.images import GREY
 
 
-def measure(block: Any, pairs: int, batches_each: int = 2) -> dict[str, float]:
-    """Samples a second of a `data` block's pipeline, its threads and workers warm.
+def measure(block: Any, pairs: int, num_batches: int = 3 * pipeline.AHEAD) -> dict[str, float]:
+    """Samples a second of a `data` block's pipeline, from its start until `num_batches` came out.
 
-    For images also those of the plain loop, in turn with the pipeline, and the ratio of the medians.
+    For images also those of the plain loop, in turn with the pipeline, and the ratio of the medians. The pipeline rests
+    meanwhile: what it makes ahead is neither given to it nor taken from the loop.
     """
     stream = data.open(block, block.train_split)
-    try:
-        next(stream)  # starts threads or workers
-        ours = lambda: [next(stream) for _ in range(batches_each)]  # noqa: E731
-        count = batches_each * block.batch_size
-        if block.kind != "images":
-            return {"samples_per_s": round(count / _median(ours, pairs), 2)}
-        plain = _plain_samples(block)
-        theirs = lambda: [next(plain) for _ in range(count)]  # noqa: E731
-        times = [(_seconds(ours), _seconds(theirs)) for _ in range(pairs)]
-    finally:
+
+    def ours():
+        for _ in range(num_batches):
+            next(stream)
         stream.close()
+
+    count = num_batches * block.batch_size
+    if block.kind != "images":
+        return {"samples_per_s": round(count / statistics.median(_seconds(ours) for _ in range(pairs)), 2)}
+    plain = _plain_samples(block)
+    theirs = lambda: [next(plain) for _ in range(count)]  # noqa: E731
+    times = [(_seconds(ours), _seconds(theirs)) for _ in range(pairs)]
     fast, slow = (statistics.median(column) for column in zip(*times, strict=True))
     return {
         "samples_per_s": round(count / fast, 2),
         "plain_loop_samples_per_s": round(count / slow, 2),
         "ratio": round(slow / fast, 2),
     }
-
-
-def _median(work: Callable[[], Any], times: int) -> float:
-    return statistics.median(_seconds(work) for _ in range(times))
 
 
 def _seconds(work: Callable[[], Any]) -> float:
