@@ -101,7 +101,7 @@ class _Report:
 
 
 def _of_model(flags, report: _Report) -> coco.Metrics:
-    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights, flags.lanes)
+    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights)
     if cfg.data.kind == "images":
         predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast))
         return _of_images(flags, predictor, cfg.data, report)

@@ -68,7 +68,7 @@ def _flags(flags: cli.Flags) -> None:
 
 def _run(flags: cli.Flags) -> None:
     _check(flags)
-    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights, flags.lanes)
+    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights)
     metadata = {"model": runs.as_json(cfg)["model"], "weights": flags.weights, "version": jaxdet.__version__}
     if cfg.data.kind == "images":
         predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast))

@@ -55,7 +55,11 @@ class Predictor:
         forget: bool = False,
     ):
         self.num_lanes, self._head_batch, self.forget = num_lanes, head_batch, forget
-        self.cycle: int = functional.merge(skeleton, variables).backbone.cycle
+        model = functional.merge(skeleton, variables)
+        self.cycle: int = model.backbone.cycle
+        # A recording is treated as if it were alone: its steps without events do not depend on other lanes.
+        model.backbone.empty_step_per_lane = True
+        skeleton, _ = functional.split(model)
         self._variables = jax.device_put(variables)
         advance = _advance_forgetful if forget else _advance
         self._advance = jax.jit(partial(advance, skeleton), donate_argnums=(1,))

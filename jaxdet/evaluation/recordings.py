@@ -58,7 +58,7 @@ def _detections(predictor, recordings, sensor, protocol, full) -> list[Rows]:
     labels = [gen1.rows(recording.labels, recording.name) for recording in recordings]
     times = [_label_times(table, protocol) for table in labels]
     wanted = None if full else _wanted(times, protocol)
-    num_steps = FULL_STEPS if full else SPARSE_STEPS
+    num_steps = _whole_cycles(predictor, FULL_STEPS if full else SPARSE_STEPS)
     batches = distributed.told(
         _batches(predictor, recordings, sensor, num_steps, wanted), "reading a recording"
     )
@@ -73,6 +73,7 @@ def predict(
     predictor: Predictor, recordings: Iterable[Any], sensor: Sensor, num_steps: int = FULL_STEPS
 ) -> Iterator[Frame]:
     """Boxes after every step of recordings, one after the other where there is one lane."""
+    num_steps = _whole_cycles(predictor, num_steps)
     return predictor.every_slot(_batches(predictor, recordings, sensor, num_steps, None))
 
 
@@ -80,8 +81,14 @@ def predict_stream(
     predictor: Predictor, chunks: Iterable[Any], sensor: Sensor, num_steps: int = FULL_STEPS
 ) -> Iterator[Frame]:
     """Boxes after every step of events (t_us, x, y, polarity) that come in chunks in order of time."""
+    num_steps = _whole_cycles(predictor, num_steps)
     segments = sequences.of_chunks(chunks, num_steps * STEP_US, STEP_US)
     return predictor.every_slot(_stream([segments], predictor, sensor, num_steps, None, None))
+
+
+def _whole_cycles(predictor: Predictor, num_steps: int) -> int:
+    """The next number of steps after which the firing pattern starts anew, as every segment assumes."""
+    return -(-num_steps // predictor.cycle) * predictor.cycle
 
 
 def rows(frames: Sequence[Frame]) -> Rows:

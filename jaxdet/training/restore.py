@@ -13,19 +13,15 @@ from jaxdet.weights import families
 from jaxdet.weights.load import load, load_folder
 
 
-def load_model(cfg: Any | None, weights: str, num_lanes: int = 1) -> tuple[Any, Skeleton, Variables]:
+def load_model(cfg: Any | None, weights: str) -> tuple[Any, Skeleton, Variables]:
     """(config, skeleton, weights) of the model of `cfg`, or of the config stored with the weights if that is None.
 
-    With several lanes a recording is treated as if it were alone: steps without events do not depend on neighbours.
     Raises InputError if the weights do not fit the config.
     """
     if cfg is None:
         if Path(weights).is_file():
             raise InputError(f"{weights} tells tensors and not which model they are of; give --config")
         cfg = ConfigDict(load_folder(weights)[1])
-    if cfg.model.name == "hmnet" and num_lanes > 1:
-        with cfg.unlocked():
-            cfg.model.empty_step_per_lane = True
     skeleton, target = functional.abstract(lambda: runs.build_model(cfg.model, 0))
     variables, _ = load(weights, families.of_config(cfg.model), target)
     return cfg, skeleton, variables
