@@ -4,18 +4,24 @@
     python -m jaxdet.convert --config=configs/gen1_hmnet.py:b3 --weights=runs/b3 --to_torch=b3.pth
 
 Every tensor of the file must find its place in the model of --config, and every part of the model its tensor;
---report prints the pairing. Nothing in the file is run, and torch is not needed.
+--report prints the pairing. Nothing in the file is run, and torch is not needed. A run is written with its optimiser's
+state, in the layout of the released training checkpoints.
 """
 
 import logging
 import sys
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
 
 from jaxdet import cli
 from jaxdet.errors import InputError
 from jaxdet.nn import functional
+from jaxdet.training import recipe
 from jaxdet.training import run as runs
-from jaxdet.weights import checkpoint, families, rules, state_dict, torch_file
-from jaxdet.weights.load import load
+from jaxdet.weights import checkpoint, families, optimizer, rules, state_dict, torch_file
+from jaxdet.weights.load import load, load_folder, run_of
 
 
 def _flags(flags: cli.Flags) -> None:
@@ -47,11 +53,28 @@ def _run(flags: cli.Flags) -> None:
         written = flags.out
     else:
         variables, report = load(flags.weights, family, target)
-        torch_file.save(flags.to_torch, {family.wrapped_in: rules.to_torch(variables, family)})
+        beside = _training_state(flags.weights, family)
+        torch_file.save(flags.to_torch, {family.wrapped_in: rules.to_torch(variables, family), **beside})
         written = flags.to_torch
     if flags.report:
         print(report.text())
     logging.info("%s written; %s", written, report.summary())
+
+
+def _training_state(weights: str, family: rules.Rules) -> dict[str, Any]:
+    """Epoch and AdamW state of a run, as the released checkpoints hold them; nothing for weights alone."""
+    run = run_of(weights)
+    moments = checkpoint.load_moments(*run) if run is not None else None
+    if moments is None:
+        return {}
+    cfg = ConfigDict(load_folder(weights)[1])
+    segments = runs.num_segments(cfg.data)
+    rate = float(np.asarray(recipe.make(cfg, segments).schedule(moments.count)))  # that of the step to come
+    return {
+        "epoch": moments.count // (segments * cfg.train.iterations_per_epoch),
+        "optimizer": optimizer.to_torch(moments, family, rate, cfg.optim.weight_decay),
+        "scaler": {},  # as released without CUDA: there is no loss scale
+    }
 
 
 main = cli.command(_flags, _run, __doc__)

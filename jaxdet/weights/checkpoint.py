@@ -5,6 +5,7 @@ A training run's checkpoints hold the same two trees under `state`, so weights c
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxdet.errors import InputError
-from jaxdet.nn.functional import Variables
+from jaxdet.nn.functional import Tree, Variables
+from jaxdet.weights.optimizer import Moments
 
 
 def save_weights(folder: str | os.PathLike, variables: Variables, config: dict[str, Any]) -> None:
@@ -54,15 +56,39 @@ def load_weights(folder: str | os.PathLike) -> tuple[Variables, dict[str, Any]]:
 
 def load_run(workdir: str | os.PathLike, step: int | None = None) -> tuple[Variables, dict[str, Any]]:
     """Weights of a training run's checkpoint `step` (default: the newest), averaged ones where the run has them."""
+    state, config = _restore(_checkpoint(workdir, step), "state", ("params", "batch_stats", "ema"))
+    weights = state.get("ema", state)
+    return Variables(weights["params"], weights["batch_stats"]), config
+
+
+def _checkpoint(workdir: str | os.PathLike, step: int | None) -> Path:
     folder = Path(workdir).absolute() / "checkpoints"
     steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
     if not steps or (step is not None and step not in steps):
         found = f"checkpoints {steps[:8]}" if steps else "no checkpoints"
         raise InputError(f"{workdir} has {found}, expected {'one' if step is None else step}")
-    chosen = folder / str(steps[-1] if step is None else step)
-    state, config = _restore(chosen, "state", ("params", "batch_stats", "ema"))
-    weights = state.get("ema", state)
-    return Variables(weights["params"], weights["batch_stats"]), config
+    return folder / str(steps[-1] if step is None else step)
+
+
+def load_moments(workdir: str | os.PathLike, step: int | None = None) -> Moments | None:
+    """Adam's state in a training run's checkpoint, None if its optimiser has none."""
+    state, _ = _restore(_checkpoint(workdir, step), "state", ("opt_state",))
+    leaves = state["opt_state"]
+    trees: dict[str, Tree] = {"mu": {}, "nu": {}}
+    count = None
+    for key, leaf in leaves.items():
+        found = re.match(r"(?:.*?\.)?(mu|nu|count)(?:\.(.+))?$", key)
+        if found and found[2]:
+            _put(trees[found[1]], found[2].split("."), leaf)
+        elif found and count is None:  # the schedule's count, further down, is the same number
+            count = int(leaf)
+    return Moments(trees["mu"], trees["nu"], count) if trees["nu"] and count is not None else None
+
+
+def _put(tree: Tree, names: list[str], leaf: np.ndarray) -> None:
+    for name in names[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[names[-1]] = leaf
 
 
 def is_weights(folder: str | os.PathLike) -> bool:

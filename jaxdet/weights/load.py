@@ -37,8 +37,15 @@ def load_folder(path: str | os.PathLike) -> tuple[Variables, dict]:
     path = Path(path)
     if checkpoint.is_weights(path):
         return checkpoint.load_weights(path)
-    if path.parent.name == "checkpoints" and path.name.isdigit():
-        return checkpoint.load_run(path.parent.parent, int(path.name))
-    if (path / "checkpoints").is_dir():
-        return checkpoint.load_run(path)
+    run = run_of(path)
+    if run is not None:
+        return checkpoint.load_run(*run)
     raise InputError(f"{path} holds no weights; expected a folder made by convert, soup or train")
+
+
+def run_of(path: str | os.PathLike) -> tuple[Path, int | None] | None:
+    """Folder of the run and step of the checkpoint (None: its newest) that `path` names, None if it is no run."""
+    path = Path(path)
+    if path.parent.name == "checkpoints" and path.name.isdigit():
+        return path.parent.parent, int(path.name)
+    return (path, None) if (path / "checkpoints").is_dir() else None
