@@ -1,10 +1,12 @@
-"""Time a model (latency of a streamed step, throughput, a training step), its scaling, its batches, or Seq-NMS.
+"""Time a model (latency of a streamed step, throughput, a training step), its scaling, its batches, a stretch of training,
+or Seq-NMS.
 
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --fast --batch_sizes=1,16
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --train
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --evaluate --pairs=1
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --scaling --devices=1,2,4,8 --batch_sizes=4
     python -m jaxdet.benchmark --config=configs/ltd_yolov4.py:p6 --pipeline
+    python -m jaxdet.benchmark --config=configs/synthetic_b3.py:short --endurance
     python -m jaxdet.benchmark --seqnms
 
 `--scaling` gives every device `--batch_sizes` lanes: the time of a whole update, its efficiency against the fewest
@@ -29,7 +31,7 @@ from jaxdet.evaluation import evaluation_speed, pipeline_speed, seqnms_speed, ti
 from jaxdet.files import atomic
 from jaxdet.models import inference
 from jaxdet.nn import functional
-from jaxdet.training import restore, scaling
+from jaxdet.training import endurance, restore, scaling
 from jaxdet.training import run as runs
 
 
@@ -47,6 +49,8 @@ def _flags(flags: cli.Flags) -> None:
     flags.boolean(
         "pipeline", False, "training samples a second; for images beside a plain OpenCV loop of the same work"
     )
+    flags.boolean("endurance", False, "input pipeline against training step, and growth of host memory")
+    flags.integer("updates", 1000, "training steps of --endurance")
     flags.boolean("seqnms", False, "time Seq-NMS on simulated tracks of several sizes")
     flags.boolean("keep_products", True, "recompute only cheap operations in the backward pass of --train")
     flags.integer("events", 2000, "events in a step of a lane")
@@ -65,6 +69,10 @@ def _run(flags: cli.Flags) -> None:
         if flags.config is None:
             raise InputError("--pipeline reads the data set of a config; give --config")
         report = pipeline_speed.measure(flags.config.data, flags.pairs)
+    elif flags.endurance:
+        if flags.config is None:
+            raise InputError("--endurance trains a model on data; give --config")
+        report = {"device": str(jax.devices()[0]), **endurance.measure(flags.config, flags.updates).as_dict()}
     else:
         report = _of_model(flags)
     if not distributed.is_main():

@@ -22,6 +22,7 @@ STORED = Path(__file__).parent / "configs.json"
 NAMES = [
     "synthetic",
     *(f"gen1_hmnet:{size},{stage}" for size in config.HMNET_SIZES for stage in config.GEN1_STAGES),
+    *(f"synthetic_b3:{stage}" for stage in ("short", "longer", "tbptt")),
     *(f"coco_yolox:{size}" for size in config.YOLOX_SIZES),
     *(f"coco_yolov4:{size}" for size in config.YOLOV4_SIZES),
     *(f"ltd_yolov4:{size}" for size in ("p5", "p6", "p7", "p6,Day,e10_bic10_mot")),
@@ -66,6 +67,17 @@ def test_stages_of_a_size_have_one_network_of_the_published_size(size):
 
 def test_frame_lists_of_ltd_are_those_that_prepare_writes():
     assert (ltd.TRAIN_SPLITS, tuple(ltd.LISTS)) == config.LTD_FRAMES
+
+
+def test_segments_are_whole_firing_cycles():
+    named = [resolve(name) for name in NAMES if name.endswith("tbptt")]
+    for cfg in named:
+        runs.check_segments(cfg.data, cfg.model.periods[-1])
+    cfg = named[0]
+    cfg.data.window_ms, cfg.data.segment_ms = 400, 200
+    runs.check_segments(cfg.data, 4)
+    with pytest.raises(InputError, match=r"40 steps .* cycles of 9"):
+        runs.check_segments(cfg.data, 9)
 
 
 def test_unknown_size_names_the_known_ones():

@@ -31,10 +31,10 @@ class Stop(Exception):
 
 
 class NonFiniteLoss(Exception):
-    """The loss of a step is NaN or infinite; `batch` is what it was computed from."""
+    """Loss or gradient of a step is NaN or infinite; `batch` is what it was computed from."""
 
     def __init__(self, step: int, batch: Batch):
-        super().__init__(f"loss is not finite at step {step}")
+        super().__init__(f"loss or gradient is not finite at step {step}")
         self.step, self.batch = step, batch
 
 
@@ -48,7 +48,8 @@ def fit(
     stop: int,
     hooks: Sequence[Hook],
 ) -> tuple[TrainState, Any]:
-    """Train from optimiser step `start` to `stop`; hooks see a step only after its loss is known to be finite.
+    """Train from optimiser step `start` to `stop`; hooks see a step only after its loss and
+    gradient are known to be finite.
 
     Raises NonFiniteLoss, with the state of the last checkpoint untouched.
     """
@@ -65,7 +66,8 @@ def fit(
             upcoming = next(iterator)
             data_s = time.perf_counter() - began
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        if not math.isfinite(values["loss"]):
+        # A gradient that is not finite has spoilt the weights, which the next loss would tell too late.
+        if not (math.isfinite(values["loss"]) and math.isfinite(values.get("gradient_norm", 0.0))):
             raise NonFiniteLoss(step, batch)
         now = time.perf_counter()
         moment = Moment(step + 1, state, carry, values, waited, now - ended)

@@ -68,6 +68,9 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
     segments = num_segments(cfg.data)
     recipe = recipes.make(cfg, segments)
     model = build_model(cfg.model, cfg.seed)
+    if cfg.data.kind == "gen1":
+        model.warm_up_once = cfg.data.warmup == "recording"  # the windows leave labels out by the same rule
+        check_segments(cfg.data, model.backbone.cycle)
     lanes = sharding.lanes(mesh)
     carry = jax.tree.map(lambda a: sharding.place(a, lanes), model.init_carry(cfg.data.batch_size))
     skeleton, variables = functional.split(model)
@@ -112,6 +115,15 @@ def resolve_epochs(cfg, steps_per_epoch: int) -> None:
             train[f"{name}_every"] = epochs * steps_per_epoch
     if cfg.data.get("plain_epochs"):
         cfg.data.plain_from = max(1, (train.epochs - cfg.data.plain_epochs) * steps_per_epoch)
+
+
+def check_segments(data, cycle: int) -> None:
+    """Raises InputError unless segments end where the memories' firing pattern of `cycle` steps starts anew."""
+    steps = 1000 * data.segment_ms // data.step_us
+    if num_segments(data) > 1 and steps % cycle:
+        raise InputError(
+            f"segments of {steps} steps are no whole firing cycles of {cycle} steps; change data.segment_ms"
+        )
 
 
 def device_batches(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Batch]:

@@ -1,0 +1,75 @@
+"""Whether a run could go on for weeks: does the input keep up with the step, does host memory stay flat."""
+
+import os
+import resource
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdet import data, sharding
+from jaxdet.training import loop
+from jaxdet.training import run as runs
+from jaxdet.training.loop import Moment
+
+_WARM_UP = 0.2  # part of the updates before memory counts: caches fill, allocators settle
+
+
+class Endurance(NamedTuple):
+    """What a stretch of training showed."""
+
+    batch_ms: float  # the input pipeline alone, per batch
+    step_ms: float  # an update with its batch at hand: median
+    waiting_ms: float  # of an update for its batch: mean
+    steps_a_batch: float  # step_ms / batch_ms: how many times faster than needed batches come
+    host_mib: float  # resident memory at the end
+    growth_kib_a_step: float  # slope of resident memory after the first fifth
+
+    def as_dict(self) -> dict[str, float]:
+        return {key: round(value, 4) for key, value in self._asdict().items()}
+
+
+def measure(cfg: Any, num_updates: int, num_batches: int = 100) -> Endurance:
+    """Make `num_batches` batches of the training split of `cfg`, then train for `num_updates` optimiser steps."""
+    batches = data.open(cfg.data, cfg.data.train_split)
+    batch_s = _seconds_a_batch(batches, num_batches)
+    batches.seek(0)
+    run = runs.assemble(cfg, sharding.make_mesh(cfg.data.batch_size))
+    seen: list[tuple[float, float, int]] = []
+
+    def note(moment: Moment) -> None:
+        seen.append((moment.step_s, moment.data_s, host_memory()))
+
+    try:
+        stream = runs.device_batches(batches, run.mesh)
+        loop.fit(run.train_step, run.state, run.carry, stream, start=0, stop=num_updates, hooks=[note])
+    finally:
+        batches.close()
+    step_s, waiting_s, memory = np.array(seen[int(num_updates * _WARM_UP) :]).T
+    own_s = float(np.median(step_s - waiting_s))
+    slope = np.polyfit(np.arange(len(memory)), memory, 1)[0] if len(memory) > 1 else 0.0
+    return Endurance(
+        1e3 * batch_s,
+        1e3 * own_s,
+        1e3 * float(waiting_s.mean()),
+        own_s / batch_s,
+        float(memory[-1]) / 2**20,
+        float(slope) / 2**10,
+    )
+
+
+def _seconds_a_batch(batches: data.Batches, number: int) -> float:
+    next(batches)  # starts the workers, opens the recordings
+    began = time.perf_counter()
+    for _ in range(number):
+        next(batches)
+    return (time.perf_counter() - began) / number
+
+
+def host_memory() -> int:
+    """Resident bytes of this process, or their peak where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
