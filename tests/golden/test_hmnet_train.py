@@ -13,9 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
+from jaxdet import models
 from jaxdet.nn import functional
 from jaxdet.structs import Batch, Targets
+from jaxdet.training import optim
 
 # B3 needs minutes on two cores, and so do two segments of B1.
 B3 = pytest.param("B3", marks=pytest.mark.slow)
@@ -80,17 +83,18 @@ def ours(tree):
     """{torch key: array in torch layout} of a tree of parameters."""
     out = {}
     for path, value in hg.flat(tree).items():
-        key = path.replace("head.", "bbox_head.", 1) if path.startswith("head.") else path
         value = np.asarray(value)
-        if key.endswith(".kernel"):
+        if path.endswith(".kernel"):
             value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-        key = key.removesuffix(".kernel").removesuffix(".scale") + (
-            ".weight" if key.endswith((".kernel", ".scale")) else ""
-        )
-        if key.startswith("bbox_head."):
-            key = key.replace(".norm.", ".bn.")
-        out[key] = value
+        out[torch_key(path)] = value
     return out
+
+
+def torch_key(path):
+    key = path.replace("head.", "bbox_head.", 1) if path.startswith("head.") else path
+    stem = key.removesuffix(".kernel").removesuffix(".scale")
+    key = stem if stem == key else stem + ".weight"
+    return key.replace(".norm.", ".bn.") if key.startswith("bbox_head.") else key
 
 
 def check_norms(grads, names, expected, rtol):
@@ -163,7 +167,7 @@ def test_two_segments_with_a_carry(size):
     for i, z in enumerate(frozen[2].latent, 1):
         np.testing.assert_allclose(np.linalg.norm(z), g[f"seg2_frozen_latent{i}_l2"], rtol=1e-4)
 
-    params = adamw_step(size, params, grads)
+    params = adamw_step(params, grads)
     after = ours(params)
     for key, expected in g.items():
         if key.startswith("stepped_param/"):
@@ -180,13 +184,18 @@ def test_two_segments_with_a_carry(size):
     np.testing.assert_allclose(stepped[1]["loss"], g["seg2_stepped_loss"], rtol=3e-3)
 
 
-def adamw_step(size, params, grads):
-    """First step of AdamW with the manifest's groups, learning rate 2e-4."""
-    exempt = set(gd.manifest("hmnet")[size]["no_weight_decay"])
-    keys = [*ours(params)]
-    paths, tree = jax.tree.flatten(params)
-    assert len(keys) == len(paths)
-    mask = jax.tree.unflatten(tree, [k not in exempt for k in keys])
-    optimizer = optax.adamw(2e-4, 0.9, 0.999, 1e-8, weight_decay=0.01, mask=mask)
+def adamw_step(params, grads):
+    """First step of the trained optimiser at learning rate 2e-4."""
+    optimizer = optim.adamw(optim.constant(2e-4), weight_decay=0.01)
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     return optax.apply_updates(params, updates)
+
+
+@pytest.mark.parametrize("size", ["B1", "L1", "B3", "L3"])
+def test_weight_decay_applies_to_the_parameters_of_the_manifest(size):
+    _, shapes = functional.abstract(lambda: models.build("hmnet", rngs=nnx.Rngs(0), **hg.SIZES[size]))
+    manifest = gd.manifest("hmnet")[size]
+    mask = hg.flat(optim.decay_mask(shapes.params))
+    decays = {key for key in manifest["parameters_in_order"] if key not in set(manifest["no_weight_decay"])}
+    assert {torch_key(path) for path, yes in mask.items() if yes} == decays
+    assert len(mask) == len(manifest["parameters_in_order"])

@@ -1,7 +1,11 @@
-"""The training command on simulated recordings: what it writes, and that stopping changes nothing."""
+"""The training command on simulated recordings: what it writes, and that stopping changes nothing.
+
+Windows have two segments, so every odd step ends with a state that the next one goes on from.
+"""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +16,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdet import train
-from jaxdet.data import preparation, synthetic
-from jaxdet.weights import checkpoint
+from jaxdet import convert, train
+from jaxdet.data import preparation, recordings, synthetic
+from jaxdet.weights import checkpoint, families, optimizer, torch_file
 
 ROOT = Path(__file__).parent.parent.parent
+CONFIG = f"--config={ROOT / 'tests' / 'integration' / 'tiny_hmnet.py'}"
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +34,13 @@ def root(tmp_path_factory):
     return folder / "prepared"
 
 
-def _arguments(root, workdir, steps, *more):
-    config = [f"--config={ROOT / 'tests' / 'integration' / 'tiny_hmnet.py'}", f"--workdir={workdir}"]
-    return [*config, f"--config.data.root={root}", f"--config.train.num_iterations={steps}", *more]
+def _arguments(root, workdir, *more):
+    """Two windows, four steps."""
+    flags = [CONFIG, f"--workdir={workdir}", f"--config.data.root={root}"]
+    return [*flags, "--config.train.num_iterations=2", *more]
 
 
-def _train(root, workdir, steps, *more):
-    assert train.main(_arguments(root, workdir, steps, *more)) == 0
+def _result(workdir):
     lines = [json.loads(line) for line in (workdir / "train.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines], checkpoint.load_run(workdir)[0]
 
@@ -43,49 +48,89 @@ def _train(root, workdir, steps, *more):
 @pytest.fixture(scope="module")
 def unbroken(root, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("unbroken")
-    return workdir, *_train(root, workdir, 4)
+    assert train.main(_arguments(root, workdir)) == 0
+    return workdir
+
+
+def _left_at(step, unbroken, workdir):
+    """`workdir` as a kill leaves it that comes after step 4 was logged, where `step` is the last one saved."""
+    shutil.copytree(unbroken, workdir, dirs_exist_ok=True)
+    for later in range(step + 1, 5):
+        shutil.rmtree(workdir / "checkpoints" / str(later))
+
+
+def _assert_equal(workdir, unbroken):
+    losses, weights = _result(workdir)
+    expected_losses, expected = _result(unbroken)
+    assert losses == expected_losses
+    jax.tree.map(np.testing.assert_array_equal, weights, expected)
 
 
 def test_a_run_writes_released_columns_config_and_curves(unbroken):
-    workdir, losses, _ = unbroken
-    rows = (workdir / "train.csv").read_text().splitlines()
+    rows = (unbroken / "train.csv").read_text().splitlines()
     columns = "Epoch,Iter,Loss,DataTime,BatchTime,loss_cls,loss_bbox,loss_obj,loss_iou,loss,LR0,LR1"
     assert rows[0] == columns
-    assert len(rows) == 5
-    assert np.isfinite(losses).all()
-    assert json.loads((workdir / "config.json").read_text())["optim"]["schedule"] == "constant"
-    assert (workdir / "loss.png").stat().st_size > 0
+    assert [row.split(",")[1] for row in rows[1:]] == ["0", "1"]
+    assert np.isfinite(_result(unbroken)[0]).all()
+    assert json.loads((unbroken / "config.json").read_text())["optim"]["schedule"] == "constant"
+    assert (unbroken / "loss.png").stat().st_size > 0
 
 
-def test_a_stopped_and_resumed_run_equals_the_unbroken_one_bit_for_bit(root, tmp_path, unbroken):
-    _, losses, weights = unbroken
-    _train(root, tmp_path, 2)
-    resumed_losses, resumed = _train(root, tmp_path, 4)
-    assert resumed_losses == losses
-    jax.tree.map(np.testing.assert_array_equal, resumed, weights)
+# After step 3 the second window is half done. Batches come from threads and from two processes.
+@pytest.mark.parametrize(("step", "workers"), [(2, 0), (3, 2)])
+def test_a_killed_and_resumed_run_equals_the_unbroken_one_bit_for_bit(
+    root, tmp_path, unbroken, step, workers
+):
+    _left_at(step, unbroken, tmp_path)
+    assert train.main(_arguments(root, tmp_path, f"--config.data.workers={workers}")) == 0
+    _assert_equal(tmp_path, unbroken)
 
 
 def test_sigterm_saves_and_exits_0_and_sigkill_loses_only_what_was_not_saved(root, tmp_path, unbroken):
-    _, losses, weights = unbroken
-    command = [sys.executable, "-m", "jaxdet.train", *_arguments(root, tmp_path, 4)]
-    for sign, status in ((signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)):
+    log = tmp_path / "train.csv"
+    for sign, status, workers in ((signal.SIGTERM, 0, 2), (signal.SIGKILL, -signal.SIGKILL, 0)):
+        arguments = _arguments(root, tmp_path, f"--config.data.workers={workers}")
+        command = [sys.executable, "-m", "jaxdet.train", *arguments]
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        log = tmp_path / "train.csv"
         before = log.read_text().count("\n") if log.exists() else 1
         while process.poll() is None and (not log.exists() or log.read_text().count("\n") <= before):
-            time.sleep(0.05)
+            time.sleep(0.02)
         process.send_signal(sign)
         assert process.wait() in (status, 0)  # 0: it was done before the signal came
-    resumed_losses, resumed = _train(root, tmp_path, 4)
-    assert resumed_losses == losses
-    jax.tree.map(np.testing.assert_array_equal, resumed, weights)
+    assert train.main(_arguments(root, tmp_path)) == 0
+    _assert_equal(tmp_path, unbroken)
 
 
 def test_validation_keeps_the_best_weights(root, tmp_path, unbroken):
-    _train(root, tmp_path, 2, "--config.train.evaluate_every=1", f"--init={unbroken[0]}")
+    _left_at(2, unbroken, tmp_path)
+    assert train.main(_arguments(root, tmp_path, "--config.train.evaluate_every=1")) == 0
     lines = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2]
+    assert [line["step"] for line in lines] == [3, 4]
+    assert (tmp_path / "ap.png").stat().st_size > 0
     checkpoint.load_weights(tmp_path / "best")
+
+
+def test_a_run_becomes_a_checkpoint_of_the_released_layout(tmp_path, unbroken):
+    path = tmp_path / "run.pth"
+    assert convert.main([CONFIG, f"--weights={unbroken}", f"--to_torch={path}"]) == 0
+    contents = torch_file.load(path)
+    assert list(contents) == ["state_dict", "epoch", "optimizer", "scaler"]
+    assert (contents["epoch"], contents["scaler"]) == (2, {})
+    plain, decayed = contents["optimizer"]["param_groups"]
+    assert (plain["weight_decay"], decayed["weight_decay"]) == (0, 0.01)
+    assert plain["lr"] == decayed["lr"] == pytest.approx(2e-4)
+    weights, moments = _result(unbroken)[1], checkpoint.load_moments(unbroken)
+    assert moments.count == 4
+    back = optimizer.from_torch(contents["optimizer"], families.HMNET, weights.params)
+    jax.tree.map(np.testing.assert_array_equal, back, moments)
+
+
+def test_a_dry_run_prints_size_memory_and_time_and_writes_nothing(root, tmp_path, capsys):
+    assert train.main(_arguments(root, tmp_path, "--dry_run")) == 0
+    printed = capsys.readouterr().out
+    for word in ("parameters", "memory a device", "4 in all", "s a step"):
+        assert word in printed
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -98,15 +143,43 @@ def test_validation_keeps_the_best_weights(root, tmp_path, unbroken):
     ],
 )
 def test_bad_input_is_one_line_and_status_1(root, tmp_path, capsys, change, message):
-    assert train.main(_arguments(root, tmp_path, 1, change)) == 1
+    assert train.main(_arguments(root, tmp_path, change)) == 1
+    assert message in _error(capsys)
+
+
+def _error(capsys):
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert message in line
+    return line
 
 
-def test_nan_loss_stops_with_its_batch_and_leaves_the_checkpoint(root, tmp_path, capsys):
-    _train(root, tmp_path, 2)
-    assert train.main(_arguments(root, tmp_path, 4, "--config.optim.lr=nan")) == 1
-    assert "nonfinite_step_3.npz" in capsys.readouterr().err
+def test_checkpoints_of_another_model_are_one_line(root, tmp_path, capsys, unbroken):
+    _left_at(1, unbroken, tmp_path)
+    assert train.main(_arguments(root, tmp_path, "--config.model.out_features=8")) == 1
+    assert "another model" in _error(capsys)
+
+
+def test_a_recording_that_breaks_is_named_or_passed_over_and_counted(
+    root, tmp_path, capsys, caplog, unbroken
+):
+    shutil.copytree(root, tmp_path / "data")
+    broken = recordings.find(tmp_path / "data", "train")[1]
+    (broken / "events.npy").write_bytes(b"damaged")
+    _left_at(1, unbroken, tmp_path / "run")
+    arguments = _arguments(tmp_path / "data", tmp_path / "run")
+    assert train.main(arguments) == 1
+    assert broken.name in _error(capsys)
+    assert checkpoint.load_run(tmp_path / "run", 1)[0].params
+    assert train.main([*arguments, "--config.data.skip_corrupt=true"]) == 0
+    assert any("left out while reading" in line and "lanes" in line for line in caplog.messages)
+
+
+def test_nan_loss_stops_with_its_batch_and_leaves_the_checkpoint(root, tmp_path, capsys, unbroken):
+    _left_at(2, unbroken, tmp_path)
+    assert (
+        train.main(_arguments(root, tmp_path, "--config.optim.lr=nan", "--config.train.checkpoint_every=2"))
+        == 1
+    )
+    assert "nonfinite_step_3.npz" in _error(capsys)
     with np.load(tmp_path / "nonfinite_step_3.npz") as batch:
         assert "inputs.xy" in batch.files
     assert checkpoint.load_run(tmp_path)[0].params

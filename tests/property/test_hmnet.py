@@ -116,6 +116,34 @@ def test_two_segments_with_a_carry_equal_one(skeleton_and_variables, first):
         np.testing.assert_allclose(two, one, atol=2e-4)
 
 
+def test_gradients_of_two_segments_add_up_to_that_of_one(skeleton_and_variables):
+    """What a cut leaves out is the part through the carry, and nothing else."""
+    skeleton, variables = skeleton_and_variables
+    inputs, stats = events(0, [row[:6] for row in LANES]), variables.batch_stats
+    reset, begin = jnp.zeros(2, bool), start(skeleton, variables, 2)
+
+    def backbone(params, part, step, carry):
+        model = skeleton.merge(functional.Variables(params, stats))
+        out = model.backbone(part, jnp.full((2, 1), step), reset, carry, True)
+        return sum((f**2).mean() for f in out.features), out.carry
+
+    def pair(first, second):
+        _, carry = backbone(first, cut(inputs, 0, 3), -1, begin)
+        return backbone(second, cut(inputs, 3, 6), 2, carry)[0]
+
+    @jax.jit
+    def gradients(params):
+        whole = jax.grad(lambda p: backbone(p, inputs, 5, begin)[0])(params)
+        return whole, *jax.grad(pair, (0, 1))(params, params)
+
+    whole, first, second = gradients(variables.params)
+    assert max(np.abs(g).max() for g in jax.tree.leaves(first)) > 1e-6
+    largest = max(np.abs(g).max() for g in jax.tree.leaves(whole))
+    for a, b, c in zip(*(jax.tree.leaves(g) for g in (whole, first, second)), strict=True):
+        # Rounding of float32 through 6 steps and back.
+        np.testing.assert_allclose(b + c, a, atol=1e-4 * largest)
+
+
 def test_features_before_the_first_publication_are_zero(skeleton_and_variables):
     features, valid, _ = whole_run(*skeleton_and_variables, events(0, LANES))
     for level in features:
@@ -286,6 +314,10 @@ def test_without_a_countable_label_only_the_batch_statistics_move(trained):
     assert all(not np.any(g) for g in jax.tree.leaves(grads))
     before, after = jax.tree.leaves(variables.batch_stats), jax.tree.leaves(stats)
     assert all(np.any(np.asarray(a) != np.asarray(b)) for a, b in zip(before, after, strict=True))
+    # [Q5] As released, neck and head ran on the first lane as it stands after its last step, without targets.
+    last = labelled(inputs, 4, 4, slots=2)
+    last = last._replace(targets=last.targets._replace(slot_mask=jnp.array([[True, False], [False, False]])))
+    assert_equal(stats, loss_and_grad(skeleton, variables, last, carry)[2])
 
 
 def test_backbone_runs_in_float64_and_bfloat16(skeleton_and_variables):

@@ -29,6 +29,31 @@ def test_rate_of_short_windows_lags_one_iteration(iteration, rate_of):
     assert float(schedule(jnp.asarray(iteration))) == pytest.approx(_released(rate_of, 50), rel=1e-6)
 
 
+# By hand, for four iterations: lr(i) = 1e-7 + 0.99950e-4 * (1 + cos(i * 45 degrees)).
+LR = {0: 2.0e-4, 1: 1.7072532e-4, 2: 1.0005e-4, 3: 2.9374678e-5}
+
+
+@pytest.mark.parametrize(
+    ("iteration", "segment", "rate"),
+    [
+        (0, 0, LR[0]),
+        (0, 1, LR[0]),
+        (1, 0, LR[0]),
+        (1, 1, LR[1]),
+        (2, 0, LR[1]),
+        (2, 1, LR[2]),
+        (3, 0, LR[2]),
+        (3, 1, LR[3]),
+    ],
+)
+def test_rates_are_those_of_a_table_made_by_hand(iteration, segment, rate):
+    schedule = optim.lagged(optim.cosine(2e-4, 1e-7, 4), segments=10)
+    assert float(schedule(jnp.asarray(10 * iteration + segment))) == pytest.approx(rate, rel=1e-6)
+    if segment == 0:
+        short = optim.lagged(optim.cosine(2e-4, 1e-7, 4), segments=1)
+        assert float(short(jnp.asarray(iteration))) == pytest.approx(rate, rel=1e-6)
+
+
 def test_decay_spares_vectors_biases_latents_and_position_tables():
     params = {
         "memory1": {
