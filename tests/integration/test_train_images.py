@@ -75,12 +75,14 @@ def test_a_stopped_run_goes_on_bit_for_bit(root, tmp_path, unbroken):
     jax.tree.map(np.testing.assert_array_equal, resumed, weights)
 
 
+@pytest.mark.slow
 def test_annotations_of_coco_are_the_same_data(root, tmp_path, unbroken):
     losses, _ = _train(root, "yolox", tmp_path, "--config.data.train_split=annotations/all.json:images")
     # Boxes of the two formats differ in their seventh digit, six being written.
     np.testing.assert_allclose(losses, unbroken[1], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_bfloat16_and_several_sizes(root, tmp_path):
     more = ["--config.model.dtype=bfloat16", "--config.data.sizes=(32,64)"]
     losses, weights = _train(root, "yolox", tmp_path, *more)
