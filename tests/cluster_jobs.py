@@ -41,8 +41,6 @@ def environment(devices: int, **more: str) -> dict[str, str]:
         "--xla_llvm_disable_expensive_passes=true",
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": "1",
-        "JAXDET_SILENT_S": "15",
-        # Trouble of one process must not be hidden by another's.
         "PYTHONUNBUFFERED": "1",
     }
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI", "JAXDET"))}
