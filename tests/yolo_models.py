@@ -41,6 +41,12 @@ def yolov4_block(size, num_classes=4):
     return config.yolov4(size, num_classes)
 
 
+def golden_abstract(name):
+    """Shapes of the YOLOv4 `tiny`, `p6_nc4`, ..."""
+    size, _, classes = name.partition("_nc")
+    return abstract(yolov4_block(size, int(classes or 4)))[1]
+
+
 @cache
 def golden_model(family, name, dtype="float32"):
     """Skeleton and variables of `p6_nc4`, `nano`, ... with the weights of the recipe; dtype None: as the pixels."""
