@@ -60,7 +60,7 @@ class Detector(nnx.Module):
         """Scalar loss, its parts, and the carry cut from the gradient; batch statistics move.
 
         `start_phase`: steps the segment starts after a multiple of the backbone's cycle; images have none. `terms`
-        are further arguments of the head's loss. The loss is a mean; of how many things is `loss_weight`.
+        are further arguments of the head's loss. The loss is a mean: a sum over `loss_weight` things, or over 1 if there is none.
         """
         targets = batch.targets
         selected = self._selected(targets, batch.reset, carry)

@@ -177,8 +177,8 @@ class DecoupledHead(nnx.Module):
             "loss_iou": _IOU_WEIGHT * iou / number,
         }
         total = parts["loss_cls"] + parts["loss_obj"] + parts["loss_iou"] + parts["loss_bbox"]
-        counts = {"num_positives": assigned.positive.sum(), "loss_weight": number}
-        return total, {**parts, "loss": total, **counts}
+        positives = assigned.positive.sum()
+        return total, {**parts, "loss": total, "num_positives": positives, "loss_weight": positives}
 
     def assign(self, raw, predicted, sizes: Sizes, truth, labels, box_mask) -> assign.Assignment:
         """`ops.assign.simota` for each of S slots: raw [S, A, O], predicted and truth `xyxy` pixels."""

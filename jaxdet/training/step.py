@@ -79,15 +79,16 @@ def _in_groups(one_group, num_groups):
         def body(running, group):
             total, stats = running
             grads, stats, carry, metrics = one_group(params, stats, *group, terms)
-            weight = metrics["loss_weight"]
+            weight = jnp.maximum(metrics["loss_weight"], 1)
             total = jax.tree.map(lambda t, g: t + weight.astype(g.dtype) * g, total, grads)
             return (total, stats), (carry, metrics)
 
         zero = jax.tree.map(jnp.zeros_like, params)
         (total, stats), (carry, metrics) = jax.lax.scan(body, (zero, stats), (split(carry), split(batch)))
         carry = jax.tree.map(lambda a: a.reshape((a.shape[0] * a.shape[1], *a.shape[2:])), carry)
-        weights = metrics["loss_weight"]
-        sum_of_weights = jnp.maximum(weights.sum(), 1)
+        # Back to sums; a group without any was divided by one.
+        weights = jnp.maximum(metrics["loss_weight"], 1)
+        sum_of_weights = jnp.maximum(metrics["loss_weight"].sum(), 1)
         grads = jax.tree.map(lambda g: g / sum_of_weights.astype(g.dtype), total)
 
         def joined(values):
