@@ -134,7 +134,7 @@ def test_a_uniform_soup_is_the_mean_and_needs_no_data(tmp_path, unbroken):
         (["--steps=3"], "has no checkpoint 3; it has 2, 4"),
         (["--inputs={run}/checkpoints/2"], "given twice"),
         (["--inputs=nowhere.pt", "--config={here}/tiny_images.py:yolox"], "nowhere.pt does not exist"),
-        (["--config={here}/tiny_images.py:yolov4"], "not for this YOLOv4"),
+        (["--config={here}/tiny_images.py:yolov4"], "belongs to YOLOv4 with 4 stages"),
     ],
 )
 def test_ingredients_that_do_not_fit_are_one_line(tmp_path, unbroken, capsys, flags, message):
