@@ -67,7 +67,7 @@ def _training_state(weights: str, family: rules.Rules) -> dict[str, Any]:
     moments = checkpoint.load_moments(*run) if run is not None else None
     if moments is None:
         return {}
-    cfg = ConfigDict(load_folder(weights)[1])
+    cfg: Any = ConfigDict(load_folder(weights)[1])
     segments = runs.num_segments(cfg.data)
     rate = float(np.asarray(recipe.make(cfg, segments).schedule(moments.count)))  # that of the step to come
     return {
