@@ -14,6 +14,7 @@ from jaxdet.data import image_augment, image_samples, pipeline
 from jaxdet.data.image_augment import Draw
 from jaxdet.data.image_samples import LabelledSet
 from jaxdet.data.images import GREY
+from jaxdet.errors import InputError
 
 
 def measure(block: Any, pairs: int, num_batches: int = 3 * pipeline.AHEAD) -> dict[str, float]:
@@ -65,7 +66,10 @@ def _plain_samples(block) -> Iterator[np.ndarray]:
 def _plain_sample(labelled: LabelledSet, drawn: Draw, size: int) -> np.ndarray:
     canvas = np.full((2 * size, 2 * size, 3), GREY, np.uint8)
     for corner, index in enumerate(drawn.mosaic.images):
-        image = cv2.imread(str(labelled.items[index].path), cv2.IMREAD_COLOR)
+        path = labelled.items[index].path
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise InputError(f"{path}: OpenCV cannot read this image; take it out of the set")
         gain = size / max(image.shape[:2])
         image = cv2.resize(image, (int(image.shape[1] * gain), int(image.shape[0] * gain)))
         height, width = image.shape[:2]

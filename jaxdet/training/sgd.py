@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def sgd(
     summed up and wait for one that is, whose rates count.
     """
 
-    def init(params: Tree) -> SgdState:
+    def init(params: Any) -> Any:
         zeros = jax.tree.map(jnp.zeros_like, params)
         total = None if due is None else jax.tree.map(jnp.zeros_like, params)
         return SgdState(jnp.zeros((), jnp.int32), total, zeros)
@@ -63,24 +63,22 @@ def sgd(
         pairs = jax.tree_util.tree_map_with_path(leaf, grads, momentum, params)
         return jax.tree.transpose(jax.tree.structure(params), jax.tree.structure((0, 0)), pairs)
 
-    def update(grads, state: SgdState, params):
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         assert params is not None
         now = rates(state.count)
         count = state.count + 1
         if due is None:
-            updates, momentum = move(grads, state.momentum, params, now)
-            return updates, SgdState(count, None, momentum)
-        total = jax.tree.map(jnp.add, state.total, grads)
+            moved, momentum = move(updates, state.momentum, params, now)
+            return moved, SgdState(count, None, momentum)
+        total = jax.tree.map(jnp.add, state.total, updates)
         zeros = jax.tree.map(jnp.zeros_like, params)
 
         def apply():
-            updates, momentum = move(total, state.momentum, params, now)
-            return updates, zeros, momentum
+            moved, momentum = move(total, state.momentum, params, now)
+            return moved, zeros, momentum
 
-        updates, total, momentum = jax.lax.cond(
-            due(state.count), apply, lambda: (zeros, total, state.momentum)
-        )
-        return updates, SgdState(count, total, momentum)
+        moved, total, momentum = jax.lax.cond(due(state.count), apply, lambda: (zeros, total, state.momentum))
+        return moved, SgdState(count, total, momentum)
 
     return optax.GradientTransformation(init, update)
 

@@ -46,7 +46,7 @@ def make_train_step(skeleton: Skeleton, recipe: Recipe, microbatches: int = 1) -
         if recipe.sum_images:
             grads = jax.tree.map(lambda g: g * metrics["num_slots"].astype(g.dtype), grads)
         updates, opt_state = recipe.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         ema = _followed(recipe, state, Variables(params, stats))
         return TrainState(params, stats, ema, opt_state, state.step + 1), carry, metrics
 

@@ -90,6 +90,7 @@ def test_bfloat16_and_several_sizes(root, tmp_path):
     assert all(a.dtype == np.float32 for a in jax.tree.leaves(weights.params))
 
 
+@pytest.mark.slow  # compiles a second family; its step is tested against released runs
 def test_yolov4_trains_and_is_evaluated_by_the_same_commands(root, tmp_path):
     losses, _ = _train(root, "yolov4", tmp_path / "run", "--config.train.evaluate_epochs=1")
     assert np.isfinite(losses).all()

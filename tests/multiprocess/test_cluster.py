@@ -54,6 +54,7 @@ def _assert_equal_weights(workdir, reference, step):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-9), ours, theirs)
 
 
+@pytest.mark.slow  # five jobs one after the other
 def test_a_job_that_is_killed_told_to_stop_and_moved_equals_an_unbroken_run(root, tmp_path, unbroken):
     """2 processes x 2 devices; one is killed, then one gets SIGTERM; 1 process x 4 devices goes on."""
     flags = jobs.train_flags(root, tmp_path, "--config.train.num_iterations=100000")
