@@ -34,6 +34,7 @@ def yolox_batch(rows, pixels):
     return batch_of(pixels, image, rows[real][:, 0], rows[real][:, 1:].astype(np.float64)), real.sum()
 
 
+@pytest.mark.slow
 def test_yolox_loss_and_gradients_with_and_without_l1():
     g = gd.load("yolox/yolox")
     block, skeleton, variables = few_classes("nano", 4)
@@ -116,6 +117,7 @@ def assert_within_rounding(ours, noisy, expected, rtol, name=""):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=allowed, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [0, 1, 2])
 def test_descent_with_average_follows_the_released_trajectory(run):
     """Runs of 3, 5 and 7 steps: constant rates, no warm-up, every batch an update.

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from jaxdet import benchmark
 
 CONFIG = """
@@ -27,6 +29,7 @@ def test_latency_and_throughput_are_written_with_their_unit(tmp_path, capsys):
     assert "--config" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_evaluation_is_timed_beside_its_full_pass(tmp_path, capsys):
     config = tmp_path / "tiny.py"
     config.write_text(CONFIG)

@@ -125,6 +125,7 @@ def test_a_run_becomes_a_checkpoint_of_the_released_layout(tmp_path, unbroken):
     jax.tree.map(np.testing.assert_array_equal, back, moments)
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_size_memory_and_time_and_writes_nothing(root, tmp_path, capsys):
     assert train.main(_arguments(root, tmp_path, "--dry_run")) == 0
     printed = capsys.readouterr().out

@@ -66,6 +66,7 @@ def test_epochs_become_steps_and_checkpoints(unbroken):
     assert (resolved["num_iterations"], resolved["iterations_per_epoch"]) == (4, 2)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_bit_for_bit(root, tmp_path, unbroken):
     workdir, losses, weights = unbroken
     shutil.copytree(workdir, tmp_path / "run")
@@ -102,6 +103,7 @@ def test_yolov4_trains_and_is_evaluated_by_the_same_commands(root, tmp_path):
     assert {"AP", "AP50", "fitness"} <= set(measured)
 
 
+@pytest.mark.slow
 def test_soups_of_a_run_are_cooked_reported_and_evaluated(root, tmp_path, unbroken, capsys):
     run = unbroken[0]
     flags = [f"--run={run}", f"--out={tmp_path / 'greedy'}", "--method=greedy", "--reestimate=2"]

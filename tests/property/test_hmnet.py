@@ -116,6 +116,7 @@ def test_two_segments_with_a_carry_equal_one(skeleton_and_variables, first):
         np.testing.assert_allclose(two, one, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_gradients_of_two_segments_add_up_to_that_of_one(skeleton_and_variables):
     """What a cut leaves out is the part through the carry, and nothing else."""
     skeleton, variables = skeleton_and_variables
@@ -320,6 +321,7 @@ def test_without_a_countable_label_only_the_batch_statistics_move(trained):
     assert_equal(stats, loss_and_grad(skeleton, variables, last, carry)[2])
 
 
+@pytest.mark.slow
 def test_backbone_runs_in_float64_and_bfloat16(skeleton_and_variables):
     skeleton, variables = skeleton_and_variables
     inputs = events(9, COUNTS)

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from jaxdet import models
@@ -21,6 +22,7 @@ def lane(rows, order):
     )
 
 
+@pytest.mark.slow
 def test_wider_windows_read_the_same_from_events_in_the_order_of_narrow_ones():
     """The host sorts by windows of 4 pixels; a model with windows of 8 must not depend on that order."""
     rng = np.random.default_rng(0)
