@@ -90,7 +90,8 @@ def _simulate(block: config.Config) -> None:
     counts = {split: wanted[split] for split in synthetic.SPLITS}
     simulation = synthetic.Simulation(seed=wanted.seed, duration_s=wanted.duration_s)
     synthetic.write(source, counts, simulation, report=logger.info)
-    report = preparation.prepare(source, root, preparation.Options(duration_ms=None), workers=2)
+    report = preparation.make(source, root, preparation.Options(duration_ms=None), workers=2)
+    preparation.finish(root, report)
     if report.problems:
         raise InputError(f"{source}: {report.problems[0]}; remove the folder and run again")
 

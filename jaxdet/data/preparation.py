@@ -66,23 +66,6 @@ class Report:
     suspicious: list[str] = field(default_factory=list)
 
 
-def prepare(
-    source: Path,
-    out: Path,
-    options: Options,
-    workers: int = 1,
-    shard: tuple[int, int] = (0, 1),
-    verify: bool = False,
-) -> Report:
-    """Make all recordings of `source` in `out`, write `manifest.json` and `report.txt`, say what happened.
-
-    Arguments and errors are those of `make`.
-    """
-    report = make(source, out, options, workers, shard, verify)
-    finish(out, report)
-    return report
-
-
 def make(
     source: Path,
     out: Path,

@@ -69,7 +69,10 @@ def place(tmp_path_factory):
     for seed, name in enumerate(("rec_a", "rec_b", "rec_c")):
         prophesee.write_dat(folder / "source" / "test" / f"{name}_td.dat", _events(seed), WIDTH, HEIGHT)
         prophesee.write_boxes(folder / "source" / "test" / f"{name}_bbox.npy", _labels(seed))
-    preparation.prepare(folder / "source", folder / "data", preparation.Options(duration_ms=None), workers=1)
+    report = preparation.make(
+        folder / "source", folder / "data", preparation.Options(duration_ms=None), workers=1
+    )
+    preparation.finish(folder / "data", report)
     (folder / "tiny.py").write_text(CONFIG.format(root=str(folder / "data")))
     arguments = {"image_size": (48, 64), "widths": (16, 16), "num_heads": (1, 1), "depths": (1, 1)}
     _weights(folder / "weights", {**arguments, "periods": (1, 3), "out_features": 16, "num_classes": 2})

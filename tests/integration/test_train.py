@@ -30,7 +30,8 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recordings")
     simulation = synthetic.Simulation(seed=3, duration_s=2.0)
     synthetic.write(folder / "source", {"train": 2, "val": 1, "test": 1}, simulation, workers=1)
-    preparation.prepare(folder / "source", folder / "prepared", preparation.Options(duration_ms=None))
+    report = preparation.make(folder / "source", folder / "prepared", preparation.Options(duration_ms=None))
+    preparation.finish(folder / "prepared", report)
     return folder / "prepared"
 
 
