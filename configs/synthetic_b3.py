@@ -9,7 +9,7 @@
 from jaxdet import config as c
 
 # Window in ms, iterations, learning rate. Segments have 200 ms, so step 2 makes eight updates an iteration.
-STAGES = {"short": (200, 800, 3e-3), "longer": (200, 800, 1e-3), "tbptt": (1600, 100, 1e-3)}
+STAGES = {"short": (200, 400, 3e-3), "longer": (200, 240, 1e-3), "tbptt": (1600, 30, 1e-3)}
 
 
 def get_config(arg: str = "short"):
@@ -29,11 +29,12 @@ def get_config(arg: str = "short"):
         out_features=64,
         event_features=8,
     )
-    cfg.model.event_sizes = (256,)
+    cfg.model.event_sizes = (384, 640, 1024)
     cfg.model.remat = False  # its activations are small
     cfg.data.root = "data/synthetic_b3"
     cfg.data.simulate.train = 96
     cfg.data.window_ms, cfg.data.segment_ms, cfg.data.batch_size = window_ms, 200, 8
+    cfg.data.max_slots = 4  # labels at 20 Hz
     cfg.data.warmup = "recording"
     cfg.optim.lr = lr
     cfg.train.num_iterations = cfg.train.iterations_per_epoch = iterations

@@ -3,6 +3,7 @@ or Seq-NMS.
 
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --fast --batch_sizes=1,16
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --train
+    python -m jaxdet.benchmark --config=configs/coco_yolov4.py:p5 --train --size=640
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --evaluate --pairs=1
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --scaling --devices=1,2,4,8 --batch_sizes=4
     python -m jaxdet.benchmark --config=configs/ltd_yolov4.py:p6 --pipeline
@@ -87,16 +88,15 @@ def _of_model(flags) -> dict[str, Any]:
     sizes = _numbers("batch_sizes", flags.batch_sizes)
     cfg, skeleton, variables = _model(flags)
     events = cfg.data.kind == "gen1"
-    if (flags.train or flags.evaluate) and not events:
-        asked = "--train" if flags.train else "--evaluate"
-        raise InputError(f"{asked} times models of events, data.kind is {cfg.data.kind!r}; leave it out")
+    if flags.evaluate and not events:
+        raise InputError(f"--evaluate times models of events, data.kind is {cfg.data.kind!r}; leave it out")
     report: dict[str, Any] = {
         "device": str(jax.devices()[0]),
         "jax": jax.__version__,
         "model": cfg.model.name,
     }
     if flags.train:
-        return report | _of_training(flags, sizes, skeleton, variables)
+        return report | _of_training(flags, events, sizes, skeleton, variables)
     skeleton, variables = inference.prepare(skeleton, variables, flags.fast)
     if flags.evaluate:
         return report | {"evaluate": _of_evaluation(flags, skeleton, variables)}
@@ -107,13 +107,18 @@ def _of_model(flags) -> dict[str, Any]:
     return report
 
 
-def _of_training(flags, sizes, skeleton, variables) -> dict[str, Any]:
+def _of_training(flags, events, sizes, skeleton, variables) -> dict[str, Any]:
     report = {}
     for size in sizes:
-        took = timing.train_step(
-            skeleton, variables, size, flags.steps, flags.events, flags.pairs, flags.keep_products
-        )
-        report[f"train_{size}x{flags.steps}_steps"] = took.as_dict()
+        if events:
+            name = f"train_{size}x{flags.steps}_steps"
+            took, cost = timing.train_segment(
+                skeleton, variables, size, flags.steps, flags.events, flags.pairs, flags.keep_products
+            )
+        else:
+            name, side = f"train_{size}", (flags.size, flags.size)
+            took, cost = timing.train_images(skeleton, variables, size, side, flags.pairs)
+        report[name] = {**took.as_dict(), **cost.as_dict()}
     return report
 
 

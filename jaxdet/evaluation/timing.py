@@ -143,7 +143,7 @@ def images(
     return interleaved(lambda: program(variables, images), pairs), cost
 
 
-def train_step(
+def train_segment(
     skeleton: Skeleton,
     variables: Variables,
     num_lanes: int,
@@ -151,24 +151,40 @@ def train_step(
     num_events: int,
     pairs: int,
     keep_products: bool,
-) -> Timing:
+) -> tuple[Timing, Cost]:
     """Loss and gradient of a segment whose last step has one labelled slot a lane; no optimiser."""
-    first = num_steps - 1
     model = functional.merge(skeleton, variables)
-    batch = jax.device_put(segment_batch(pixels(model), num_lanes, num_steps, num_events))
+    batch = segment_batch(pixels(model), num_lanes, num_steps, num_events)
 
+    def setup(model):
+        model.first_loss_step, model.backbone.keep_products = num_steps - 1, keep_products
+
+    return _gradient(skeleton, variables, batch, model.init_carry(num_lanes), pairs, setup)
+
+
+def train_images(
+    skeleton: Skeleton, variables: Variables, num_images: int, size: tuple[int, int], pairs: int
+) -> tuple[Timing, Cost]:
+    """Loss and gradient of random images of (height, width) pixels with two boxes each; no optimiser."""
+    images = np.random.default_rng(0).integers(0, 255, (num_images, *size, 3), np.uint8)
+    batch = Batch(Images(images), _labels(num_images, 0), np.ones(num_images, bool), None)
+    return _gradient(skeleton, variables, batch, (), pairs)
+
+
+def _gradient(skeleton, variables, batch, carry, pairs, setup=lambda model: None) -> tuple[Timing, Cost]:
     @jax.jit
     def gradient(variables, batch, carry):
         def loss(params):
             model = functional.merge(skeleton, variables._replace(params=params))
-            model.first_loss_step, model.backbone.keep_products = first, keep_products
+            setup(model)
             total, _, after = model.loss(batch, carry)
-            return total, after
+            return total, (after, functional.batch_stats(model))
 
         return jax.value_and_grad(loss, has_aux=True)(variables.params)
 
-    carry = model.init_carry(num_lanes)
-    return interleaved(lambda: gradient(variables, batch, carry), pairs)
+    arguments = variables, jax.device_put(batch), carry
+    program, cost = compile_for(gradient, *arguments)
+    return interleaved(lambda: program(*arguments), pairs), cost
 
 
 def segment_batch(size: tuple[int, int], num_lanes: int, num_steps: int, num_events: int) -> Batch:

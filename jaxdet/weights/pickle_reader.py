@@ -6,6 +6,7 @@ else becomes an `Inert` record of what the file said.
 """
 
 import struct
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,11 +37,12 @@ class Inert:
     items: list = field(default_factory=list)
 
 
-class Buildable:
-    """A value under construction that accepts a pickle's state, as NumPy's dtypes and arrays do."""
+class Buildable(ABC):
+    """A value under construction, such as one of NumPy's dtypes or arrays."""
 
+    @abstractmethod
     def build(self, state: Any) -> None:
-        raise NotImplementedError
+        """Take the state that the pickle has for it."""
 
 
 _MARK = object()

@@ -41,3 +41,25 @@ def test_evaluation_is_timed_beside_its_full_pass(tmp_path, capsys):
         < 0.1 * report["nearest_faster"]
     )
     assert min(report.values()) > 0
+
+
+IMAGES = """
+from jaxdet import config as c
+
+def get_config():
+    return c.small_images("yolox", ("car",), pixels=256)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "name"), [(CONFIG, "train_2x3_steps"), (IMAGES, "train_2")], ids=["events", "images"]
+)
+def test_a_training_step_of_either_kind_is_timed(tmp_path, capsys, text, name):
+    config = tmp_path / "tiny.py"
+    config.write_text(text)
+    flags = [f"--config={config}", "--train", "--steps=3", "--events=50", "--size=256"]
+    assert benchmark.main([*flags, "--batch_sizes=2", "--pairs=2"]) == 0
+    report = json.loads(capsys.readouterr().out)[name]
+    assert report["device_mib"] > 1
+    assert abs(report["units"] - report["ms"] / report["unit_ms"]) < 0.01
