@@ -9,7 +9,7 @@
 from jaxdet import config as c
 
 # Window in ms, iterations, learning rate. Segments have 200 ms, so step 2 makes eight updates an iteration.
-STAGES = {"short": (200, 400, 3e-3), "longer": (200, 240, 1e-3), "tbptt": (1600, 30, 1e-3)}
+STAGES = {"short": (200, 400, 3e-3), "longer": (200, 200, 1e-3), "tbptt": (1600, 25, 1e-3)}
 
 
 def get_config(arg: str = "short"):
@@ -38,4 +38,5 @@ def get_config(arg: str = "short"):
     cfg.data.warmup = "recording"
     cfg.optim.lr = lr
     cfg.train.num_iterations = cfg.train.iterations_per_epoch = iterations
+    cfg.train.evaluate_every = 120  # of two recordings, for ap.png
     return cfg
