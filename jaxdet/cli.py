@@ -2,10 +2,12 @@
 
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
@@ -67,10 +69,12 @@ class Flags:
         try:
             with _as_sys_argv(argv):
                 self.args = self._values(sys.argv)[1:]
-        except KeyError as error:
-            raise InputError(f"the config has no key {error}; a run's config.json shows all keys") from error
-        except (absl_flags.Error, AttributeError, TypeError) as error:
-            raise InputError(f"{str(error).splitlines()[0]}; --help lists the flags") from error
+        except (absl_flags.Error, KeyError, AttributeError, TypeError, SyntaxError) as error:
+            raise InputError(_flag_error(error)) from error
+        if "config" in self._values and self._values["config"].value is not None:
+            path = Path(self._values["config"].config_filename.partition(":")[0])
+            if not path.is_file():
+                raise InputError(f"--config={path}: no such file; configs/ has those that are published")
         missing = [f"--{name}" for name in self._required if not self._values[name].value]
         if missing:
             raise InputError(f"missing {', '.join(missing)}; --help lists the flags")
@@ -79,6 +83,24 @@ class Flags:
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._values, name)
+
+
+def _flag_error(error: Exception) -> str:
+    """What is wrong with a flag or a config, from the errors that absl and ml_collections wrap around it."""
+    chain: list[BaseException] = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    first, last = str(error).splitlines()[0], " ".join(str(chain[-1]).split())
+    if isinstance(chain[-1], KeyError):
+        hint = next((m for e in chain if (m := re.search(r'Did you mean "([^"]+)"', str(e)))), None)
+        meant = f" (did you mean {hint[1]!r}?)" if hint else ""
+        return f"the config has no key {last}{meant}; a run's config.json shows all keys"
+    if "parsing config file" in first:
+        # Its first line says no more than the flag, the rest is a traceback.
+        return f"{first.split(': ')[0]}: {last}"
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {error.msg}"
+    return f"{first}; --help lists the flags"
 
 
 @contextmanager

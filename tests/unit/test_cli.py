@@ -1,0 +1,55 @@
+"""Wrong flags and configs: one line that names what is wrong, and status 1."""
+
+import pytest
+
+from jaxdet import cli
+
+CONFIG = """
+from jaxdet import config as c
+
+def get_config(arg="b1"):
+    c.parse(arg, ("b1", "b3"))
+    cfg = c.base()
+    cfg.optim = c.adamw(lr=1e-3, weight_decay=0.0)
+    return cfg
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--config={tmp}/good.py:b9"], "'b9' is none of b1, b3"),
+        (["--config={tmp}/none.py"], "none.py: no such file"),
+        (["--config={tmp}/raises.py"], "out of order"),
+        (["--config={tmp}/syntax.py"], "syntax.py, line 1"),
+        (["--config={tmp}/good.py", "--config.optim.lrr=1"], "no key 'lrr' (did you mean 'lr'?)"),
+        (["--config={tmp}/good.py", "--config.nothing.lr=1"], "no key 'nothing'"),
+        (["--config={tmp}/good.py", "--config.optim.lr=fast"], "--config.optim.lr=fast"),
+        (["--number=x"], "--number=x"),
+        (["--nothing=1"], "'nothing'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys, flags, said):
+    (tmp_path / "good.py").write_text(CONFIG)
+    (tmp_path / "raises.py").write_text("raise ValueError('out of order')")
+    (tmp_path / "syntax.py").write_text("def get_config(:")
+
+    def define(flags):
+        flags.config_file()
+        flags.integer("number", 1, "a number")
+
+    main = cli.command(define, lambda flags: pytest.fail("it ran"), "usage")
+    assert main([flag.format(tmp=tmp_path) for flag in flags]) == 1
+    captured = capsys.readouterr()
+    assert not captured.out
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+
+
+def test_a_right_config_with_an_override_reaches_the_command(tmp_path):
+    (tmp_path / "good.py").write_text(CONFIG)
+    seen = []
+    main = cli.command(lambda flags: flags.config_file(), lambda flags: seen.append(flags.config), "usage")
+    assert main([f"--config={tmp_path}/good.py:b3", "--config.optim.lr=0.5"]) == 0
+    assert seen[0].optim.lr == 0.5
