@@ -33,7 +33,7 @@ def make_recordings(root: Path) -> Path:
 
 
 def environment(devices: int, **more: str) -> dict[str, str]:
-    """Variables of a process with `devices` CPU devices; float64 unless told otherwise."""
+    """Variables of a process with `devices` CPU devices; float64 and patient unless told otherwise."""
     own = {
         "PYTHONPATH": str(ROOT),
         # Compiling takes longer than running here.
@@ -42,13 +42,15 @@ def environment(devices: int, **more: str) -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": "1",
         "PYTHONUNBUFFERED": "1",
+        # A machine that does other work as well may give a process no turn for minutes.
+        "JAXDET_SILENT_S": "900",
     }
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI", "JAXDET"))}
     return {**kept, **own, **more}
 
 
-def train_flags(root: Path, workdir: Path, *more: str) -> list[str]:
-    return [f"--config={CONFIG}", f"--config.data.root={root}", f"--workdir={workdir}", *more]
+def train_flags(root: Path, workdir: Path, *more: str, config: Path | str = CONFIG) -> list[str]:
+    return [f"--config={config}", f"--config.data.root={root}", f"--workdir={workdir}", *more]
 
 
 def launched(processes: int, *arguments: str, command: str = "jaxdet.train") -> list[str]:

@@ -64,6 +64,7 @@ def _start(hosts, arguments):
             JAXDET_COORDINATOR=f"{ADDRESSES[0]}:29500",
             JAXDET_PROCESS_ID=str(index),
             JAXDET_NUM_PROCESSES=str(len(hosts)),
+            JAXDET_SILENT_S="25",
         )
         running.append(jobs.Job(["ip", "netns", "exec", name, *jobs.launched(1, *arguments)], environ))
     return running
