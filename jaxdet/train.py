@@ -66,7 +66,8 @@ def _run(flags: cli.Flags) -> None:
     done = _fit(cfg, run, batches, workdir)
     if distributed.is_main():
         _draw_log(workdir)
-    if "simulate" in cfg.data:
+    # A run that was told to stop has no time to be evaluated.
+    if "simulate" in cfg.data and int(done.state.step) == run.num_steps:
         _show(cfg, done, workdir)
 
 
@@ -124,10 +125,11 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
     def rate(step: int) -> float:
         return float(np.asarray(run.schedule(step)))
 
+    preemption = Preemption(save)
     hooks = [
         Log(writers, rate, cfg.train.log_every, run.segments, cfg.train.iterations_per_epoch),
         Every(cfg.train.checkpoint_every, run.num_steps, save),
-        Preemption(save),
+        preemption,
     ]
     if cfg.train.evaluate_every:
         validate = Validation(workdir, _measure(cfg, run), runs.as_json(cfg), start)
@@ -150,6 +152,7 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
             "lower optim.lr or look at the batch"
         ) from error
     finally:
+        preemption.close()
         batches.close()
         checkpoints.close()
         for writer in writers:

@@ -71,8 +71,12 @@ class Preemption:
 
     def __init__(self, save: Callable[[Moment], None]):
         self.save, self.told = save, False
-        if distributed.count() == 1:
-            signal.signal(signal.SIGTERM, self._tell)
+        self._before = signal.signal(signal.SIGTERM, self._tell) if distributed.count() == 1 else None
+
+    def close(self) -> None:
+        """Let SIGTERM end the process again, when nothing is left to save."""
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
 
     def _tell(self, *_) -> None:
         self.told = True

@@ -102,6 +102,26 @@ def test_sigterm_saves_and_exits_0_and_sigkill_loses_only_what_was_not_saved(roo
     _assert_equal(tmp_path, unbroken)
 
 
+def test_a_run_that_is_told_to_stop_ends_without_an_evaluation(root, tmp_path, monkeypatch):
+    config = tmp_path / "simulated.py"
+    lines = Path(CONFIG.partition("=")[2]).read_text()
+    config.write_text(lines.replace("return cfg", "cfg.data.simulate = c.block()\n    return cfg"))
+    monkeypatch.setattr(train, "_simulate", lambda block: None)
+    monkeypatch.setattr(train, "_show", lambda *_: pytest.fail("evaluated"))
+    before = signal.getsignal(signal.SIGTERM)
+
+    class Told(train.Log):
+        def __call__(self, moment):
+            super().__call__(moment)
+            if moment.step == 3:
+                signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(train, "Log", Told)
+    assert train.main([f"--config={config}", *_arguments(root, tmp_path / "run")[1:]]) == 0
+    assert max(int(folder.name) for folder in (tmp_path / "run" / "checkpoints").iterdir()) == 3
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_validation_keeps_the_best_weights(root, tmp_path, unbroken):
     _left_at(2, unbroken, tmp_path)
     assert train.main(_arguments(root, tmp_path, "--config.train.evaluate_every=1")) == 0
