@@ -91,6 +91,10 @@ def _flag_error(error: Exception) -> str:
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(inner)
     first, last = str(error).splitlines()[0], " ".join(str(chain[-1]).split())
+    # Key and attribute errors of a config file are not wrapped; only their traceback passes through it.
+    inside = [f for f in traceback.extract_tb(error.__traceback__) if f.name in ("get_config", "<module>")]
+    if inside:
+        return f"{inside[-1].filename}, line {inside[-1].lineno}: {type(error).__name__} {last}"
     if isinstance(chain[-1], KeyError):
         hint = next((m for e in chain if (m := re.search(r'Did you mean "([^"]+)"', str(e)))), None)
         meant = f" (did you mean {hint[1]!r}?)" if hint else ""

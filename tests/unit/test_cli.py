@@ -21,6 +21,7 @@ def get_config(arg="b1"):
         (["--config={tmp}/good.py:b9"], "'b9' is none of b1, b3"),
         (["--config={tmp}/none.py"], "none.py: no such file"),
         (["--config={tmp}/raises.py"], "out of order"),
+        (["--config={tmp}/key.py"], "key.py, line 1: KeyError 'gone'"),
         (["--config={tmp}/syntax.py"], "syntax.py, line 1"),
         (["--config={tmp}/good.py", "--config.optim.lrr=1"], "no key 'lrr' (did you mean 'lr'?)"),
         (["--config={tmp}/good.py", "--config.nothing.lr=1"], "no key 'nothing'"),
@@ -32,6 +33,7 @@ def get_config(arg="b1"):
 def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys, flags, said):
     (tmp_path / "good.py").write_text(CONFIG)
     (tmp_path / "raises.py").write_text("raise ValueError('out of order')")
+    (tmp_path / "key.py").write_text("{}['gone']")
     (tmp_path / "syntax.py").write_text("def get_config(:")
 
     def define(flags):
