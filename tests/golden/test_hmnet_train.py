@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import yolo_training
 from flax import nnx
 
 from jaxdet import models
@@ -145,13 +146,19 @@ def test_one_step_without_carry(size):
 
 @pytest.mark.parametrize("size", SEGMENTS)
 def test_two_segments_with_a_carry(size):
+    """B3 in float64: in float32 one norm of the event embedding is 1.1e-3 off, in float64 all are within 1e-4."""
+    with jax.enable_x64(size == "B3"):
+        _two_segments(size, yolo_training.wide if size == "B3" else lambda tree: tree)
+
+
+def _two_segments(size, cast):
     g = gd.load(f"hmnet/tbptt_{size}")
     trainer = Trainer(size)
     length = int(g["segment_steps"])
     most = max(int(np.diff(g[f"seg_offsets_b{b}"][[s, s + length]])[0]) for b in (0, 1) for s in (0, length))
-    first, second = (batch(g, "seg", s, s + length, most, s == 0) for s in (0, length))
-    params, stats = trainer.weights
-    grads, metrics, carry, *_ = trainer.grad(params, stats, first, trainer.init_carry())
+    first, second = (cast(batch(g, "seg", s, s + length, most, s == 0)) for s in (0, length))
+    params, stats = cast(trainer.weights)
+    grads, metrics, carry, *_ = trainer.grad(params, stats, first, cast(trainer.init_carry()))
     check_losses(metrics, g, "seg1_", 1e-4)
     assert int(metrics["num_positives"]) == g["seg1_positives"].sum()
     check_norms(ours(grads), g["grad_names"], g["seg1_grad_l2"], 1e-3)
