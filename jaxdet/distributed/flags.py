@@ -38,7 +38,8 @@ def prepare(environ) -> list[str]:
         environ.setdefault(name, value)
     wanted = [*(GPU_FLAGS if on_gpu else ()), *environ.get("JAXDET_XLA_FLAGS", "").split()]
     present = environ.get("XLA_FLAGS", "")
-    wanted = [flag for flag in wanted if flag.split("=")[0] not in present]
+    names = {flag.split("=")[0] for flag in present.split()}
+    wanted = [flag for flag in wanted if flag.split("=")[0] not in names]
     if not wanted:
         return []
     known = probed(wanted, cache_folder(environ))

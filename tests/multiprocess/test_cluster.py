@@ -129,6 +129,13 @@ def test_evaluation_while_training_over_two_processes_is_that_of_one(root, tmp_p
         assert a == pytest.approx(b, rel=1e-6)
 
 
+@pytest.mark.slow
+def test_a_job_goes_on_without_an_xla_flag_that_would_kill_it(root, tmp_path):
+    output = _train(1, 1, root, tmp_path, 4, JAXDET_XLA_FLAGS="--xla_no_such_flag=1")
+    assert "this XLA has no flag --xla_no_such_flag=1: left out" in output
+    assert jobs.checkpoints(tmp_path) == [4]
+
+
 def test_two_processes_prepare_the_same_bytes_as_one(tmp_path):
     for i, split in enumerate(("train", "train", "test")):
         folder = tmp_path / "source" / split
