@@ -67,9 +67,13 @@ def _seconds_a_batch(batches: data.Batches, number: int) -> float:
 
 
 def host_memory() -> int:
-    """Resident bytes of this process, or their peak where the system does not tell."""
+    """Resident bytes of this process that are its own, or their peak where the system does not tell.
+
+    Pages of mapped recordings do not count: the system takes them back when it needs room.
+    """
     try:
         with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            resident, mapped = (int(pages) for pages in file.read().split()[1:3])
+        return (resident - mapped) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
