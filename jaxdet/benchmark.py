@@ -10,7 +10,7 @@ or Seq-NMS.
     python -m jaxdet.benchmark --config=configs/synthetic_b3.py:short --endurance
     python -m jaxdet.benchmark --seqnms
 
-`--scaling` gives every device `--batch_sizes` lanes: the time of a whole update, its efficiency against the fewest
+`--scaling` gives every device `--batch_sizes` lanes or images: the time of a whole update, its efficiency against the fewest
 devices, the share that summing the gradients takes by itself, and bytes a device. Device counts that are not there get
 the plan of the memory only. Of several processes (launch/) it takes all devices; `--baseline` names the file of a run on
 fewer.
@@ -129,8 +129,8 @@ def _of_evaluation(flags, skeleton, variables) -> dict[str, Any]:
 
 
 def _scaling(flags) -> dict[str, Any]:
-    if flags.config is None or flags.config.data.kind != "gen1":
-        raise InputError("--scaling needs --config of a model of events")
+    if flags.config is None:
+        raise InputError("--scaling needs --config")
     each = _numbers("batch_sizes", flags.batch_sizes)[0]
     there = jax.device_count()
     counts = _numbers("devices", flags.devices) or sorted({2**i for i in range(there.bit_length())} | {there})
@@ -153,10 +153,13 @@ def _scaling(flags) -> dict[str, Any]:
 
 
 def _point(flags, cfg, count) -> dict[str, Any]:
-    lanes, size = cfg.data.batch_size // distributed.count(), (cfg.data.height, cfg.data.width)
-    with cfg.model.unlocked():  # published models leave the key out
-        cfg.model.warm_up_steps = flags.steps - 1  # the one labelled step of a segment is its last
-    batch = timing.segment_batch(size, lanes, flags.steps, flags.events)
+    lanes = cfg.data.batch_size // distributed.count()
+    if cfg.data.kind == "images":
+        batch = timing.image_batch((flags.size, flags.size), lanes)
+    else:
+        with cfg.model.unlocked():  # published models leave the key out
+            cfg.model.warm_up_steps = flags.steps - 1  # the one labelled step of a segment is its last
+        batch = timing.segment_batch((cfg.data.height, cfg.data.width), lanes, flags.steps, flags.events)
     point = scaling.measure(cfg, count, batch, flags.pairs)._asdict()
     share = point["reduce_ms"] / point["step_ms"]
     return {

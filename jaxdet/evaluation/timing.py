@@ -166,9 +166,7 @@ def train_images(
     skeleton: Skeleton, variables: Variables, num_images: int, size: tuple[int, int], pairs: int
 ) -> tuple[Timing, Cost]:
     """Loss and gradient of random images of (height, width) pixels with two boxes each; no optimiser."""
-    images = np.random.default_rng(0).integers(0, 255, (num_images, *size, 3), np.uint8)
-    batch = Batch(Images(images), _labels(num_images, 0), np.ones(num_images, bool), None)
-    return _gradient(skeleton, variables, batch, (), pairs)
+    return _gradient(skeleton, variables, image_batch(size, num_images), (), pairs)
 
 
 def _gradient(skeleton, variables, batch, carry, pairs, setup=lambda model: None) -> tuple[Timing, Cost]:
@@ -191,6 +189,12 @@ def segment_batch(size: tuple[int, int], num_lanes: int, num_steps: int, num_eve
     """Random events of (height, width) pixels, `num_events` a step, and two boxes at the last step of every lane."""
     events = random_events(np.random.default_rng(0), size, num_lanes, num_steps, num_events)
     return Batch(events, _labels(num_lanes, num_steps - 1), np.ones(num_lanes, bool), None)
+
+
+def image_batch(size: tuple[int, int], num_images: int) -> Batch:
+    """Random images of (height, width) pixels with two boxes each."""
+    images = np.random.default_rng(0).integers(0, 255, (num_images, *size, 3), np.uint8)
+    return Batch(Images(images), _labels(num_images, 0), np.ones(num_images, bool), None)
 
 
 def _labels(num_lanes: int, at_step: int) -> Targets:

@@ -71,3 +71,17 @@ def test_scaling_reports_time_share_and_memory(tmp_path):
     assert four["held_bytes"] == four["planned_bytes"]
     assert "step_ms" not in many
     assert many["planned_bytes"]["carry"] == one["planned_bytes"]["carry"]
+
+
+@pytest.mark.slow
+def test_scaling_of_a_model_of_images(tmp_path):
+    out = tmp_path / "figures.json"
+    family = Path(__file__).parents[2] / "configs" / "synthetic_ltd.py:yolox"
+    tiny = ["--config.model.width=0.125", "--size=64", "--batch_sizes=2", "--devices=1,4,64", "--pairs=2"]
+    assert benchmark.main([f"--config={family}", "--scaling", *tiny, f"--out={out}"]) == 0
+    one, four, many = json.loads(out.read_text())["scaling"]
+    assert one["collectives"] == 0
+    assert four["collective_bytes"] >= four["held_bytes"]["parameters"]
+    assert four["held_bytes"] == four["planned_bytes"]
+    assert "step_ms" not in many
+    assert many["planned_bytes"] == one["planned_bytes"]
