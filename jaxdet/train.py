@@ -218,7 +218,8 @@ def _show(cfg: config.Config, run: runs.Run, workdir: Path) -> None:
     print(f"on {len(unseen)} recordings never trained on:\n{example.table(results)}")
     example.write(workdir, results)
     example.film(workdir / "unseen.mp4", run.skeleton, trained, unseen[0], sensor, cfg.data.classes)
-    print(f"boxes over events: {workdir / 'unseen.mp4'}; curves: {workdir}/loss.png, precision_recall.png")
+    curves = ", ".join(path.name for path in sorted(workdir.glob("*.png")))
+    print(f"boxes over events: {workdir / 'unseen.mp4'}; curves in {workdir}: {curves}")
 
 
 main = cli.command(_flags, _run, __doc__, several_processes=True, saves_when_told=True)
