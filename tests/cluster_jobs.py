@@ -66,6 +66,22 @@ def launched(processes: int, *arguments: str, command: str = "jaxdet.train") -> 
     ]
 
 
+def assert_evaluated_alike(folder: Path, *flags: str, atol: float = 0.0) -> None:
+    """`evaluate` with `flags` on one process and on two counts the same, and some of everything."""
+    reports = []
+    for processes in (1, 2):
+        out = folder / f"{processes}.json"
+        command = launched(processes, *flags, f"--out={out}", command="jaxdet.evaluate")
+        run(command, environment(1, JAX_ENABLE_X64="0"))
+        reports.append(json.loads(out.read_text()))
+    one, two = reports
+    for count in ("num_images", "num_truth", "num_detections"):
+        assert one[count] == two[count] > 0, count
+    assert one["statistics"].keys() == two["statistics"].keys()
+    for name, value in one["statistics"].items():
+        np.testing.assert_allclose(two["statistics"][name], value, rtol=0, atol=atol, err_msg=name)
+
+
 class Job:
     """A running job whose output is read as it comes."""
 

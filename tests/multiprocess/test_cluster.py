@@ -4,7 +4,6 @@ Everything is in float64, where the order of a sum moves the last of sixteen dig
 far below the tolerances, and anything wrong with normalisers, statistics or data far above.
 """
 
-import json
 import os
 import signal
 
@@ -102,17 +101,8 @@ def _eager_weights(folder):
 @pytest.mark.slow
 def test_evaluation_over_two_processes_counts_as_one(root, tmp_path):
     _eager_weights(tmp_path / "weights")
-    results = []
-    for processes in (1, 2):
-        out = tmp_path / f"{processes}.json"
-        flags = [f"--weights={tmp_path / 'weights'}", f"--config={jobs.CONFIG}", f"--config.data.root={root}"]
-        command = jobs.launched(processes, *flags, f"--out={out}", command="jaxdet.evaluate")
-        jobs.run(command, jobs.environment(1, JAX_ENABLE_X64="0"))
-        results.append(json.loads(out.read_text()))
-    one, two = results
-    for count in ("num_images", "num_truth", "num_detections"):
-        assert one[count] == two[count] > 0, count
-    assert one["statistics"] == pytest.approx(two["statistics"], abs=1e-6)
+    flags = [f"--weights={tmp_path / 'weights'}", f"--config={jobs.CONFIG}", f"--config.data.root={root}"]
+    jobs.assert_evaluated_alike(tmp_path, *flags, atol=1e-6)
 
 
 @pytest.mark.slow
