@@ -177,6 +177,17 @@ def test_unknown_flags_are_left_out_and_what_was_found_is_kept(tmp_path):
     assert len(asked) == 3
 
 
+def test_a_flag_that_is_set_already_stays_and_one_with_a_longer_name_is_another(monkeypatch):
+    monkeypatch.setattr(flags, "probed", lambda wanted, folder: wanted)
+    environ = {
+        "XLA_FLAGS": "--xla_good_and_longer=1 --xla_set=1",
+        "JAXDET_XLA_FLAGS": "--xla_good=2 --xla_set=2",
+        "JAX_PLATFORMS": "cpu",
+    }
+    assert flags.prepare(environ) == []
+    assert environ["XLA_FLAGS"] == "--xla_good_and_longer=1 --xla_set=1 --xla_good=2"
+
+
 @pytest.mark.slow
 def test_a_flag_this_xla_does_not_know_kills_no_process(tmp_path):
     environ = {
