@@ -88,6 +88,7 @@ def _of_model(flags) -> dict[str, Any]:
     sizes = _numbers("batch_sizes", flags.batch_sizes)
     cfg, skeleton, variables = _model(flags)
     events = cfg.data.kind == "gen1"
+    _check_size(flags, cfg.data)
     if flags.evaluate and not events:
         raise InputError(f"--evaluate times models of events, data.kind is {cfg.data.kind!r}; leave it out")
     report: dict[str, Any] = {
@@ -131,6 +132,7 @@ def _of_evaluation(flags, skeleton, variables) -> dict[str, Any]:
 def _scaling(flags) -> dict[str, Any]:
     if flags.config is None:
         raise InputError("--scaling needs --config")
+    _check_size(flags, flags.config.data)
     each = _numbers("batch_sizes", flags.batch_sizes)[0]
     there = jax.device_count()
     counts = _numbers("devices", flags.devices) or sorted({2**i for i in range(there.bit_length())} | {there})
@@ -166,6 +168,13 @@ def _point(flags, cfg, count) -> dict[str, Any]:
         **{k: round(v, 3) if isinstance(v, float) else v for k, v in point.items()},
         "reduce_share": round(share, 4),
     }
+
+
+def _check_size(flags, data_block) -> None:
+    if data_block.kind == "images" and (flags.size < 1 or flags.size % data_block.stride):
+        raise InputError(
+            f"--size={flags.size}: expected a multiple of {data_block.stride}, the coarsest stride"
+        )
 
 
 def _numbers(name, words) -> list[int]:

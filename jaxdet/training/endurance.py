@@ -22,8 +22,8 @@ class Endurance(NamedTuple):
     step_ms: float  # an update with its batch at hand: median
     waiting_ms: float  # of an update for its batch: mean
     steps_a_batch: float  # step_ms / batch_ms: how many times faster than needed batches come
-    host_mib: float  # resident memory at the end
-    growth_kib_a_step: float  # slope of resident memory after the first fifth
+    host_mib: float  # own resident memory at the end
+    growth_kib_a_step: float  # its slope after the first fifth
 
     def as_dict(self) -> dict[str, float]:
         return {key: round(value, 4) for key, value in self._asdict().items()}

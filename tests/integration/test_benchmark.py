@@ -51,6 +51,14 @@ def get_config():
 """
 
 
+def test_a_side_that_the_strides_do_not_divide_is_refused_before_anything_is_built(tmp_path, capsys):
+    config = tmp_path / "tiny.py"
+    config.write_text(IMAGES)
+    assert benchmark.main([f"--config={config}", "--scaling", "--size=100"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --size=100: expected a multiple of 32")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "name"), [(CONFIG, "train_2x3_steps"), (IMAGES, "train_2")], ids=["events", "images"]
