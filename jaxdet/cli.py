@@ -95,6 +95,8 @@ def _flag_error(error: Exception) -> str:
     inside = [f for f in traceback.extract_tb(error.__traceback__) if f.name in ("get_config", "<module>")]
     if inside:
         return f"{inside[-1].filename}, line {inside[-1].lineno}: {type(error).__name__} {last}"
+    if last.endswith("has no attribute 'get_config'"):
+        return "the file of --config defines no get_config(); those in configs/ are examples"
     if isinstance(chain[-1], KeyError):
         hint = next((m for e in chain if (m := re.search(r'Did you mean "([^"]+)"', str(e)))), None)
         meant = f" (did you mean {hint[1]!r}?)" if hint else ""

@@ -1,5 +1,7 @@
 """Wrong flags and configs: one line that names what is wrong, and status 1."""
 
+import sys
+
 import pytest
 
 from jaxdet import cli
@@ -22,6 +24,7 @@ def get_config(arg="b1"):
         (["--config={tmp}/none.py"], "none.py: no such file"),
         (["--config={tmp}/raises.py"], "out of order"),
         (["--config={tmp}/key.py"], "key.py, line 1: KeyError 'gone'"),
+        (["--config={tmp}/empty.py"], "defines no get_config()"),
         (["--config={tmp}/syntax.py"], "syntax.py, line 1"),
         (["--config={tmp}/good.py", "--config.optim.lrr=1"], "no key 'lrr' (did you mean 'lr'?)"),
         (["--config={tmp}/good.py", "--config.nothing.lr=1"], "no key 'nothing'"),
@@ -30,10 +33,13 @@ def get_config(arg="b1"):
         (["--nothing=1"], "'nothing'"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys, flags, said):
+def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys, monkeypatch, flags, said):
+    # A config is loaded over the one that a process read before, and keeps its functions.
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)
     (tmp_path / "good.py").write_text(CONFIG)
     (tmp_path / "raises.py").write_text("raise ValueError('out of order')")
     (tmp_path / "key.py").write_text("{}['gone']")
+    (tmp_path / "empty.py").write_text("")
     (tmp_path / "syntax.py").write_text("def get_config(:")
 
     def define(flags):
