@@ -139,8 +139,7 @@ def _scaling(flags) -> dict[str, Any]:
     if distributed.count() > 1:
         counts = [there]
     report: dict[str, Any] = {"device": str(jax.devices()[0]), "processes": distributed.count()}
-    first = json.loads(Path(flags.baseline).read_text()) if flags.baseline else {}
-    reference = next((row for row in first.get("scaling", []) if "step_ms" in row), None)
+    reference = _baseline(flags.baseline) if flags.baseline else None
     report["scaling"] = rows = []
     for count in counts:
         cfg = flags.config.copy_and_resolve_references()
@@ -152,6 +151,17 @@ def _scaling(flags) -> dict[str, Any]:
             row["efficiency"] = round(reference["step_ms"] / row["step_ms"], 3)
         rows.append(row)
     return report
+
+
+def _baseline(path: str) -> dict[str, Any]:
+    """The first timed row of an earlier report."""
+    try:
+        rows = json.loads(Path(path).read_text())["scaling"]
+        return next(row for row in rows if "step_ms" in row)
+    except (OSError, ValueError, TypeError, KeyError, StopIteration):
+        raise InputError(
+            f"--baseline={path}: expected the --out of a run of --scaling that timed steps"
+        ) from None
 
 
 def _point(flags, cfg, count) -> dict[str, Any]:

@@ -59,6 +59,17 @@ def test_a_side_that_the_strides_do_not_divide_is_refused_before_anything_is_bui
     assert line.startswith("error: --size=100: expected a multiple of 32")
 
 
+@pytest.mark.parametrize("text", [None, "", "[]", '{"scaling": [{}]}'])
+def test_a_baseline_that_is_no_report_is_named(tmp_path, capsys, text):
+    config, baseline = tmp_path / "tiny.py", tmp_path / "baseline.json"
+    config.write_text(CONFIG)
+    if text is not None:
+        baseline.write_text(text)
+    assert benchmark.main([f"--config={config}", "--scaling", f"--baseline={baseline}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --baseline={baseline}: expected the --out of a run")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "name"), [(CONFIG, "train_2x3_steps"), (IMAGES, "train_2")], ids=["events", "images"]
