@@ -14,6 +14,7 @@ from jaxdet.data.ltd import CLASSES, HEIGHT, WIDTH
 _NOISE = 3.0  # grey levels, standard deviation
 _LEAST_CONTRAST = 8.0
 _LONGEST, _SHORTEST = 60, 8  # pixels, the larger side of an object
+OUTLINE = 0.05  # heat from which a pixel belongs to an object
 _VISIBLE = 0.35  # an object hidden more than this leaves no label
 # Longer side relative to a human's height at the same distance, aspect (w / h), pixels a second at full size.
 _SHAPES = {
@@ -49,7 +50,7 @@ class Mover(NamedTuple):
     start: tuple[float, float]  # x of the centre, y of the foot, pixels, in frame 0
     velocity: tuple[float, float]  # pixels a frame
     height: float  # pixels
-    contrast: float  # grey levels, signed
+    contrast: float  # grey levels, signed, the mean over the object
     seed: int
 
 
@@ -57,7 +58,11 @@ def camera(seed: int) -> Camera:
     """The scene of a camera."""
     rng = np.random.default_rng([seed, 1])
     horizon = int(rng.integers(70, 110))
-    background = _texture(rng, (64, 32, 12), (1.0, 0.6, 0.4))
+    # Ground varies slowly, as asphalt and water do: at the scale of objects less than the faintest of them.
+    background = _texture(rng, (96, 48, 12), (1.0, 0.4, 0.12))
+    for _ in range(6):  # kerbs, rails and ropes
+        ends = [(int(rng.integers(0, WIDTH)), int(rng.integers(horizon, HEIGHT))) for _ in range(2)]
+        cv2.line(background, *ends, float(rng.normal(0, 1.0)), int(rng.integers(1, 3)), cv2.LINE_AA)
     for _ in range(8):  # buildings along the horizon
         x, width, height = rng.integers(0, WIDTH), rng.integers(20, 90), rng.integers(20, horizon)
         background[horizon - height : horizon + 4, x : x + width] += rng.normal(0, 1.2)
@@ -125,10 +130,10 @@ def frame(
         if placed is None:
             continue
         (y, x), heat, box = placed
-        shape = heat > 0.05
+        shape = heat > OUTLINE
         rows, columns = slice(y, y + heat.shape[0]), slice(x, x + heat.shape[1])
         under = picture[rows, columns]
-        picture[rows, columns] = np.where(shape, under * (1 - shape) + (under + mover.contrast * heat), under)
+        picture[rows, columns] = np.where(shape, under[shape].mean() + mover.contrast * heat, under)
         owner[rows, columns][shape] = number
         boxes.append((number, mover.label, *box, int(shape.sum())))
     hidden = scene.occluder
@@ -142,7 +147,7 @@ def frame(
 
 def _placed(mover: Mover, index: int):
     """Top left corner and heat of the part of a mover that is inside the picture, and its box cut to it."""
-    heat = _sprite(mover, index)
+    heat = sprite(mover, index)
     h, w = heat.shape
     left = round(mover.start[0] + mover.velocity[0] * index - w / 2)
     top = round(mover.start[1] + mover.velocity[1] * index - h)
@@ -153,8 +158,8 @@ def _placed(mover: Mover, index: int):
     return (y1, x1), part, (x1, y1, x2, y2)
 
 
-def _sprite(mover: Mover, index: int) -> np.ndarray:
-    """Heat of an object, 0 to 1, float32 [h, w], drawn at four times its size and averaged."""
+def sprite(mover: Mover, index: int) -> np.ndarray:
+    """Heat of an object, float32 [h, w], drawn at four times its size and averaged; 1 in the mean of its shape."""
     name = CLASSES[mover.label]
     height = max(_SHORTEST if name == "human" else 5, round(mover.height))
     width = min(max(4, round(height * _SHAPES[name][1])), _LONGEST)
@@ -163,7 +168,9 @@ def _sprite(mover: Mover, index: int) -> np.ndarray:
     _DRAW[name](canvas, index, np.random.default_rng(mover.seed))
     if mover.velocity[0] < 0:
         canvas = canvas[:, ::-1]
-    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    heat = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    # A part may be fainter than the contrast of a mover, the mover as a whole is not.
+    return heat / heat[heat > OUTLINE].mean()
 
 
 def _draw_human(canvas, index, rng) -> None:

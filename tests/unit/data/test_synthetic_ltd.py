@@ -53,6 +53,21 @@ def test_contrast_is_of_either_sign_down_to_eight_levels_over_noise_of_three():
     assert (a - b).std() == pytest.approx(3 * np.sqrt(2), rel=0.05)
 
 
+@pytest.mark.parametrize("label", range(4))
+def test_an_object_differs_from_what_is_behind_it_by_its_contrast(label):
+    """In the picture: the same frame with and without it, the noise alike."""
+    scene, conditions = synthetic_thermal.camera(0), synthetic_thermal.weather(0, 0)
+    scene = scene._replace(occluder=np.zeros_like(scene.occluder))
+    mover = synthetic_thermal.Mover(label, (190.0, 200.0), (1.0, 0.0), 28.0, -8.0, 0)
+    without, with_it = (
+        synthetic_thermal.frame(0, scene, conditions, movers, np.random.default_rng(0))[0].astype(float)
+        for movers in ([], [mover])
+    )
+    # Blurring moves brightness and keeps its sum.
+    area = (synthetic_thermal.sprite(mover, 0) > synthetic_thermal.OUTLINE).sum()
+    assert (with_it - without).sum() / area == pytest.approx(-8, rel=0.05)
+
+
 def test_what_an_occluder_hides_has_no_label():
     scene = synthetic_thermal.camera(0)
     mover = synthetic_thermal.Mover(0, (190.0, 200.0), (0.0, 0.0), 30.0, 50.0, 0)
