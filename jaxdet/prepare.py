@@ -13,6 +13,7 @@ GEN1 among them.
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,6 +96,9 @@ def _ltd_flags(flags: cli.Flags) -> None:
     flags.string("source", None, "folder with Train and Test as distributed", required=True)
     flags.string("out", None, "folder of the prepared splits and months", required=True)
     flags.strings("lists", list(ltd.LISTS), "frame lists to write for the training splits")
+    flags.strings(
+        "by_day", [], "further lists of all annotated frames by day of the month: train=1-19,val=20-21"
+    )
     flags.choice("link", "hard", ltd_preparation.LINKS, "how images get to --out")
     flags.boolean("verify", False, "compare what is there with the source; make anew what differs")
     flags.integer("workers", 8, "threads")
@@ -103,8 +107,16 @@ def _ltd_flags(flags: cli.Flags) -> None:
 def _ltd(flags: cli.Flags) -> None:
     if not distributed.is_main():  # links and short text files: the disk is the limit
         return
+    by_day = dict(map(_days, flags.by_day))
     report = ltd_preparation.prepare(
-        flags.source, flags.out, flags.lists, flags.link, flags.verify, max(flags.workers, 1), logging.info
+        flags.source,
+        flags.out,
+        flags.lists,
+        flags.link,
+        flags.verify,
+        by_day,
+        max(flags.workers, 1),
+        logging.info,
     )
     logging.info(
         "%d frames made, %d kept, %d training frames without objects left out, %d problems",
@@ -114,6 +126,13 @@ def _ltd(flags: cli.Flags) -> None:
         len(report.problems),
     )
     _fail_on(report.problems)
+
+
+def _days(text: str) -> tuple[str, range]:
+    match = re.fullmatch(r"(\w+)=(\d+)-(\d+)", text)
+    if match is None:
+        raise InputError(f"--by_day={text}: expected NAME=FIRST-LAST day of the month, such as train=1-19")
+    return match[1], range(int(match[2]), int(match[3]) + 1)
 
 
 def _synthetic_ltd_flags(flags: cli.Flags) -> None:

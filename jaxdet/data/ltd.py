@@ -71,6 +71,11 @@ def month_of(key: str) -> str:
     return MONTHS[int(_parts(key)[1]) - 1]
 
 
+def day_of(key: str) -> int:
+    """Day of the month of a frame by its date, 1 to 31."""
+    return int(_parts(key)[2])
+
+
 def _parts(key: str) -> tuple[str, str, str, str]:
     match = _KEY.fullmatch(key)
     if match is None or not 1 <= int(match[2]) <= 12:

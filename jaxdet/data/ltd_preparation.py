@@ -6,7 +6,7 @@ Images are linked, not copied. A label file is written after its image and repla
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,7 @@ def prepare(
     lists: Sequence[str] = tuple(ltd.LISTS),
     link: str = "hard",
     verify: bool = False,
+    by_day: Mapping[str, Container[int]] | None = None,
     workers: int = 8,
     report: Callable[[str], None] = print,
 ) -> Report:
@@ -51,6 +52,7 @@ def prepare(
     Training splits keep the frames with objects; months keep all frames, with labels where there are annotations.
     Frame lists of the named rules (`ltd.LISTS`) are written for the training splits. With `verify` what lies in `out`
     is compared again with `source`. A frame that cannot be prepared is a line of the report's problems.
+    `by_day` names further lists, `<out>/<name>.txt`, of all annotated frames whose day of the month it holds.
     """
     source, out, total = Path(source), Path(out), Report()
     for name in lists:
@@ -68,7 +70,21 @@ def prepare(
             for name in lists:
                 keys = ltd.sample(labels, ltd.LISTS[name])
                 _write(out / split / f"{name}.txt", ltd.list_text(keys))
+    for name, days in (by_day or {}).items():
+        _write(out / f"{name}.txt", _list_of_days(out, [split for _, split in splits], name, days))
     return total
+
+
+def _list_of_days(out: Path, splits: Sequence[str], name: str, days: Container[int]) -> str:
+    lines = [
+        f"./{split}/images/{label.stem}.jpg\n"
+        for split in splits
+        for label in sorted((out / split / "labels").glob("*.txt"))
+        if ltd.day_of(label.stem) in days
+    ]
+    if not lines:
+        raise InputError(f"{out}: no annotated frame is of the days of list {name!r}; change --by_day")
+    return "".join(lines)
 
 
 def _run(jobs: Sequence[_Job], total: Report, workers: int, title: str, report) -> dict[str, frozenset[int]]:

@@ -124,6 +124,25 @@ def test_clips_are_the_same_whatever_was_made_before_and_whoever_makes_them(tmp_
         synthetic_ltd.write(tmp_path / "a", {}, 0, seed=1, num_frames=2, report=_quiet)
 
 
+def test_lists_by_day_name_the_frames_of_their_days_in_all_months(tmp_path, capsys):
+    source, out = tmp_path / "source", tmp_path / "out"
+    flags = ["--day=0", "--month=0", "--test=3", "--frames=1", "--workers=1"]
+    assert prepare.main(["synthetic-ltd", f"--out={source}", *flags]) == 0
+    command = ["ltd", f"--source={source}", f"--out={out}"]
+    assert prepare.main([*command, "--by_day=train=1-2,test=3-3"]) == 0
+    found = {
+        name: [item.path for item in image_sets.from_list(out / f"{name}.txt")] for name in ("train", "test")
+    }
+    assert all(path.is_file() for paths in found.values() for path in paths)
+    for name, days in (("train", {1, 2}), ("test", {3})):
+        assert len(found[name]) == len(days) * len(ltd.TEST_MONTHS)
+        assert {ltd.day_of(path.stem) for path in found[name]} == days
+    for flag, message in (("a=4", "expected NAME=FIRST-LAST"), ("late=8-9", "no annotated frame")):
+        assert prepare.main([*command, f"--by_day={flag}"]) == 1
+        assert message in capsys.readouterr().err
+    assert not (out / "late.txt").exists()
+
+
 def test_simulated_source_goes_through_prepare_ltd(tmp_path):
     source, out = tmp_path / "source", tmp_path / "out"
     flags = ["--day=1", "--month=0", "--test=1", "--frames=2", "--workers=1"]
