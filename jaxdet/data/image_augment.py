@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jaxdet.data.images import GREY, letterbox, resize_longest
+from jaxdet.data.images import GREY, letterbox, scaled
 
 _SHORTEST = 2  # pixels; boxes that keep less than this are dropped,
 _LEAST_AREA = 0.2  # or less than this part of their area,
@@ -21,6 +21,7 @@ _LONGEST_ASPECT = 20  # or are longer than this many times their width
 
 # Image and labels (class, fractions) of an index.
 Load = Callable[[int], tuple[np.ndarray, np.ndarray]]
+Shape = tuple[int, int]  # height, width
 
 
 class Settings(NamedTuple):
@@ -97,20 +98,22 @@ def _draw_mosaic(rng, index, num_images, settings: Settings) -> Mosaic:
     return Mosaic((index, *others), warp)
 
 
-def apply(drawn: Draw, size: int, load: Load) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 [size, size(, 3)] and labels float32 [M, 5] (class, fractions) of a sample."""
-    image, labels = _mosaic(drawn.mosaic, size, load)
+def apply(drawn: Draw, shape: Shape, load: Load) -> tuple[np.ndarray, np.ndarray]:
+    """Image uint8 [H, W(, 3)] of a `shape` and labels float32 [M, 5] (class, fractions) of a sample.
+
+    The released shapes are squares.
+    """
+    image, labels = _mosaic(drawn.mosaic, shape, load)
     if drawn.mix is not None:
         mosaic, share = drawn.mix
-        other, more = _mosaic(mosaic, size, load)
+        other, more = _mosaic(mosaic, shape, load)
         image, other = _alike(image, other)
         image = (image * share + other * (1 - share)).astype(np.uint8)
         labels = np.concatenate([labels, more])
     image = recolour(image, drawn.gains)
-    fractions = np.concatenate(
-        [labels[:, :1], (labels[:, 1:3] + labels[:, 3:]) / 2 / size, (labels[:, 3:] - labels[:, 1:3]) / size],
-        1,
-    )
+    sides = np.array(shape[::-1], labels.dtype)
+    low, high = labels[:, 1:3], labels[:, 3:]
+    fractions = np.concatenate([labels[:, :1], (low + high) / 2 / sides, (high - low) / sides], 1)
     if drawn.flip_up:
         image, fractions[:, 2] = image[::-1], 1 - fractions[:, 2]
     if drawn.flip_left:
@@ -118,31 +121,32 @@ def apply(drawn: Draw, size: int, load: Load) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(image), fractions
 
 
-def _mosaic(mosaic: Mosaic, size: int, load: Load) -> tuple[np.ndarray, np.ndarray]:
-    """Four images that meet in the middle of a canvas, or one, warped: image of `size` and labels (class, pixels)."""
+def _mosaic(mosaic: Mosaic, shape: Shape, load: Load) -> tuple[np.ndarray, np.ndarray]:
+    """Four images that meet in the middle of a canvas, or one, warped: image of `shape` and labels (class, pixels)."""
     if len(mosaic.images) == 1:
-        return _alone(mosaic, size, load)
-    tiles, labels = zip(*(_tile(load, index, size) for index in mosaic.images), strict=True)
+        return _alone(mosaic, shape, load)
+    tiles, labels = zip(*(_tile(load, index, shape) for index in mosaic.images), strict=True)
     tiles = _alike(*tiles)
-    canvas = np.full((2 * size, 2 * size, *tiles[0].shape[2:]), GREY, np.uint8)
+    whole = 2 * shape[0], 2 * shape[1]
+    canvas = np.full((*whole, *tiles[0].shape[2:]), GREY, np.uint8)
     placed = []
     for corner, (tile, rows) in enumerate(zip(tiles, labels, strict=True)):
         height, width = tile.shape[:2]
-        left = size if corner % 2 else size - width
-        top = size if corner // 2 else size - height
+        left = shape[1] if corner % 2 else shape[1] - width
+        top = shape[0] if corner // 2 else shape[0] - height
         canvas[top : top + height, left : left + width] = tile
-        placed.append(_moved(rows, (height, width), (left, top), 2 * size))
-    return warp(canvas, np.concatenate(placed), mosaic.warp, (size, size))
+        placed.append(_moved(rows, (height, width), (left, top), whole))
+    return warp(canvas, np.concatenate(placed), mosaic.warp, shape)
 
 
-def _alone(mosaic: Mosaic, size: int, load: Load) -> tuple[np.ndarray, np.ndarray]:
-    tile, rows = _tile(load, mosaic.images[0], size)
-    boxed, _, pad = letterbox(tile, (size, size), enlarge=False)
+def _alone(mosaic: Mosaic, shape: Shape, load: Load) -> tuple[np.ndarray, np.ndarray]:
+    tile, rows = _tile(load, mosaic.images[0], shape)
+    boxed, _, pad = letterbox(tile, shape, enlarge=False)
     corner = round(pad[0] - 0.1), round(pad[1] - 0.1)
-    return warp(boxed, _moved(rows, tile.shape[:2], corner, size), mosaic.warp, (size, size))
+    return warp(boxed, _moved(rows, tile.shape[:2], corner, shape), mosaic.warp, shape)
 
 
-def _moved(rows: np.ndarray, size: tuple[int, int], corner: tuple[int, int], limit: int) -> np.ndarray:
+def _moved(rows: np.ndarray, size: Shape, corner: tuple[int, int], limits: Shape) -> np.ndarray:
     """Labels (class, fractions of an image of `size`) -> (class, pixels), the image's corner (left, top) moved there."""
     (height, width), (left, top) = size, corner
     x, y, w, h = rows[:, 1:].T
@@ -152,12 +156,16 @@ def _moved(rows: np.ndarray, size: tuple[int, int], corner: tuple[int, int], lim
         width * (x + w / 2) + left,
         height * (y + h / 2) + top,
     ]
-    return np.stack([rows[:, 0], *(c.clip(0, limit) for c in corners)], 1)
+    across, down = corners[::2], corners[1::2]
+    (x1, x2), (y1, y2) = (c.clip(0, limits[1]) for c in across), (c.clip(0, limits[0]) for c in down)
+    return np.stack([rows[:, 0], x1, y1, x2, y2], 1)
 
 
-def _tile(load: Load, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _tile(load: Load, index: int, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     image, labels = load(index)
-    return resize_longest(image, size, augment=True), labels
+    return scaled(
+        image, min(s / n for s, n in zip(shape, image.shape[:2], strict=True)), augment=True
+    ), labels
 
 
 def _alike(*images: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -96,10 +96,18 @@ def _fractions(rows: list, item: ImageItem) -> np.ndarray:
     return np.concatenate([table[:, :1], boxes], 1)[(high > low).all(1)].astype(np.float32)
 
 
+def input_shape(width: int, aspect: float, stride: int) -> tuple[int, int]:
+    """Height and width of training inputs: a square, or a height of about `aspect` widths that `stride` divides."""
+    if aspect == 1:
+        return width, width
+    return max(round(width * aspect / stride), 1) * stride, width
+
+
 class LabelledImages:
     """Training batches of a set of images.
 
-    Fields read from `config`: root, classes, size (pixels of the square input),
+    Fields read from `config`: root, classes, size (pixels of the input's width), aspect (height to width of the input),
+    stride (what both sides are multiples of),
     placement ("yolov4": RGB, "yolox": BGR), batch_size (over all processes), max_boxes, recipe (of RECIPES),
     plain_from (N > 0: recipe "plain" from step N on), sizes (multi-scale: a step's batch is resized to one of them,
     drawn for the step), seed, cache (decoded images kept in memory), overfit (N > 0: only the first N images, always
@@ -110,7 +118,10 @@ class LabelledImages:
 
     def __init__(self, config: Any, split: str, process: tuple[int, int] = (0, 1)):
         self._set = open_set(config.root, split, tuple(config.classes))
-        self._size, self._max_boxes = int(config.size), int(config.max_boxes)
+        self._shape_of = functools.partial(
+            input_shape, aspect=float(config.aspect), stride=int(config.stride)
+        )
+        self._shape, self._max_boxes = self._shape_of(int(config.size)), int(config.max_boxes)
         self._rgb = config.placement == "yolov4"
         if config.recipe not in RECIPES:
             raise InputError(f"data.recipe is {config.recipe!r}, expected one of {', '.join(RECIPES)}")
@@ -139,8 +150,8 @@ class LabelledImages:
 
     def batch(self, step: int) -> tuple[Batch, Losses]:
         """This process's lanes of step `step`."""
-        num, room, size = len(self._lanes), self._max_boxes, self._size
-        pixels = np.empty((num, size, size, 3), np.uint8)
+        num, room, shape = len(self._lanes), self._max_boxes, self._shape
+        pixels = np.empty((num, *shape, 3), np.uint8)
         boxes = np.zeros((num, 1, room, 4), np.float32)
         labels, mask = np.zeros((num, 1, room), np.int32), np.zeros((num, 1, room), bool)
         source, lost = np.zeros((num, 1, 2), np.int32), 0
@@ -149,24 +160,25 @@ class LabelledImages:
             count = min(len(rows), room)
             lost += len(rows) - count
             centre, extent = rows[:count, 1:3], rows[:count, 3:]
-            boxes[lane, 0, :count] = np.concatenate([centre - extent / 2, centre + extent / 2], 1) * size
+            boxes[lane, 0, :count] = np.concatenate([centre - extent / 2, centre + extent / 2], 1)
             labels[lane, 0, :count], mask[lane, 0, :count] = rows[:count, 0], True
             source[lane, 0, 0] = index
-        target = self._size_of(step)
-        if target != size:
+        target = self._shape_at(step)
+        if target != shape:
             # Parity: the finished batch is resized, bilinearly.
-            pixels = np.stack([cv2.resize(image, (target, target)) for image in pixels])
-            boxes *= np.float32(target / size)
+            pixels = np.stack([cv2.resize(image, target[::-1]) for image in pixels])
+        boxes *= np.array([target[::-1] * 2], np.float32)
         slots = np.ones((num, 1), bool)
         at_step = np.zeros((num, 1), np.int32)
         targets = Targets(boxes, labels, mask, np.zeros_like(mask), at_step, slots)
         return Batch(Images(pixels), targets, np.ones(num, bool), source), Losses(lost)
 
-    def _size_of(self, step: int) -> int:
-        """Pixels of a step's square input, the same in all processes."""
+    def _shape_at(self, step: int) -> tuple[int, int]:
+        """Height and width of a step's input, the same in all processes."""
         if not self._sizes:
-            return self._size
-        return self._sizes[int(np.random.default_rng([self._seed, 2, step]).integers(len(self._sizes)))]
+            return self._shape
+        choice = np.random.default_rng([self._seed, 2, step]).integers(len(self._sizes))
+        return self._shape_of(self._sizes[int(choice)])
 
     def _sample(self, out: np.ndarray, step: int, lane: int) -> tuple[int, np.ndarray]:
         """Write the pixels of a lane of a step into `out`; the image's index and its labels."""
@@ -180,7 +192,7 @@ class LabelledImages:
             index = int(_permutation(self._seed, epoch, num)[place])
         rng = np.random.default_rng([self._seed, 1, position])
         drawn = image_augment.draw(rng, index, min(num, self._overfit or num), settings)
-        image, rows = image_augment.apply(drawn, self._size, self._load)
+        image, rows = image_augment.apply(drawn, self._shape, self._load)
         if image.ndim == 2:
             cv2.cvtColor(image, cv2.COLOR_GRAY2BGR, dst=out)
         elif self._rgb:

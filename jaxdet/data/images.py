@@ -101,12 +101,16 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def resize_longest(image: np.ndarray, size: int, augment: bool = False) -> np.ndarray:
-    """Scale so that the longer side is `size`, sides truncated to whole pixels.
+    """Scale so that the longer side is `size`; as `scaled` otherwise."""
+    return scaled(image, size / max(image.shape[:2]), augment)
+
+
+def scaled(image: np.ndarray, gain: float, augment: bool = False) -> np.ndarray:
+    """Scale by a factor, sides truncated to whole pixels.
 
     Parity: shrinking without augmentation averages areas, everything else is bilinear; small images are enlarged.
     """
     height, width = image.shape[:2]
-    gain = size / max(height, width)
     if gain == 1:
         return image
     method = cv2.INTER_AREA if gain < 1 and not augment else cv2.INTER_LINEAR

@@ -55,27 +55,29 @@ def _plain_samples(block) -> Iterator[np.ndarray]:
     labelled = image_samples.open_set(block.root, block.train_split, tuple(block.classes))
     rng, num = np.random.default_rng(block.seed), len(labelled.items)
     settings = image_samples.RECIPES[block.recipe]
+    shape = image_samples.input_shape(int(block.size), float(block.aspect), int(block.stride))
     while True:
         drawn = image_augment.draw(rng, int(rng.integers(num)), num, settings)
         threads = cv2.getNumThreads()
         cv2.setNumThreads(len(os.sched_getaffinity(0)))  # the loop may use all cores inside OpenCV
-        yield _plain_sample(labelled, drawn, int(block.size))
+        yield _plain_sample(labelled, drawn, shape)
         cv2.setNumThreads(threads)
 
 
-def _plain_sample(labelled: LabelledSet, drawn: Draw, size: int) -> np.ndarray:
-    canvas = np.full((2 * size, 2 * size, 3), GREY, np.uint8)
+def _plain_sample(labelled: LabelledSet, drawn: Draw, shape: tuple[int, int]) -> np.ndarray:
+    canvas = np.full((2 * shape[0], 2 * shape[1], 3), GREY, np.uint8)
     for corner, index in enumerate(drawn.mosaic.images):
         path = labelled.items[index].path
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise InputError(f"{path}: OpenCV cannot read this image; take it out of the set")
-        gain = size / max(image.shape[:2])
+        gain = min(shape[0] / image.shape[0], shape[1] / image.shape[1])
         image = cv2.resize(image, (int(image.shape[1] * gain), int(image.shape[0] * gain)))
         height, width = image.shape[:2]
-        left, top = (size if corner % 2 else size - width), (size if corner // 2 else size - height)
+        left = shape[1] if corner % 2 else shape[1] - width
+        top = shape[0] if corner // 2 else shape[0] - height
         canvas[top : top + height, left : left + width] = image
-    matrix = image_augment.matrix(drawn.mosaic.warp, canvas.shape[:2], (size, size))
-    image = cv2.warpAffine(canvas, matrix[:2], (size, size), borderValue=(GREY, GREY, GREY))
+    matrix = image_augment.matrix(drawn.mosaic.warp, canvas.shape[:2], shape)
+    image = cv2.warpAffine(canvas, matrix[:2], shape[::-1], borderValue=(GREY, GREY, GREY))
     image = image_augment.recolour(image, drawn.gains)
     return cv2.cvtColor(image[:, ::-1] if drawn.flip_left else image, cv2.COLOR_BGR2RGB)

@@ -87,10 +87,10 @@ def test_samples_equal_released_ones(case):
     settings = image_augment.FINETUNE if "finetune" in case else image_augment.Settings()
     drawn = _released_draw(int(case.removeprefix("train_scratch").removeprefix("train_finetune")), settings)
     expected = AUGMENT[f"{case}__img"]
-    image, labels = image_augment.apply(drawn, expected.shape[1], _load(grey=False))
+    image, labels = image_augment.apply(drawn, expected.shape[1:], _load(grey=False))
     _assert_pixels(image[..., ::-1].transpose(2, 0, 1), expected)
     np.testing.assert_array_equal(labels, AUGMENT[f"{case}__labels"][:, 1:])
     # One channel does for grey frames.
-    grey, same = image_augment.apply(drawn, expected.shape[1], _load(grey=True))
+    grey, same = image_augment.apply(drawn, expected.shape[1:], _load(grey=True))
     np.testing.assert_array_equal(np.broadcast_to(grey[..., None], image.shape), image)
     np.testing.assert_array_equal(same, labels)

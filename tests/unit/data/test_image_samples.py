@@ -19,6 +19,8 @@ FIELDS = {
     "max_boxes": 8,
     "recipe": "finetune",
     "plain_from": 0,
+    "aspect": 1,
+    "stride": 16,
     "sizes": (),
     "seed": 3,
     "cache": 0,
@@ -180,3 +182,31 @@ def test_plain_samples_are_the_image_itself(config):
         # 64 x 48 in 64 x 64: 8 rows of grey above and below; mirrored or not.
         assert (y1, y2) == pytest.approx((24, 40), abs=1e-3)
         assert (x1, x2) == pytest.approx((24, 44), abs=1e-3) or (x1, x2) == pytest.approx((20, 40), abs=1e-3)
+
+
+def test_inputs_of_the_images_aspect_have_no_border(config):
+    config.aspect, config.batch_size, config.recipe = 0.75, 1, "plain"
+    source = image_samples.LabelledImages(config, "images")
+    for step in range(6):
+        batch, _ = source.batch(step)
+        assert batch.inputs.pixels.shape == (1, 48, 64, 3)
+        index = batch.source[0, 0, 0]
+        # The margins are the picture's own; only the value of colours was changed.
+        assert np.ptp(batch.inputs.pixels[0, :10], axis=(0, 1)).max() == 0
+        x1, y1, x2, y2 = batch.targets.boxes[0, 0, 0]
+        assert (y1, y2) == pytest.approx((16, 32), abs=1e-3)
+        assert x2 - x1 == pytest.approx(20, abs=1e-3)
+        assert batch.targets.labels[0, 0, 0] == index % 2
+
+
+@pytest.mark.parametrize("recipe", ["scratch", "finetune"])
+def test_mosaics_of_another_aspect_have_their_boxes_on_their_objects(config, recipe):
+    config.aspect, config.recipe, config.sizes = 0.5, recipe, (64, 128)
+    source, shapes = image_samples.LabelledImages(config, "images"), set()
+    for step in range(20):
+        batch, _ = source.batch(step)
+        shapes.add(batch.inputs.pixels.shape[1:3])
+        boxes = batch.targets.boxes[batch.targets.box_mask]
+        assert (boxes >= 0).all()
+        assert (boxes <= [*batch.inputs.pixels.shape[2:0:-1]] * 2).all()
+    assert shapes == {(32, 64), (64, 128)}
