@@ -8,7 +8,9 @@ from jaxdet import config as c
 
 def get_config(arg: str = "yolox"):
     (family,) = c.parse(arg, ("yolov4", "yolox"))
-    cfg = c.small_images(family, ("Person", "Car", "Bicycle", "OtherVehicle"), pixels=640)
+    cfg = c.small_images(
+        family, ("Person", "Car", "Bicycle", "OtherVehicle"), pixels=640, aspect=512 / 640, epochs=20
+    )
     cfg.data.root = "data/hit_uav"
     cfg.data.train_split = "train/annotations.json"
     cfg.data.validation_split = "val/annotations.json"

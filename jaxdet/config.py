@@ -300,6 +300,7 @@ def _training_images(root: str) -> dict[str, Any]:
         "recipe": "scratch",  # or "finetune", "plain"
         "plain_from": 0,  # step from which samples are single images; 0: never
         "plain_epochs": 0,  # the same, as the number of last epochs of train.epochs
+        "aspect": 1.0,  # height to width of training images
         "sizes": (),  # multi-scale: every step takes one of these, a compiled program each; (): `size`
         "cache": 0,  # decoded images kept in memory
         "workers": 0,
@@ -338,19 +339,25 @@ def by_epochs(cfg: Config, epochs: int, every: int = 5) -> None:
     cfg.train.checkpoint_epochs = cfg.train.evaluate_epochs = cfg.train.keep_epochs = every
 
 
-def small_images(family: str, classes: Sequence[str], pixels: int) -> Config:
-    """A YOLOv4-P5 of a quarter of the width, or a YOLOX-nano, for small objects; trains in minutes on a CPU."""
+def small_images(family: str, classes: Sequence[str], pixels: int, aspect: float, epochs: int) -> Config:
+    """A YOLOv4-P5 of a quarter of the width, or a YOLOX-nano, for small objects; trains in minutes on a CPU.
+
+    Whole images in their own `aspect`: mosaics shrink objects that are small already. A net that starts from random
+    weights needs many updates at a high rate more than it needs large batches.
+    """
     cfg = base()
     if family == "yolov4":
         # Anchors for frames of 384 pixels instead of 896.
         anchors = tuple(tuple((w / 2, h / 2) for w, h in level) for level in YOLOV4_SIZES["p5"]["anchors"])
         cfg.model = yolov4("p5", len(classes), width=0.25, depth=0.34, anchors=anchors, min_score=0.01)
-        cfg.data = yolov4_images(pixels, 32, classes, batch_size=8)
+        cfg.data = yolov4_images(pixels, 32, classes, batch_size=4)
+        cfg.data.pad = 0.0  # training images have no border either
     else:
         cfg.model = yolox("nano", len(classes))
-        cfg.data = yolox_images(pixels, classes, batch_size=8)
-    cfg.data.cache = 2000
-    cfg.data.plain_epochs = 2
+        cfg.data = yolox_images(pixels, classes, batch_size=4)
+    cfg.data.recipe, cfg.data.aspect = "plain", aspect
+    cfg.data.max_boxes = 64
+    cfg.data.cache = 5000
     cfg.optim = adamw(lr=2e-3, weight_decay=0.05)
-    by_epochs(cfg, 12, every=2)
+    by_epochs(cfg, epochs, every=1)
     return cfg
