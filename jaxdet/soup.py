@@ -2,12 +2,14 @@
 
     python -m jaxdet.soup --run=runs/day_p6 --steps=6000,7000,8000 --out=weights/day_p6
     python -m jaxdet.soup --config=configs/ltd_yolov4.py:p6 --inputs=last_059.pt,last_069.pt,runs/b --out=weights/soup
-    python -m jaxdet.soup --run=runs/day_p6 --method=greedy --split=Sep/images --out=weights/greedy
+    python -m jaxdet.soup --run=runs/day_p6 --method=greedy --split=val/images --report=Sep/images --out=weights/greedy
 
 Ingredients are checkpoints of a run (all it kept, or --steps), runs, weights folders and released .pt or .pth files; all
 must be of one model. `uniform` is the mean of all, with batch statistics as released. `greedy` measures each on the
 held-out --split of the data set, and takes them from the best on while the soup does not get worse. --reestimate=N
 measures batch statistics anew on N training batches. What was kept, and every score, is printed and written to OUT.json.
+What was chosen by its score is flattered by it: --report measures the soup, the best single ingredient and the uniform
+soup on a split that had no part in the choice.
 """
 
 import json
@@ -48,6 +50,9 @@ def _flags(flags: cli.Flags) -> None:
     flags.string(
         "split", None, "held-out split to score on; default for greedy: the config's validation split"
     )
+    flags.string(
+        "report", None, "further split: AP there of the soup, the best single ingredient and the mean of all"
+    )
     flags.integer("reestimate", 0, "measure batch statistics anew on this many training batches")
     flags.string("out", None, "folder for the weights; the report lies beside it as OUT.json", required=True)
 
@@ -60,12 +65,16 @@ def _run(flags: cli.Flags) -> None:
     loaders = {path: partial(_load, path, family, target) for path in paths}
     split = flags.split or (cfg.data.validation_split if flags.method == "greedy" else None)
     score = _scorer(cfg, skeleton, split) if split else None
+    unseen = splits.measure(cfg.data, skeleton, flags.report) if flags.report else None
     weights, report = _cook(flags.method, loaders, score)
     if flags.reestimate:
         weights = _reestimated(cfg, skeleton, weights, flags.reestimate)
         report["reestimated_on_batches"] = flags.reestimate
         report["score"] = score(weights) if score else None
     report = {"method": flags.method, "split": split, **report}
+    if unseen is not None:
+        rivals = _rivals(loaders, report)
+        report["report"] = {"split": flags.report, **_measured(unseen, {"soup": lambda: weights} | rivals)}
     checkpoint.save_weights(flags.out, weights, runs.as_json(cfg))
     with atomic(Path(f"{flags.out}.json")) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
@@ -134,6 +143,23 @@ def _cook(
     return weights, {"score": score(weights) if score else None, "ingredients": rows}
 
 
+def _rivals(loaders: Mapping[str, soup.Load], report: Mapping[str, Any]) -> dict[str, soup.Load]:
+    """What a soup is to be compared with: the best single ingredient, where all were scored, and the mean of all."""
+    rows = [row for row in report["ingredients"] if row["score"] is not None]
+    rivals: dict[str, soup.Load] = {}
+    if rows:
+        rivals["best single"] = loaders[max(rows, key=lambda row: row["score"])["name"]]
+    if report["method"] != "uniform":
+        rivals["uniform soup"] = lambda: soup.uniform((name, load()) for name, load in loaders.items())
+    return rivals
+
+
+def _measured(measure: splits.Measure, contestants: Mapping[str, soup.Load]) -> dict[str, dict[str, float]]:
+    """AP and AP50 of each."""
+    found = {name: measure(load()).metrics.statistics for name, load in contestants.items()}
+    return {name: {"AP": float(values[0]), "AP50": float(values[1])} for name, values in found.items()}
+
+
 def _reestimated(cfg, skeleton: Skeleton, weights: Variables, number: int) -> Variables:
     batches = data.open(cfg.data, cfg.data.train_split)
     carry = functional.merge(skeleton, weights).init_carry(cfg.data.batch_size)
@@ -154,7 +180,12 @@ def _table(report: Mapping[str, Any]) -> str:
         )
         lines.append(f"{row['name']:<{width}}  {figures}")
     number = sum(row["kept"] for row in rows)
-    return "\n".join([*lines, f"{report['method']} soup of {number}: {_figure(report['score']).strip()}"])
+    lines.append(f"{report['method']} soup of {number}: {_figure(report['score']).strip()}")
+    unseen = dict(report.get("report", {}))
+    if unseen:
+        lines.append(f"on {unseen.pop('split')}:")
+    lines += [f"  {name:<12}  AP {values['AP']:.4f}  AP50 {values['AP50']:.4f}" for name, values in unseen.items()]
+    return "\n".join(lines)
 
 
 def _figure(value: float | None) -> str:

@@ -107,18 +107,22 @@ def test_yolov4_trains_and_is_evaluated_by_the_same_commands(root, tmp_path):
 def test_soups_of_a_run_are_cooked_reported_and_evaluated(root, tmp_path, unbroken, capsys):
     run = unbroken[0]
     flags = [f"--run={run}", f"--out={tmp_path / 'greedy'}", "--method=greedy", "--reestimate=2"]
-    assert soup.main(flags) == 0
+    assert soup.main([*flags, "--report=annotations/all.json:images"]) == 0
     report = json.loads((tmp_path / "greedy.json").read_text())
     assert sorted(Path(row["name"]).name for row in report["ingredients"]) == ["2", "4"]
     assert report["ingredients"][0]["kept"]
-    assert "greedy soup of" in capsys.readouterr().out
+    table = capsys.readouterr().out
+    assert "greedy soup of" in table
+    assert "on annotations/all.json:images:" in table
+    assert set(report["report"]) == {"split", "soup", "best single", "uniform soup"}
     found, config = checkpoint.load_weights(tmp_path / "greedy")
     assert config["model"]["name"] == "yolox"
     counters = [a for a in jax.tree.leaves(found.batch_stats) if a.dtype == np.int32]
     assert {int(a) for a in counters} == {2}
     out = tmp_path / "evaluation.json"
     assert evaluate.main([*_config(root, "yolox"), f"--weights={tmp_path / 'greedy'}", f"--out={out}"]) == 0
-    assert out.is_file()
+    statistics = json.loads(out.read_text())["statistics"]
+    assert report["report"]["soup"] == {name: pytest.approx(statistics[name]) for name in ("AP", "AP50")}
 
 
 def test_a_uniform_soup_is_the_mean_and_needs_no_data(tmp_path, unbroken):
