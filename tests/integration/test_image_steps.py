@@ -19,7 +19,8 @@ from jaxdet.training.step import make_train_step
 
 pytestmark = pytest.mark.slow
 
-NUM_STEPS = 600
+# At 600 some rounding of some seed leaves a box behind.
+NUM_STEPS = 1000
 CLASSES = ("square", "bar")
 
 
@@ -45,7 +46,7 @@ def yolox_config():
     """AdamW, whose rate ends near 0: the released one ends at a twentieth, where some boxes still come and go."""
     cfg = config.base()
     cfg.model = config.block(name="yolox", num_classes=2, width=0.125, depth=0.33)
-    cfg.optim = config.adamw(lr=0.001, weight_decay=0.01)
+    cfg.optim = config.adamw(lr=0.002, weight_decay=0.01)
     return _scheduled(cfg)
 
 
