@@ -184,7 +184,9 @@ def _table(report: Mapping[str, Any]) -> str:
     unseen = dict(report.get("report", {}))
     if unseen:
         lines.append(f"on {unseen.pop('split')}:")
-    lines += [f"  {name:<12}  AP {values['AP']:.4f}  AP50 {values['AP50']:.4f}" for name, values in unseen.items()]
+    lines += [
+        f"  {name:<12}  AP {values['AP']:.4f}  AP50 {values['AP50']:.4f}" for name, values in unseen.items()
+    ]
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ TINY = (
     "--config.data.batch_size=4",
     "--config.data.cache=0",
     "--config.data.train_split=Day/all.txt",
+    "--config.data.recipe=scratch",
     "--config.data.plain_from=16",  # mosaics first, single images at the end
     # At the full rate so small a model is chaotic: rounding grows thirtyfold an update.
     "--config.optim.lr=1e-5",
