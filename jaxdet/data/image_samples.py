@@ -98,6 +98,8 @@ def _fractions(rows: list, item: ImageItem) -> np.ndarray:
 
 def input_shape(width: int, aspect: float, stride: int) -> tuple[int, int]:
     """Height and width of training inputs: a square, or a height of about `aspect` widths that `stride` divides."""
+    if aspect <= 0:
+        raise InputError(f"data.aspect is {aspect}, expected height to width of the images, such as 0.75")
     if aspect == 1:
         return width, width
     return max(round(width * aspect / stride), 1) * stride, width

@@ -61,8 +61,8 @@ def camera(seed: int) -> Camera:
     # Ground varies slowly, as asphalt and water do: at the scale of objects less than the faintest of them.
     background = _texture(rng, (96, 48, 12), (1.0, 0.4, 0.12))
     for _ in range(6):  # kerbs, rails and ropes
-        ends = [(int(rng.integers(0, WIDTH)), int(rng.integers(horizon, HEIGHT))) for _ in range(2)]
-        cv2.line(background, *ends, float(rng.normal(0, 1.0)), int(rng.integers(1, 3)), cv2.LINE_AA)
+        start, end = ((int(rng.integers(0, WIDTH)), int(rng.integers(horizon, HEIGHT))) for _ in range(2))
+        cv2.line(background, start, end, (float(rng.normal()),), int(rng.integers(1, 3)), cv2.LINE_AA)
     for _ in range(8):  # buildings along the horizon
         x, width, height = rng.integers(0, WIDTH), rng.integers(20, 90), rng.integers(20, horizon)
         background[horizon - height : horizon + 4, x : x + width] += rng.normal(0, 1.2)

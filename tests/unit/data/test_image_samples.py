@@ -199,6 +199,12 @@ def test_inputs_of_the_images_aspect_have_no_border(config):
         assert batch.targets.labels[0, 0, 0] == index % 2
 
 
+def test_an_aspect_that_is_none_is_named(config):
+    config.aspect = 0.0
+    with pytest.raises(InputError, match="data.aspect is 0.0, expected height to width"):
+        image_samples.LabelledImages(config, "images")
+
+
 @pytest.mark.parametrize("recipe", ["scratch", "finetune"])
 def test_mosaics_of_another_aspect_have_their_boxes_on_their_objects(config, recipe):
     config.aspect, config.recipe, config.sizes = 0.5, recipe, (64, 128)
