@@ -201,7 +201,7 @@ def test_inputs_of_the_images_aspect_have_no_border(config):
 
 def test_an_aspect_that_is_none_is_named(config):
     config.aspect = 0.0
-    with pytest.raises(InputError, match="data.aspect is 0.0, expected height to width"):
+    with pytest.raises(InputError, match="expected height to width of the images"):
         image_samples.LabelledImages(config, "images")
 
 
