@@ -47,7 +47,7 @@ IMAGES = """
 from jaxdet import config as c
 
 def get_config():
-    return c.small_images("yolox", ("car",), pixels=256)
+    return c.small_images("yolox", ("car",), pixels=256, aspect=1.0, epochs=1)
 """
 
 
