@@ -56,13 +56,14 @@ def _run(flags: cli.Flags) -> None:
         )
     if "simulate" in cfg.data:
         distributed.main_first(lambda: _simulate(cfg.data))
-    workdir.mkdir(parents=True, exist_ok=True)
     batches = _open(cfg)
     mesh = sharding.make_mesh(cfg.data.batch_size)
     run = runs.assemble(cfg, mesh, _start_from(flags.init, cfg.model))
     if flags.dry_run:
         _describe(cfg, run, batches)
         return
+    # Not before: what is refused leaves no folder behind.
+    workdir.mkdir(parents=True, exist_ok=True)
     done = _fit(cfg, run, batches, workdir)
     if distributed.is_main():
         _draw_log(workdir)
