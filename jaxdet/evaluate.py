@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxdet import cli, distributed
-from jaxdet.data import image_samples, image_sets, recordings
+from jaxdet.data import image_samples, image_sets
+from jaxdet.data.events import recordings
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, gen1, image_evaluation, plots, stored
 from jaxdet.evaluation import recordings as on_recordings

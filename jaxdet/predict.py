@@ -27,7 +27,8 @@ import numpy as np
 
 import jaxdet
 from jaxdet import cli
-from jaxdet.data import image_sets, recordings
+from jaxdet.data import image_sets
+from jaxdet.data.events import recordings
 from jaxdet.errors import InputError
 from jaxdet.evaluation import image_outputs, outputs
 from jaxdet.evaluation import recordings as on_recordings

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdet import cli, distributed
-from jaxdet.data import ltd, ltd_preparation, preparation, recordings, released, synthetic, synthetic_ltd
+from jaxdet.data import ltd, ltd_preparation, preparation, released, synthetic, synthetic_ltd
+from jaxdet.data.events import recordings
 from jaxdet.errors import InputError
 
 

@@ -18,7 +18,8 @@ import numpy as np
 
 import jaxdet
 from jaxdet import cli, config, data, distributed, sharding
-from jaxdet.data import preparation, recordings, synthetic
+from jaxdet.data import preparation, synthetic
+from jaxdet.data.events import recordings
 from jaxdet.errors import InputError
 from jaxdet.evaluation import example, plots, splits, validation
 from jaxdet.evaluation.validation import Validation

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from jaxdet.data import recordings
-from jaxdet.data.streams import EventChunk
+from jaxdet.data.events import recordings
+from jaxdet.data.events.streams import EventChunk
 
 WIDTH, HEIGHT = 32, 24
 

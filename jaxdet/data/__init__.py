@@ -14,7 +14,7 @@ def open(config: Any, split: str, *, start: int = 0, process: tuple[int, int] = 
     its consecutive share of the lanes. What comes out depends on neither workers nor threads.
     """
     if config.kind == "gen1":
-        from jaxdet.data.windows import Windows
+        from jaxdet.data.events.windows import Windows
 
         source = Windows(config, split, process)
     elif config.kind == "images":

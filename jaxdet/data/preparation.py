@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdet import files
-from jaxdet.data import archive, labels, prophesee, recordings
+from jaxdet.data import archive
+from jaxdet.data.events import dat, labels, recordings
+from jaxdet.data.events.streams import EventChunk
 from jaxdet.data.processes import exit_with_parent
-from jaxdet.data.streams import EventChunk
 from jaxdet.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -228,9 +229,9 @@ def convert(job: Job) -> dict[str, Any] | str:
 
 
 def _convert(pair: Pair, out: Path, options: Options) -> dict[str, Any]:
-    records, header = prophesee.open_dat(pair.events)
+    records, header = dat.open_dat(pair.events)
     width, height = header.width or GEN1_SIZE[0], header.height or GEN1_SIZE[1]
-    boxes = prophesee.read_boxes(pair.boxes)
+    boxes = dat.read_boxes(pair.boxes)
     found = labels.from_boxes(boxes, width, height)
     t_us = records[:, 0].copy()
     was_sorted = bool((t_us[1:] >= t_us[:-1]).all())
@@ -255,9 +256,9 @@ def _convert(pair: Pair, out: Path, options: Options) -> dict[str, Any]:
 
 def _packed(records, width, height, name):
     words = np.empty(len(records), np.uint32)
-    for start in range(0, len(records), prophesee.CHUNK_EVENTS):
-        rows = slice(start, start + prophesee.CHUNK_EVENTS)
-        events: EventChunk = prophesee.decode(records[rows])
+    for start in range(0, len(records), dat.CHUNK_EVENTS):
+        rows = slice(start, start + dat.CHUNK_EVENTS)
+        events: EventChunk = dat.decode(records[rows])
         outside = (events.x >= width) | (events.y >= height)
         if outside.any():
             at = int(np.argmax(outside))

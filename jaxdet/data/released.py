@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.recordings import Recording
+from jaxdet.data.events.recordings import Recording
 from jaxdet.errors import InputError
 
 NUM_MS = 60_000

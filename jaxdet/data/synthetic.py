@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdet.data import prophesee, streams
+from jaxdet.data.events import dat, streams
 from jaxdet.data.synthetic_scene import FRAME_US, HEIGHT, WIDTH, Scene
 from jaxdet.data.synthetic_sensor import Sensor
 from jaxdet.errors import InputError
@@ -119,15 +119,15 @@ def write_recording(out: Path, split: str, number: int, simulation: Simulation) 
     labels: list[tuple] = []
     label_hz = simulation.train_label_hz if split == "train" else simulation.label_hz
     label_frames = _label_frames(scene_rng, scene.num_frames, label_hz)
-    prophesee.write_dat(
+    dat.write_dat(
         events, _simulate(scene, sensor_rng, simulation.threshold, label_frames, labels), WIDTH, HEIGHT
     )
-    table = np.zeros(len(labels), prophesee.BOX_DTYPE)
+    table = np.zeros(len(labels), dat.BOX_DTYPE)
     names = ("t", "x", "y", "w", "h", "class_id", "track_id")
     for name, column in zip(names, np.array(labels, np.int64).reshape(-1, len(names)).T):
         table[name] = column * FRAME_US if name == "t" else column
     table["confidence"] = 1
-    prophesee.write_boxes(boxes, table)
+    dat.write_boxes(boxes, table)
 
 
 def _label_frames(rng, num_frames, label_hz):

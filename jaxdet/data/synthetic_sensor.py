@@ -6,7 +6,7 @@ intensity, linear between two pictures, has moved by one threshold from where it
 
 import numpy as np
 
-from jaxdet.data.streams import EventChunk
+from jaxdet.data.events.streams import EventChunk
 
 MAX_PER_FRAME = 4  # crossings of one pixel between two pictures; a faster change is followed in the next ones
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.recordings import LABEL_DTYPE
-from jaxdet.data.streams import EventChunk
+from jaxdet.data.events.recordings import LABEL_DTYPE
+from jaxdet.data.events.streams import EventChunk
 from jaxdet.evaluation import gen1, recordings, timing
 from jaxdet.evaluation.predictor import Predictor
 from jaxdet.nn import functional

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdet import distributed
-from jaxdet.data import sequences
+from jaxdet.data.events import sequences
 from jaxdet.evaluation import coco, gen1
 from jaxdet.evaluation.gen1 import Protocol, Rows
 from jaxdet.evaluation.predictor import Frame, Predictor

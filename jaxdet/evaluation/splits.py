@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxdet.data import image_samples, recordings
+from jaxdet.data import image_samples
+from jaxdet.data.events import recordings
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, image_evaluation, ltd
 from jaxdet.evaluation import recordings as on_recordings

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from golden_data import load
 
-from jaxdet.data import batching, events
-from jaxdet.data.streams import EventChunk
+from jaxdet.data.events import augment, packing
+from jaxdet.data.events.streams import EventChunk
 
 HEIGHT, WIDTH = 240, 304
 CASES = range(int(load("hmnet/augment")["num_cases"]))
@@ -33,8 +33,8 @@ class PythonRandom:
 def drawn_view(case):
     """The view of a case; the window's start, drawn first in training, was not drawn there."""
     rng = PythonRandom(int(load("hmnet/augment")[f"case{case}_python_seed"]), skip=1)
-    draws = events.draw(rng, (0, 0), HEIGHT, WIDTH)
-    return draws, events.view(draws, HEIGHT, WIDTH)
+    draws = augment.draw(rng, (0, 0), HEIGHT, WIDTH)
+    return draws, augment.view(draws, HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -55,7 +55,7 @@ def test_draws_come_in_the_order_of_the_reference(case):
 @pytest.mark.parametrize("case", CASES)
 def test_augmented_events_are_equal(case):
     golden = load("hmnet/augment")
-    table = events.pixel_map(drawn_view(case)[1])
+    table = augment.pixel_map(drawn_view(case)[1])
     t, x, y, p = golden["in_events"].T
     keep = table.keep_x[x] & table.keep_y[y]
     got = np.stack([t[keep], table.x[x[keep]], table.y[y[keep]], p[keep]], 1).astype(np.float32)
@@ -65,7 +65,7 @@ def test_augmented_events_are_equal(case):
 @pytest.mark.parametrize("case", CASES)
 def test_augmented_boxes_are_equal(case):
     golden = load("hmnet/augment")
-    boxes, keep = events.map_boxes(golden["in_boxes"], drawn_view(case)[1])
+    boxes, keep = augment.map_boxes(golden["in_boxes"], drawn_view(case)[1])
     np.testing.assert_array_equal(boxes, golden[f"case{case}_boxes"])
     np.testing.assert_array_equal(golden["in_labels"][keep], golden[f"case{case}_labels"])
     np.testing.assert_array_equal(golden["in_times"][keep], golden[f"case{case}_times"])
@@ -78,8 +78,8 @@ def test_packed_events_are_the_augmented_events_sorted_by_step_and_window(case):
     order = np.argsort(t, kind="stable")
     raw = EventChunk(t[order].astype(np.int64), x[order], y[order], (p[order] > 0).astype(np.int8))
     num_steps, step_us = 4, 5000
-    batch = batching.empty(1, 4096, num_steps, 0, 0)
-    lost = batching.put_events(batch, 0, raw, 0, events.pixel_map(drawn_view(case)[1]), step_us)
+    batch = packing.empty(1, 4096, num_steps, 0, 0)
+    lost = packing.put_events(batch, 0, raw, 0, augment.pixel_map(drawn_view(case)[1]), step_us)
     out = batch.inputs
     num = out.step_start[0, -1]
     assert lost == 0

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from golden_data import load
 
-from jaxdet.data import batching, events, gen1, sequences
-from jaxdet.data.streams import EventChunk
+from jaxdet.data.events import augment as events
+from jaxdet.data.events import packing, sequences
+from jaxdet.data.events import samples as gen1
+from jaxdet.data.events.streams import EventChunk
 from jaxdet.structs import Events
 
 HEIGHT, WIDTH, STEP_US, DURATION_MS = 240, 304, 5000, 60_000
@@ -109,8 +111,8 @@ def check_labels(labels, golden):
 
 def check_events(raw, start_us, view, golden):
     num_steps = int(golden["num_frames"])
-    batch = batching.empty(1, len(golden["events"]) + 3, num_steps, 0, 0)
-    assert batching.put_events(batch, 0, raw, start_us, events.pixel_map(view), STEP_US) == 0
+    batch = packing.empty(1, len(golden["events"]) + 3, num_steps, 0, 0)
+    assert packing.put_events(batch, 0, raw, start_us, events.pixel_map(view), STEP_US) == 0
     out = batch.inputs
     np.testing.assert_array_equal(np.diff(out.step_start[0]), golden["event_count"])
     check_packed(out, golden)

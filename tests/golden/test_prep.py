@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from jaxdet import prepare
-from jaxdet.data import labels as label_rules
-from jaxdet.data import prophesee, recordings, released
-from jaxdet.data.streams import EventChunk, concatenate
+from jaxdet.data import released
+from jaxdet.data.events import dat, recordings
+from jaxdet.data.events import labels as label_rules
+from jaxdet.data.events.streams import EventChunk, concatenate
 
 ARRAYS = golden_data.load("hmnet/prep")
 NAMES = sorted(
@@ -36,7 +37,7 @@ def write_source(folder, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_events_and_labels_of_the_source_files(tmp_path, name):
     write_source(tmp_path, name)
-    stream = prophesee.open_events(tmp_path / f"{name}_td.dat")
+    stream = dat.open_events(tmp_path / f"{name}_td.dat")
     events = concatenate(stream)
     events = events.take(np.argsort(events.t_us, kind="stable"))
     expected = f"{SPLIT[name]}_evt/{name}_td.npy/"
@@ -44,7 +45,7 @@ def test_events_and_labels_of_the_source_files(tmp_path, name):
         np.testing.assert_array_equal(column, ARRAYS[expected + field])
     assert isinstance(events, EventChunk)
 
-    boxes = prophesee.read_boxes(tmp_path / f"{name}_bbox.npy")
+    boxes = dat.read_boxes(tmp_path / f"{name}_bbox.npy")
     labels = label_rules.from_boxes(boxes, stream.width, stream.height)
     expected = f"{SPLIT[name]}_lbl/{name}_bbox.npy/"
     assert [f"{k}:{labels.dtype[k].str}" for k in labels.dtype.names] == ARRAYS[

@@ -8,8 +8,9 @@ import pytest
 from flax import nnx
 
 from jaxdet import evaluate, models, predict
-from jaxdet.data import preparation, prophesee
-from jaxdet.data.streams import EventChunk
+from jaxdet.data import preparation
+from jaxdet.data.events import dat
+from jaxdet.data.events.streams import EventChunk
 from jaxdet.evaluation import formats, render, store
 from jaxdet.nn import functional
 from jaxdet.weights import checkpoint
@@ -40,7 +41,7 @@ def _events(seed):
 
 def _labels(seed):
     rng = np.random.default_rng(seed)
-    boxes = np.zeros(6, prophesee.BOX_DTYPE)
+    boxes = np.zeros(6, dat.BOX_DTYPE)
     boxes["t"] = 505_000 + rng.integers(0, 4_000) + 130_000 * np.arange(6)
     boxes["x"], boxes["y"] = rng.uniform(0, 20, 6), rng.uniform(0, 10, 6)
     boxes["w"], boxes["h"], boxes["class_id"] = 30, 30, rng.integers(0, 2, 6)
@@ -67,8 +68,8 @@ def _weights(folder, cfg_model):
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("end_to_end")
     for seed, name in enumerate(("rec_a", "rec_b", "rec_c")):
-        prophesee.write_dat(folder / "source" / "test" / f"{name}_td.dat", _events(seed), WIDTH, HEIGHT)
-        prophesee.write_boxes(folder / "source" / "test" / f"{name}_bbox.npy", _labels(seed))
+        dat.write_dat(folder / "source" / "test" / f"{name}_td.dat", _events(seed), WIDTH, HEIGHT)
+        dat.write_boxes(folder / "source" / "test" / f"{name}_bbox.npy", _labels(seed))
     report = preparation.make(
         folder / "source", folder / "data", preparation.Options(duration_ms=None), workers=1
     )
@@ -169,8 +170,8 @@ def test_speed_is_told_step_by_step(place, capsys):
 
 
 def test_bad_input_is_one_line(place, capsys, tmp_path):
-    prophesee.write_dat(tmp_path / "large_td.dat", _events(0), 320, 240)
-    prophesee.write_dat(tmp_path / "plain_td.dat", _events(0)._replace(x=_events(0).x + 10), None, None)
+    dat.write_dat(tmp_path / "large_td.dat", _events(0), 320, 240)
+    dat.write_dat(tmp_path / "plain_td.dat", _events(0)._replace(x=_events(0).x + 10), None, None)
     cases = (
         (
             [f"--input={tmp_path / 'large_td.dat'}", f"--out={tmp_path / 'x.npy'}"],

@@ -15,8 +15,9 @@ import py7zr
 import pytest
 
 from jaxdet import prepare
-from jaxdet.data import archive, preparation, prophesee, recordings
-from jaxdet.data.streams import EventChunk
+from jaxdet.data import archive, preparation
+from jaxdet.data.events import dat, recordings
+from jaxdet.data.events.streams import EventChunk
 
 ROOT = "detection_dataset_duration_60s_ratio_1.0"
 
@@ -35,11 +36,11 @@ def write_pair(folder, name, seed, num_events=3000, late=0, num_boxes=3):
         rng.integers(0, 2, num_events).astype(np.int8),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    prophesee.write_dat(folder / f"{name}_td.dat", events)
-    boxes = np.zeros(num_boxes, prophesee.BOX_DTYPE)
+    dat.write_dat(folder / f"{name}_td.dat", events)
+    boxes = np.zeros(num_boxes, dat.BOX_DTYPE)
     boxes["t"] = np.arange(num_boxes) * 250_000
     boxes["x"], boxes["y"], boxes["w"], boxes["h"] = 20, 30, 40, 50
-    prophesee.write_boxes(folder / f"{name}_bbox.npy", boxes)
+    dat.write_boxes(folder / f"{name}_bbox.npy", boxes)
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_recordings_hold_the_source(source, tmp_path, expected):
     assert [p.name for p in paths] == ["r0", "r1"]
     for path in paths:
         recording = recordings.open_recording(path)
-        raw = prophesee.decode(prophesee.open_dat(source / ROOT / "train" / f"{path.name}_td.dat")[0])
+        raw = dat.decode(dat.open_dat(source / ROOT / "train" / f"{path.name}_td.dat")[0])
         assert recording.info["was_sorted"] == (path.name == "r0")
         raw = raw.take(np.argsort(raw.t_us, kind="stable"))
         for a, e in zip(recording.events(0, 60_000), raw, strict=True):
@@ -222,9 +223,9 @@ def test_several_problems_are_one_line_each(source, tmp_path, capsys):
 
 def test_suspicious_labels_are_reported(source, tmp_path):
     folder = source / ROOT / "val"
-    boxes = prophesee.read_boxes(folder / "r2_bbox.npy")
+    boxes = dat.read_boxes(folder / "r2_bbox.npy")
     boxes["x"][1], boxes["class_id"][2] = 310, 9
-    prophesee.write_boxes(folder / "r2_bbox.npy", boxes)
+    dat.write_boxes(folder / "r2_bbox.npy", boxes)
     assert run(source, tmp_path / "out") == 0
     assert (
         tmp_path / "out" / "report.txt"

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from jaxdet import convert, train
-from jaxdet.data import preparation, recordings, synthetic
+from jaxdet.data import preparation, synthetic
+from jaxdet.data.events import recordings
 from jaxdet.weights import checkpoint, families, optimizer, torch_file
 
 ROOT = Path(__file__).parent.parent.parent

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import recordings_data
 
-from jaxdet.data import prophesee
+from jaxdet.data.events import dat
 from jaxdet.evaluation import validation
 from jaxdet.nn import functional
 from jaxdet.training import run as runs
@@ -131,10 +131,10 @@ def test_two_processes_prepare_the_same_bytes_as_one(tmp_path):
         folder = tmp_path / "source" / split
         folder.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(i)
-        prophesee.write_dat(folder / f"r{i}_td.dat", recordings_data.chunk(rng, 3000, 600))
-        boxes = np.zeros(3, prophesee.BOX_DTYPE)
+        dat.write_dat(folder / f"r{i}_td.dat", recordings_data.chunk(rng, 3000, 600))
+        boxes = np.zeros(3, dat.BOX_DTYPE)
         boxes["t"], boxes["w"], boxes["h"] = 100_000 * np.arange(1, 4), 20, 15
-        prophesee.write_boxes(folder / f"r{i}_bbox.npy", boxes)
+        dat.write_boxes(folder / f"r{i}_bbox.npy", boxes)
     trees = []
     for processes in (1, 2):
         out = tmp_path / f"out{processes}"

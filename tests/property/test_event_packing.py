@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdet.data import batching, events, sequences
-from jaxdet.data.streams import EventChunk
+from jaxdet.data.events import augment, packing, sequences
+from jaxdet.data.events.streams import EventChunk
 
 HEIGHT, WIDTH, STEP_US = 24, 32, 1000
 
@@ -29,15 +29,17 @@ def chunks(draw, max_events=60, max_us=12_000):
 
 
 views = st.builds(
-    lambda seed: events.view(events.draw(np.random.default_rng(seed), (0, 0), HEIGHT, WIDTH), HEIGHT, WIDTH),
+    lambda seed: augment.view(
+        augment.draw(np.random.default_rng(seed), (0, 0), HEIGHT, WIDTH), HEIGHT, WIDTH
+    ),
     st.integers(0, 1000),
 )
 
 
 def pack(chunk, budget, view=None, start_us=0, num_steps=8):
-    batch = batching.empty(1, budget, num_steps, 0, 0)
-    pixels = events.pixel_map(view or events.identity(HEIGHT, WIDTH))
-    lost = batching.put_events(batch, 0, chunk, start_us, pixels, STEP_US)
+    batch = packing.empty(1, budget, num_steps, 0, 0)
+    pixels = augment.pixel_map(view or augment.identity(HEIGHT, WIDTH))
+    lost = packing.put_events(batch, 0, chunk, start_us, pixels, STEP_US)
     return batch.inputs, lost
 
 
@@ -124,7 +126,7 @@ def test_how_a_stream_is_cut_into_chunks_changes_nothing(chunk, cuts, segment_us
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=12), st.integers(0, 400))
 def test_step_limit_is_the_largest_that_fits(counts, budget):
     counts = np.array(counts)
-    limit = batching.step_limit(counts, budget)
+    limit = packing.step_limit(counts, budget)
     assert np.minimum(counts, limit).sum() <= budget
     assert limit == counts.max() or np.minimum(counts, limit + 1).sum() > budget
 

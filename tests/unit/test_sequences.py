@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import recordings_data as rd
 
-from jaxdet.data import recordings, sequences
-from jaxdet.data.streams import EventChunk
+from jaxdet.data.events import recordings, sequences
+from jaxdet.data.events.streams import EventChunk
 from jaxdet.errors import InputError
 
 STEP_US, SEGMENT_US = 5000, 45_000

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from jaxdet import models
-from jaxdet.data import batching
+from jaxdet.data.events import packing
 from jaxdet.nn import functional
 from jaxdet.training import state
 from jaxdet.training.recipe import Recipe
@@ -65,7 +65,7 @@ def test_bfloat16_is_the_precision_of_compute_only():
     skeleton, variables = functional.abstract(make)
     fresh = jax.eval_shape(lambda v: state.create(v, RECIPE.optimizer), variables)
     carry = jax.eval_shape(lambda v: functional.merge(skeleton, v).init_carry(2), variables)
-    batch = batching.empty(2, 64, 4, 1, 2)
+    batch = packing.empty(2, 64, 4, 1, 2)
     step = jax.make_jaxpr(make_train_step(skeleton, RECIPE), return_shape=True)
     program, (after, carry_after, metrics) = step(fresh, carry, batch)
     same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)  # noqa: E731

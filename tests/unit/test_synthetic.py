@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxdet.data import prophesee, streams, synthetic
+from jaxdet.data import synthetic
+from jaxdet.data.events import dat, streams
 from jaxdet.errors import InputError
 
 COUNTS = {"train": 3, "val": 1, "test": 3}
@@ -20,8 +21,8 @@ def folder(tmp_path_factory):
 def recordings(folder, split="*"):
     """(events, boxes) of each recording."""
     for path in sorted(folder.glob(f"{split}/*_td.dat")):
-        events = streams.concatenate(prophesee.open_events(path))
-        yield events, prophesee.read_boxes(path.with_name(path.name.replace("_td.dat", "_bbox.npy")))
+        events = streams.concatenate(dat.open_events(path))
+        yield events, dat.read_boxes(path.with_name(path.name.replace("_td.dat", "_bbox.npy")))
 
 
 def scored(boxes):

@@ -8,8 +8,8 @@ import pytest
 import recordings_data as rd
 
 from jaxdet import data
-from jaxdet.data import recordings
-from jaxdet.data.windows import Windows
+from jaxdet.data.events import recordings
+from jaxdet.data.events.windows import Windows
 from jaxdet.errors import InputError
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxdet.data import evt, prophesee
-from jaxdet.data.streams import EventChunk, concatenate, ordered
+from jaxdet.data.events import dat, evt
+from jaxdet.data.events.streams import EventChunk, concatenate, ordered
 from jaxdet.errors import InputError
 
 
@@ -29,7 +29,7 @@ def assert_same(actual, expected):
 
 
 WRITERS = {
-    "dat": prophesee.write_dat,
+    "dat": dat.write_dat,
     "evt2": evt.write_evt2,
     "evt3": evt.write_evt3,
 }
@@ -43,7 +43,7 @@ def test_what_is_written_is_read(tmp_path_factory, kind, steps, seed, chunk):
     events = make_events(np.cumsum([0, *steps])[1:] if steps else [], seed)
     path = tmp_path_factory.mktemp(kind) / f"a.{'dat' if kind == 'dat' else 'raw'}"
     WRITERS[kind](path, events, 304, 240)
-    stream = prophesee.open_events(path, chunk)
+    stream = dat.open_events(path, chunk)
     assert (stream.kind, stream.width, stream.height) == (kind, 304, 240)
     expected = events
     if kind == "evt3" and len(events.t_us):
@@ -54,12 +54,12 @@ def test_what_is_written_is_read(tmp_path_factory, kind, steps, seed, chunk):
         assert stream.num_dropped == 0
 
 
-@pytest.mark.parametrize("event_type", prophesee.DAT_TYPES)
+@pytest.mark.parametrize("event_type", dat.DAT_TYPES)
 @pytest.mark.parametrize("size", [(None, None), (304, 240)])
 def test_dat_header_variants(tmp_path, event_type, size):
     events = make_events([0, 37, 8229])
-    prophesee.write_dat(tmp_path / "a.dat", events, *size, event_type=event_type)
-    stream = prophesee.open_events(tmp_path / "a.dat")
+    dat.write_dat(tmp_path / "a.dat", events, *size, event_type=event_type)
+    stream = dat.open_events(tmp_path / "a.dat")
     assert (stream.width, stream.height) == size
     assert_same(concatenate(stream), events)
 
@@ -68,20 +68,20 @@ def test_dat_header_variants(tmp_path, event_type, size):
 def test_dat_without_header(tmp_path, first_us):
     # Times of 37 and 8229 us begin with the bytes "%" and "% " of a header line.
     events = make_events([first_us, first_us + 10, first_us + 2613])
-    prophesee.write_dat(tmp_path / "a.dat", events, header=False)
-    assert_same(concatenate(prophesee.open_events(tmp_path / "a.dat")), events)
+    dat.write_dat(tmp_path / "a.dat", events, header=False)
+    assert_same(concatenate(dat.open_events(tmp_path / "a.dat")), events)
 
 
 def test_dat_bits_by_hand(tmp_path):
     record = np.array([7, 300 | 239 << 14 | 1 << 28], "<u4")
     (tmp_path / "a.dat").write_bytes(b"% Width 304\n% Height 240\n\x00\x08" + record.tobytes())
-    (event,) = zip(*concatenate(prophesee.open_events(tmp_path / "a.dat")))
+    (event,) = zip(*concatenate(dat.open_events(tmp_path / "a.dat")))
     assert event == (7, 300, 239, 1)
 
 
 def test_dat_refuses_values_it_cannot_hold(tmp_path):
     with pytest.raises(InputError, match="t from -1"):
-        prophesee.write_dat(tmp_path / "a.dat", make_events([-1]))
+        dat.write_dat(tmp_path / "a.dat", make_events([-1]))
     assert not list(tmp_path.iterdir())
 
 
@@ -103,7 +103,7 @@ def test_dat_refuses_values_it_cannot_hold(tmp_path):
 def test_broken_files_give_one_clear_line(tmp_path, content, line):
     (tmp_path / "a.dat").write_bytes(content)
     with pytest.raises(InputError, match=line) as error:
-        concatenate(prophesee.open_events(tmp_path / "a.dat"))
+        concatenate(dat.open_events(tmp_path / "a.dat"))
     assert "\n" not in str(error.value)
 
 
@@ -120,7 +120,7 @@ def test_broken_files_give_one_clear_line(tmp_path, content, line):
 )
 def test_sensor_size_of_raw_files(tmp_path, header, size):
     (tmp_path / "a.raw").write_bytes(header.encode())
-    stream = prophesee.open_events(tmp_path / "a.raw")
+    stream = dat.open_events(tmp_path / "a.raw")
     assert (stream.width, stream.height) == size
 
 
@@ -146,7 +146,7 @@ def test_evt2_words_by_hand(tmp_path, chunk):
             0x1 << 28 | 1 << 22,
         )
     )
-    stream = prophesee.open_events(tmp_path / "a.raw", chunk)
+    stream = dat.open_events(tmp_path / "a.raw", chunk)
     top = 0xFFFFFFF << 6
     assert list(zip(*concatenate(stream))) == [
         (top + 5, 10, 20, 1),
@@ -168,7 +168,7 @@ def test_evt3_words_by_hand(tmp_path, chunk):
             0x6002, 0xA001, 0xE000, 0x5010,  # trigger and others say nothing; the vector goes on at 132
         )
     )  # fmt: skip
-    stream = prophesee.open_events(tmp_path / "a.raw", chunk)
+    stream = dat.open_events(tmp_path / "a.raw", chunk)
     base = 0xFFF << 12
     assert list(zip(*concatenate(stream))) == [
         (base + 100, 3, 7, 1),
@@ -188,7 +188,7 @@ def test_any_words_decode_alike_in_any_chunks(tmp_path_factory, kind, seed, leng
     words = np.random.default_rng(seed).integers(0, 1 << 8 * dtype.itemsize, length, dtype=dtype)
     path = tmp_path_factory.mktemp(kind) / "a.raw"
     path.write_bytes(f"% evt {kind[-1]}.0\n% end\n".encode() + words.tobytes())
-    whole, pieces = prophesee.open_events(path, 1000), prophesee.open_events(path, chunk)
+    whole, pieces = dat.open_events(path, 1000), dat.open_events(path, chunk)
     assert_same(concatenate(pieces), concatenate(whole))
     assert pieces.num_dropped == whole.num_dropped
 
@@ -218,31 +218,31 @@ def test_ordered_gives_events_before_the_end():
 
 
 def test_boxes_are_read_by_name(tmp_path):
-    boxes = np.zeros(2, prophesee.BOX_DTYPE)
+    boxes = np.zeros(2, dat.BOX_DTYPE)
     boxes["t"], boxes["x"], boxes["class_id"], boxes["confidence"] = [5, 9], 1.5, 1, 0.5
-    prophesee.write_boxes(tmp_path / "a_bbox.npy", boxes)
+    dat.write_boxes(tmp_path / "a_bbox.npy", boxes)
     assert np.load(tmp_path / "a_bbox.npy").dtype.names[0] == "ts"
-    np.testing.assert_array_equal(prophesee.read_boxes(tmp_path / "a_bbox.npy"), boxes)
+    np.testing.assert_array_equal(dat.read_boxes(tmp_path / "a_bbox.npy"), boxes)
 
     other = np.zeros(
         2, [("class_confidence", "f8"), ("class_id", "i8"), *((k, "f8") for k in "hwyx"), ("t", "i8")]
     )
     other["t"], other["x"], other["class_id"], other["class_confidence"] = [5, 9], 1.5, 1, 0.5
     np.save(tmp_path / "b_bbox.npy", other)
-    np.testing.assert_array_equal(prophesee.read_boxes(tmp_path / "b_bbox.npy"), boxes)
+    np.testing.assert_array_equal(dat.read_boxes(tmp_path / "b_bbox.npy"), boxes)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"PK\x03\x04"])
 def test_a_broken_box_file_is_an_input_error(tmp_path, content):
     (tmp_path / "a_bbox.npy").write_bytes(content)
     with pytest.raises(InputError, match="not a whole"):
-        prophesee.read_boxes(tmp_path / "a_bbox.npy")
+        dat.read_boxes(tmp_path / "a_bbox.npy")
 
 
 def test_a_box_file_without_boxes_fields_names_the_field(tmp_path):
     np.save(tmp_path / "a_bbox.npy", np.zeros(3))
     with pytest.raises(InputError, match="no field 't'"):
-        prophesee.read_boxes(tmp_path / "a_bbox.npy")
+        dat.read_boxes(tmp_path / "a_bbox.npy")
 
 
 REAL = pytest.mark.skipif("JAXDET_REAL_DATA" not in os.environ, reason="JAXDET_REAL_DATA is not set")
@@ -270,7 +270,7 @@ REAL = pytest.mark.skipif("JAXDET_REAL_DATA" not in os.environ, reason="JAXDET_R
     ],
 )
 def test_real_recordings(file, kind, size, count, first_us, last_us, x, y, chunk):
-    stream = prophesee.open_events(Path(os.environ["JAXDET_REAL_DATA"], "events", file), chunk)
+    stream = dat.open_events(Path(os.environ["JAXDET_REAL_DATA"], "events", file), chunk)
     events = concatenate(stream)
     assert (stream.kind, (stream.width, stream.height), len(events.t_us)) == (kind, size, count)
     assert (events.t_us.min(), events.t_us.max()) == (first_us, last_us)
@@ -281,7 +281,7 @@ def test_real_recordings(file, kind, size, count, first_us, last_us, x, y, chunk
 @REAL
 def test_real_evt3_against_another_decoder():
     folder = Path(os.environ["JAXDET_REAL_DATA"], "events")
-    events = concatenate(prophesee.open_events(folder / "gen41_1280x720_evt3.raw"))
+    events = concatenate(dat.open_events(folder / "gen41_1280x720_evt3.raw"))
     other = np.load(folder / "gen41_1280x720_evt3.npy")
     for name in ("x", "y", "p"):
         np.testing.assert_array_equal(getattr(events, name), other[name])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxdet.data import labels, prophesee, recordings
-from jaxdet.data.streams import EventChunk, concatenate
+from jaxdet.data.events import dat, labels, recordings
+from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.errors import InputError
 
 
@@ -63,7 +63,7 @@ def test_a_stream_holds_all_events(tmp_path):
 
 def test_stream_of_a_file(tmp_path):
     events = make_events(100, 10)
-    prophesee.write_dat(tmp_path / "a.dat", events)
+    dat.write_dat(tmp_path / "a.dat", events)
     np.testing.assert_array_equal(concatenate(recordings.open_events(tmp_path / "a.dat")).t_us, events.t_us)
 
 
@@ -123,7 +123,7 @@ def test_check_finds_missing_short_and_changed_files(tmp_path):
 
 
 def boxes_of(rows):
-    boxes = np.zeros(len(rows), prophesee.BOX_DTYPE)
+    boxes = np.zeros(len(rows), dat.BOX_DTYPE)
     for name, values in zip(("t", "x", "y", "w", "h"), zip(*rows)):
         boxes[name] = values
     return boxes

@@ -4,8 +4,9 @@ import pickle
 import numpy as np
 import pytest
 
-from jaxdet.data import recordings, released
-from jaxdet.data.streams import EventChunk
+from jaxdet.data import released
+from jaxdet.data.events import recordings
+from jaxdet.data.events.streams import EventChunk
 from jaxdet.errors import InputError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdet.data.streams import EventChunk
+from jaxdet.data.events.streams import EventChunk
 from jaxdet.evaluation import gen1, predictor
 from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.models.detector import BackboneOutput

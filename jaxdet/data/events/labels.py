@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxdet.data.recordings import LABEL_DTYPE
+from jaxdet.data.events.recordings import LABEL_DTYPE
 
 MAX_INTERVAL_US = 1_000_000
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdet.data.streams import EventChunk, Header
+from jaxdet.data.events.streams import EventChunk, Header
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 

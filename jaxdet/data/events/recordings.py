@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from jaxdet import files
-from jaxdet.data import prophesee
-from jaxdet.data.streams import EventChunk, EventStream
+from jaxdet.data.events import dat
+from jaxdet.data.events.streams import EventChunk, EventStream
 from jaxdet.errors import InputError
 
 MAX_WIDTH, MAX_HEIGHT = 2048, 1024
-LABEL_DTYPE = np.dtype([*prophesee.BOX_DTYPE.descr, ("invalid", "?")])
+LABEL_DTYPE = np.dtype([*dat.BOX_DTYPE.descr, ("invalid", "?")])
 ARRAYS = ("events.npy", "ms_start.npy", "labels.npy")
 
 
@@ -136,7 +136,7 @@ def find(root: str | os.PathLike, split: str) -> list[Path]:
 def open_events(path: str | os.PathLike) -> EventStream:
     """Stream over a recording of any kind: a prepared folder, DAT, EVT2 or EVT3; see prophesee.open_events."""
     if not Path(path).is_dir():
-        return prophesee.open_events(path)
+        return dat.open_events(path)
     recording = open_recording(path)
     return EventStream(
         recording.path, "prepared", recording.width, recording.height, lambda _: recording.stream()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdet.data import evt
-from jaxdet.data.streams import EventChunk, EventStream, Header, read_header
+from jaxdet.data.events import evt
+from jaxdet.data.events.streams import EventChunk, EventStream, Header, read_header
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdet.data import events
+from jaxdet.data.events import augment
 
 MIN_DIAGONAL = 30  # pixels; smaller boxes are present but not scored
 MIN_SIDE = 10  # pixels
@@ -67,7 +67,7 @@ def window_labels(
     start_ms: int,
     window_ms: int,
     step_us: int,
-    view: events.View | None = None,
+    view: augment.View | None = None,
 ) -> Labels:
     """Labelled steps of the window, with boxes in the pixels of `view`.
 
@@ -83,7 +83,7 @@ def window_labels(
     classes = rows["class_id"].astype(np.int32)
     boxes = integer_boxes(rows)
     if view is not None:
-        boxes, keep = events.map_boxes(boxes, view)
+        boxes, keep = augment.map_boxes(boxes, view)
         times, classes = times[keep], classes[keep]
     markers = frame_times(times, window_us, interval_us)
     return _by_step(times, markers, boxes, classes, window_us, step_us)

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdet.data import batching, events, gen1
-from jaxdet.data.cache import Recordings, Unreadable
+from jaxdet.data.events import augment as events
+from jaxdet.data.events import packing, samples
+from jaxdet.data.events.cache import Recordings, Unreadable
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch
 
@@ -49,7 +50,7 @@ class Windows:
             )
         local = self.batch_size // count
         self._lanes = range(index * local, (index + 1) * local)
-        self._samples = gen1.sample_list(self._label_times(int(config.max_boxes)))
+        self._samples = samples.sample_list(self._label_times(int(config.max_boxes)))
         num = len(self._samples.recording)
         if num < self.batch_size and not self._overfit:
             raise InputError(
@@ -91,9 +92,9 @@ class Windows:
         group, segment = divmod(step, self.num_segments)
         lay = self._layout
         counts = self._num_events(group)[:, segment]
-        out = batching.empty(
+        out = packing.empty(
             len(self._lanes),
-            batching.bucket(int(counts.max()), lay.event_buckets),
+            packing.bucket(int(counts.max()), lay.event_buckets),
             lay.segment_steps,
             lay.max_slots,
             lay.max_boxes,
@@ -117,13 +118,13 @@ class Windows:
         table, interval_us = self._recordings.labels(index)
         view = events.view(draws, lay.height, lay.width) if lay.augment else None
         pixels = events.pixel_map(view or events.identity(lay.height, lay.width))
-        labels = gen1.window_labels(table, interval_us, draws.start_ms, lay.window_ms, lay.step_us, view)
+        labels = samples.window_labels(table, interval_us, draws.start_ms, lay.window_ms, lay.step_us, view)
         first = segment * lay.segment_steps
         min_step = lay.warmup_steps + 1 + (first if lay.warmup == "segment" else 0)
         labels = labels.between(max(first, min_step), first + lay.segment_steps)
-        origin = batching.Origin(self._recordings.name(index), index, 1000 * draws.start_ms, lay.step_us)
-        batching.put_labels(out, lane, labels, first, origin)
-        return batching.put_events(out, lane, raw, 1000 * start, pixels, lay.step_us)
+        origin = packing.Origin(self._recordings.name(index), index, 1000 * draws.start_ms, lay.step_us)
+        packing.put_labels(out, lane, labels, first, origin)
+        return packing.put_events(out, lane, raw, 1000 * start, pixels, lay.step_us)
 
     def _window(self, position: int) -> tuple[int, events.Draws]:
         """Sample and draws of entry `position` of the endless list of windows."""
@@ -140,7 +141,7 @@ class Windows:
             if not self._skip:
                 raise
             duration = self._layout.window_ms
-        starts = gen1.window_starts(label_ms, self._layout.window_ms, duration)
+        starts = samples.window_starts(label_ms, self._layout.window_ms, duration)
         rng = np.random.default_rng([self._seed, 1, position])
         lay = self._layout
         return sample, events.draw(rng, starts, lay.height, lay.width, lay.augment)

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from jaxdet.data import recordings
-from jaxdet.data.streams import EventChunk
+from jaxdet.data.events import recordings
+from jaxdet.data.events.streams import EventChunk
 from jaxdet.errors import InputError
 
 MAX_KEPT = 256  # about half a megabyte each: the millisecond index of a minute

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdet.data import batching, events
-from jaxdet.data.streams import EventChunk, concatenate
+from jaxdet.data.events import augment, packing
+from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch
 
@@ -110,7 +110,7 @@ class Stream(Iterator[Batch]):
         self.lost_events = 0
         self._num_steps = segment_us // step_us
         self._step_us, self._size = step_us, size
-        self._pixels = events.pixel_map(events.identity(*size))
+        self._pixels = augment.pixel_map(augment.identity(*size))
         self._buckets = tuple(event_buckets)
         self._max_slots = max_slots or self._num_steps
         self._wanted = wanted
@@ -122,8 +122,8 @@ class Stream(Iterator[Batch]):
         if all(item is None for item in taken):
             raise StopIteration
         most = max(len(item[2].events.t_us) for item in taken if item)
-        num = batching.bucket(most, self._buckets)
-        batch = batching.empty(len(taken), num, self._num_steps, self._max_slots, 0)
+        num = packing.bucket(most, self._buckets)
+        batch = packing.empty(len(taken), num, self._num_steps, self._max_slots, 0)
         batch = batch._replace(source=batch.source.astype(np.int64))
         for lane, item in enumerate(taken):
             if item is None:
@@ -131,7 +131,7 @@ class Stream(Iterator[Batch]):
             sequence, first, segment = item
             batch.reset[lane] = first
             _check_inside(segment.events, self._size)
-            self.lost_events += batching.put_events(
+            self.lost_events += packing.put_events(
                 batch, lane, segment.events, segment.start_us, self._pixels, self._step_us
             )
             self._put_slots(batch, lane, sequence, segment)

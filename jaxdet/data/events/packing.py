@@ -9,9 +9,9 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from jaxdet.data.events import PixelMap
-from jaxdet.data.gen1 import Labels
-from jaxdet.data.streams import EventChunk
+from jaxdet.data.events.augment import PixelMap
+from jaxdet.data.events.samples import Labels
+from jaxdet.data.events.streams import EventChunk
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch, Events, Targets
 

@@ -1,0 +1,1 @@
+"""Event recordings: source files, prepared recordings, windows, packing, augmentation."""
