@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxdet import cli, distributed
-from jaxdet.data import image_samples, image_sets
 from jaxdet.data.events import recordings
+from jaxdet.data.images import samples, sets
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, gen1, image_evaluation, plots, stored
 from jaxdet.evaluation import recordings as on_recordings
@@ -126,12 +126,12 @@ def _of_images(flags, predictor: ItemPredictor, data, report: _Report) -> coco.M
         if "root" not in data:
             raise InputError("missing --images; the config names no data set")
         split = flags.split or data.test_split
-        labelled = image_samples.open_set(data.root, split, names)
+        labelled = samples.open_set(data.root, split, names)
         result = image_evaluation.with_labels(predictor, *labelled, names, flags.backend)
     elif flags.annotations:
         result = image_evaluation.annotated(predictor, flags.images, flags.annotations, names, flags.backend)
     else:
-        items = image_sets.open_input(flags.images)
+        items = sets.open_input(flags.images)
         result = image_evaluation.labelled(predictor, items, names, flags.backend)
     if result.released is not None:
         report.text = image_evaluation.released_text(result.released, names)

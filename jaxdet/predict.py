@@ -27,8 +27,8 @@ import numpy as np
 
 import jaxdet
 from jaxdet import cli
-from jaxdet.data import image_sets
 from jaxdet.data.events import recordings
+from jaxdet.data.images import sets
 from jaxdet.errors import InputError
 from jaxdet.evaluation import image_outputs, outputs
 from jaxdet.evaluation import recordings as on_recordings
@@ -107,8 +107,8 @@ def _images(flags, predictor: ItemPredictor, names, metadata) -> None:
     source = flags.input or flags.images
     if source is None:
         raise InputError("missing --input; a model of images predicts an image, a folder, a list or a video")
-    video = image_sets.Video(source) if image_sets.is_video(source) else None
-    items = [] if video else image_sets.open_input(source)
+    video = sets.Video(source) if sets.is_video(source) else None
+    items = [] if video else sets.open_input(source)
     with ExitStack() as stack:
         takers = []
         if flags.out:

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxdet import cli
 from jaxdet import config as c
-from jaxdet.data.image_sets import ImageItem
+from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.evaluation import recipes, reproduction
 from jaxdet.evaluation.image_predictor import VIEWS, ImagePredictor, ItemPredictor

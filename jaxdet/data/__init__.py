@@ -18,7 +18,7 @@ def open(config: Any, split: str, *, start: int = 0, process: tuple[int, int] = 
 
         source = Windows(config, split, process)
     elif config.kind == "images":
-        from jaxdet.data.image_samples import LabelledImages
+        from jaxdet.data.images.samples import LabelledImages
 
         source = LabelledImages(config, split, process)
     else:

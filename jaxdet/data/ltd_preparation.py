@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jaxdet.data import images, ltd
+from jaxdet.data import ltd
+from jaxdet.data.images import letterbox
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 
@@ -140,7 +141,7 @@ def _frame(job: _Job) -> tuple[str, frozenset[int]]:
     if kept and job.verify:
         kept = _same(image, frame.image)
     if not kept:
-        size = images.size_of(frame.image)
+        size = letterbox.size_of(frame.image)
         if size != (ltd.HEIGHT, ltd.WIDTH):
             raise InputError(f"{frame.image}: {size[1]}x{size[0]} pixels, expected {ltd.WIDTH}x{ltd.HEIGHT}")
         _link(frame.image, image, job.link)

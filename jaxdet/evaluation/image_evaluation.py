@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdet import distributed
-from jaxdet.data import image_sets, images
-from jaxdet.data.image_sets import ImageItem
+from jaxdet.data.images import letterbox, sets
+from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, formats, ltd
 from jaxdet.evaluation.image_predictor import Found, ItemPredictor
@@ -36,7 +36,7 @@ def annotated(
     Classes are matched by name; `class_names` are the detector's. Annotated images that are missing are counted and
     take no part; unreadable ones count as images without detections.
     """
-    items, missing = image_sets.from_coco(image_sets.read_coco(annotations), folder)
+    items, missing = sets.from_coco(sets.read_coco(annotations), folder)
     if not items:
         raise InputError(f"{folder}: none of the {len(missing)} images of {annotations} is there")
     truth = formats.read_coco_labels(annotations)
@@ -87,7 +87,7 @@ def labelled(
 
     An image without a label file is one without objects.
     """
-    labels = [image_sets.read_yolo_labels(image_sets.label_path(i.path), len(class_names)) for i in items]
+    labels = [sets.read_yolo_labels(sets.label_path(i.path), len(class_names)) for i in items]
     return with_labels(predictor, items, labels, class_names, backend)
 
 
@@ -159,7 +159,7 @@ class _Released:
     def add(self, found: Found, boxes: np.ndarray, labels: np.ndarray) -> None:
         """One image: its detections and its labelled `boxes` [M, 4] in pixels of the image."""
         labels = labels.astype(int)
-        inside = images.to_network(boxes, found.placement)
+        inside = letterbox.to_network(boxes, found.placement)
         self._hits.append(ltd.correct(found.network_boxes, found.labels, inside, labels))
         self._scores.append(found.scores)
         self._labels.append(found.labels)

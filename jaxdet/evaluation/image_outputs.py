@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxdet.data.image_sets import ImageItem
+from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.evaluation import formats, pickles, render, store
 from jaxdet.evaluation.image_predictor import Found

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdet.data import image_batches, images
-from jaxdet.data.image_batches import ImageBatch, Loader
-from jaxdet.data.image_sets import ImageItem, Video
+from jaxdet.data.images import batches as image_batches
+from jaxdet.data.images import letterbox
+from jaxdet.data.images.batches import ImageBatch, Loader
+from jaxdet.data.images.sets import ImageItem, Video
 from jaxdet.errors import InputError
 from jaxdet.models import inference
 from jaxdet.nn import functional
@@ -38,7 +39,7 @@ class Found(NamedTuple):
     scores: np.ndarray  # float32 [D]
     labels: np.ndarray  # int32 [D]
     network_boxes: np.ndarray  # float32 [D, 4]   xyxy, network pixels
-    placement: images.Placement
+    placement: letterbox.Placement
     image: np.ndarray | None  # uint8 [H, W, 3], blue first, if kept
 
 
@@ -111,7 +112,7 @@ def finish(batch: ImageBatch, started: Detections) -> Iterator[Found]:
             network = network.clip(0, np.array([width, height, width, height], network.dtype))
         yield Found(
             item,
-            images.to_original(network, placement).astype(np.float32),
+            letterbox.to_original(network, placement).astype(np.float32),
             scores[row][real],
             labels[row][real],
             network,
@@ -164,12 +165,12 @@ class ItemPredictor:
         block = self._block
         shape = (self.size, self.size)
         if self._rect:
-            ((shape,),) = [images.rect_shapes([video.size], 1, self.size, block.stride, block.pad)[1]]
+            ((shape,),) = [letterbox.rect_shapes([video.size], 1, self.size, block.stride, block.pad)[1]]
         batches = image_batches.of_frames(video, video.path, block.batch_size, self._fit(), shape, self._rect)
         yield from _with_rate(self._predictor(batches), video.num_frames)
 
     def _fit(self) -> image_batches.Fit:
-        return partial(images.fit_yolov4, size=self.size) if self._rect else images.fit_yolox
+        return partial(letterbox.fit_yolov4, size=self.size) if self._rect else letterbox.fit_yolox
 
 
 def _with_rate(found: Iterator[Found], total: int) -> Iterator[Found]:

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 
 from jaxdet import data
-from jaxdet.data import image_augment, image_samples, pipeline
-from jaxdet.data.image_augment import Draw
-from jaxdet.data.image_samples import LabelledSet
-from jaxdet.data.images import GREY
+from jaxdet.data import pipeline
+from jaxdet.data.images import augment, samples
+from jaxdet.data.images.augment import Draw
+from jaxdet.data.images.letterbox import GREY
+from jaxdet.data.images.samples import LabelledSet
 from jaxdet.errors import InputError
 
 
@@ -52,12 +53,12 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 def _plain_samples(block) -> Iterator[np.ndarray]:
     """Mosaics as one would write them down: one after the other, every image in three channels."""
-    labelled = image_samples.open_set(block.root, block.train_split, tuple(block.classes))
+    labelled = samples.open_set(block.root, block.train_split, tuple(block.classes))
     rng, num = np.random.default_rng(block.seed), len(labelled.items)
-    settings = image_samples.RECIPES[block.recipe]
-    shape = image_samples.input_shape(int(block.size), float(block.aspect), int(block.stride))
+    settings = samples.RECIPES[block.recipe]
+    shape = samples.input_shape(int(block.size), float(block.aspect), int(block.stride))
     while True:
-        drawn = image_augment.draw(rng, int(rng.integers(num)), num, settings)
+        drawn = augment.draw(rng, int(rng.integers(num)), num, settings)
         threads = cv2.getNumThreads()
         cv2.setNumThreads(len(os.sched_getaffinity(0)))  # the loop may use all cores inside OpenCV
         yield _plain_sample(labelled, drawn, shape)
@@ -77,7 +78,7 @@ def _plain_sample(labelled: LabelledSet, drawn: Draw, shape: tuple[int, int]) ->
         left = shape[1] if corner % 2 else shape[1] - width
         top = shape[0] if corner // 2 else shape[0] - height
         canvas[top : top + height, left : left + width] = image
-    matrix = image_augment.matrix(drawn.mosaic.warp, canvas.shape[:2], shape)
+    matrix = augment.matrix(drawn.mosaic.warp, canvas.shape[:2], shape)
     image = cv2.warpAffine(canvas, matrix[:2], shape[::-1], borderValue=(GREY, GREY, GREY))
-    image = image_augment.recolour(image, drawn.gains)
+    image = augment.recolour(image, drawn.gains)
     return cv2.cvtColor(image[:, ::-1] if drawn.flip_left else image, cv2.COLOR_BGR2RGB)

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxdet.data import image_samples
 from jaxdet.data.events import recordings
+from jaxdet.data.images import samples
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, image_evaluation, ltd
 from jaxdet.evaluation import recordings as on_recordings
@@ -51,7 +51,7 @@ def _of_recordings(data, skeleton, split) -> Measure:
 
 def _of_images(data, skeleton, split) -> Measure:
     names = tuple(data.classes)
-    labelled = image_samples.open_set(data.root, split, names)
+    labelled = samples.open_set(data.root, split, names)
     running: list[tuple[ImagePredictor, ItemPredictor]] = []
 
     def measured(variables: Variables) -> Measured:

@@ -7,8 +7,8 @@ import golden_data
 import numpy as np
 import pytest
 
-from jaxdet.data import image_augment
-from jaxdet.data.image_augment import Draw, Mosaic, Warp
+from jaxdet.data.images import augment
+from jaxdet.data.images.augment import Draw, Mosaic, Warp
 
 AUGMENT = golden_data.load("yolo/augment")
 WARPS = sorted(
@@ -30,7 +30,7 @@ def _assert_pixels(actual, expected):
 
 @pytest.mark.parametrize("case", HSV)
 def test_colour_equals_released(case):
-    actual = image_augment.recolour(AUGMENT[f"{case}__in"], tuple(AUGMENT[f"{case}__gains"]))
+    actual = augment.recolour(AUGMENT[f"{case}__in"], tuple(AUGMENT[f"{case}__gains"]))
     np.testing.assert_array_equal(actual, AUGMENT[f"{case}__out"])
 
 
@@ -39,7 +39,7 @@ def test_warp_equals_released(case):
     px, py, angle, scale, shx, shy, tx, ty = AUGMENT[f"persp_{case}__drawn8"]
     drawn = Warp((px, py), angle, scale, (shx, shy), (tx, ty))
     out = AUGMENT[f"persp_{case}__out"]
-    image, labels = image_augment.warp(
+    image, labels = augment.warp(
         AUGMENT[f"persp_{case}__in"], AUGMENT[f"persp_{case}__targets"], drawn, out.shape[:2]
     )
     _assert_pixels(image, out)
@@ -84,13 +84,13 @@ def _load(grey):
 
 @pytest.mark.parametrize("case", SAMPLES)
 def test_samples_equal_released_ones(case):
-    settings = image_augment.FINETUNE if "finetune" in case else image_augment.Settings()
+    settings = augment.FINETUNE if "finetune" in case else augment.Settings()
     drawn = _released_draw(int(case.removeprefix("train_scratch").removeprefix("train_finetune")), settings)
     expected = AUGMENT[f"{case}__img"]
-    image, labels = image_augment.apply(drawn, expected.shape[1:], _load(grey=False))
+    image, labels = augment.apply(drawn, expected.shape[1:], _load(grey=False))
     _assert_pixels(image[..., ::-1].transpose(2, 0, 1), expected)
     np.testing.assert_array_equal(labels, AUGMENT[f"{case}__labels"][:, 1:])
     # One channel does for grey frames.
-    grey, same = image_augment.apply(drawn, expected.shape[1:], _load(grey=True))
+    grey, same = augment.apply(drawn, expected.shape[1:], _load(grey=True))
     np.testing.assert_array_equal(np.broadcast_to(grey[..., None], image.shape), image)
     np.testing.assert_array_equal(same, labels)

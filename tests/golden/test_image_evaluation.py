@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdet.data import image_sets
+from jaxdet.data.images import sets
 from jaxdet.evaluation import image_evaluation, image_outputs
 from jaxdet.evaluation.image_predictor import ItemPredictor, finish
 from jaxdet.ops import boxes as box_ops
@@ -46,7 +46,7 @@ def items(tmp_path):
         cv2.imwrite(str(tmp_path / "images" / f"{name}.png"), np.zeros((72, 96), np.uint8))
         text = "".join(f"{int(row[0])} {' '.join(f'{v:.6f}' for v in row[1:])}\n" for row in rows)
         (tmp_path / "labels" / f"{name}.txt").write_text(text)
-    found = {item.name: item for item in image_sets.from_folder(tmp_path / "images")}
+    found = {item.name: item for item in sets.from_folder(tmp_path / "images")}
     return [found[names[i]] for i in EVALUATE["test__order"]]
 
 

@@ -3,7 +3,7 @@ import golden_data
 import numpy as np
 import pytest
 
-from jaxdet.data import images
+from jaxdet.data.images import letterbox as images
 
 AUGMENT = golden_data.load("yolo/augment")
 LETTERBOXES = sorted({k.split("__")[0] for k in AUGMENT if k.startswith("letterbox")})

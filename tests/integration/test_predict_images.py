@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from jaxdet import config, evaluate, models, predict
-from jaxdet.data import image_sets
+from jaxdet.data.images import sets
 from jaxdet.evaluation import formats, image_outputs, pickles, store
 from jaxdet.evaluation.image_predictor import ImagePredictor, ItemPredictor
 from jaxdet.nn import functional
@@ -86,7 +86,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(model, folder):
     """What the model finds in these images, by name."""
-    found = {f.item.name: f for f in model[1].items(image_sets.from_folder(folder), keep=True)}
+    found = {f.item.name: f for f in model[1].items(sets.from_folder(folder), keep=True)}
     assert all(len(f.scores) > 2 for f in found.values())
     return found
 
@@ -146,12 +146,12 @@ def test_a_film_gives_the_boxes_of_its_frames_and_a_cut_one_those_it_has(model, 
     for i in range(9):
         writer.write(_picture(i))
     writer.release()
-    whole = list(model[1].video(image_sets.Video(film)))
+    whole = list(model[1].video(sets.Video(film)))
     assert [f.item.name for f in whole] == [f"film_{i:06d}" for i in range(9)]
     # A frame is predicted as the picture it is.
     assert whole[4].image is not None
     cv2.imwrite(str(tmp_path / "one.png"), whole[4].image)
-    (one,) = model[1].items(image_sets.open_input(tmp_path / "one.png"))
+    (one,) = model[1].items(sets.open_input(tmp_path / "one.png"))
     np.testing.assert_allclose(one.boxes, whole[4].boxes, rtol=1e-5, atol=1e-3)
     data = film.read_bytes()
     cut.write_bytes(data[: len(data) // 2])

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxdet.data import image_batches, image_sets, images
+from jaxdet.data.images import batches as image_batches
+from jaxdet.data.images import letterbox, sets
 from jaxdet.errors import InputError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
@@ -22,9 +23,9 @@ def test_channels_depth_and_alpha_become_three_bytes_a_pixel(tmp_path):
     files = {"grey": grey, "alpha": np.dstack([PICTURE, grey]), "deep": PICTURE.astype(np.uint16) * 256 + 7}
     for name, pixels in files.items():
         cv2.imwrite(str(tmp_path / f"{name}.png"), pixels)
-    np.testing.assert_array_equal(images.read(tmp_path / "grey.png"), np.dstack([grey] * 3))
-    np.testing.assert_array_equal(images.read(tmp_path / "alpha.png"), PICTURE)
-    np.testing.assert_array_equal(images.read(tmp_path / "deep.png"), PICTURE)
+    np.testing.assert_array_equal(letterbox.read(tmp_path / "grey.png"), np.dstack([grey] * 3))
+    np.testing.assert_array_equal(letterbox.read(tmp_path / "alpha.png"), PICTURE)
+    np.testing.assert_array_equal(letterbox.read(tmp_path / "deep.png"), PICTURE)
 
 
 @pytest.mark.parametrize(
@@ -44,32 +45,32 @@ def test_unreadable_image_is_one_line(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=message):
-        images.read(path)
+        letterbox.read(path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
 def test_size_from_the_header_is_that_of_the_pixels(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     cv2.imwrite(str(path), PICTURE)
-    assert images.size_of(path) == (40, 60)
+    assert letterbox.size_of(path) == (40, 60)
 
 
 @given(
     st.tuples(st.integers(8, 90), st.integers(8, 90)),
     st.lists(st.floats(0, 8), min_size=4, max_size=4),
-    st.sampled_from([images.fit_yolox, lambda i, s: images.fit_yolov4(i, s, 64)]),
+    st.sampled_from([letterbox.fit_yolox, lambda i, s: letterbox.fit_yolov4(i, s, 64)]),
 )
 def test_boxes_return_to_where_they_came_from(size, corners, fit):
     _, placement = fit(np.zeros((*size, 3), np.uint8), (64, 96))
     box = np.array(corners)
     inside = box * placement.gain[1] + np.asarray(placement.pad * 2)  # one gain for both axes, as released
-    np.testing.assert_allclose(images.to_original(inside, placement), box, atol=1e-9)
+    np.testing.assert_allclose(letterbox.to_original(inside, placement), box, atol=1e-9)
 
 
 def test_a_bad_image_is_counted_and_the_others_arrive(folder):
     (folder / "2.png").write_bytes(b"")
-    plan = image_batches.fixed_plan(image_sets.from_folder(folder), 2, (32, 32))
-    loader = image_batches.Loader(plan, 2, images.fit_yolox, rgb=False)
+    plan = image_batches.fixed_plan(sets.from_folder(folder), 2, (32, 32))
+    loader = image_batches.Loader(plan, 2, letterbox.fit_yolox, rgb=False)
     batches = list(loader)
     assert [item.name for b in batches for item in b.items] == ["0", "1", "3", "4"]
     assert {b.pixels.shape for b in batches} == {(2, 32, 32, 3)}
@@ -77,15 +78,16 @@ def test_a_bad_image_is_counted_and_the_others_arrive(folder):
 
 
 def test_rgb_is_bgr_reversed(folder):
-    plan = image_batches.fixed_plan(image_sets.from_folder(folder), 5, (32, 32))
+    plan = image_batches.fixed_plan(sets.from_folder(folder), 5, (32, 32))
     blue_first, red_first = (
-        next(iter(image_batches.Loader(plan, 5, images.fit_yolox, rgb=rgb))).pixels for rgb in (False, True)
+        next(iter(image_batches.Loader(plan, 5, letterbox.fit_yolox, rgb=rgb))).pixels
+        for rgb in (False, True)
     )
     np.testing.assert_array_equal(blue_first, red_first[..., ::-1])
 
 
 def test_only_the_last_images_folder_is_replaced(tmp_path):
-    assert image_sets.label_path(tmp_path / "images" / "a" / "images" / "x.jpg") == (
+    assert sets.label_path(tmp_path / "images" / "a" / "images" / "x.jpg") == (
         tmp_path / "images" / "a" / "labels" / "x.txt"
     )
 
@@ -103,12 +105,12 @@ def test_bad_label_names_file_and_line(tmp_path, line, message):
     path = tmp_path / "x.txt"
     path.write_text(f"0 .5 .5 .1 .1\n{line}\n")
     with pytest.raises(InputError, match=rf"x\.txt:2: .*{message}"):
-        image_sets.read_yolo_labels(path, 4)
+        sets.read_yolo_labels(path, 4)
 
 
 def test_coco_images_that_are_missing_are_named(folder):
     data = {"images": [{"id": 7, "file_name": "1.png"}, {"id": 8, "file_name": "gone.png"}]}
-    items, missing = image_sets.from_coco(data, folder)
+    items, missing = sets.from_coco(data, folder)
     assert [item.image_id for item in items] == [7]
     assert missing == ["gone.png"]
 
@@ -119,11 +121,11 @@ def test_video_frames_and_a_video_cut_short(tmp_path):
     for _ in range(12):
         writer.write(PICTURE)
     writer.release()
-    video = image_sets.Video(path)
+    video = sets.Video(path)
     assert (len(list(video)), video.cut_short) == (12, False)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 2 // 3])
-    video = image_sets.Video(path)
+    video = sets.Video(path)
     assert len(list(video)) < 12
     assert video.cut_short
 
@@ -132,7 +134,7 @@ def test_video_frames_and_a_video_cut_short(tmp_path):
 def test_a_grey_file_read_as_one_channel_is_each_of_its_three(tmp_path, suffix):
     path = tmp_path / f"grey.{suffix}"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8))
-    grey, image = images.read(path, keep_grey=True), images.read(path)
+    grey, image = letterbox.read(path, keep_grey=True), letterbox.read(path)
     assert grey.shape == (20, 30)
     for channel in range(3):
         np.testing.assert_array_equal(image[..., channel], grey)

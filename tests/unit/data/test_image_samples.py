@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdet import data
-from jaxdet.data import image_samples
+from jaxdet.data.images import samples
 from jaxdet.errors import InputError
 
 CLASSES = ("dark", "bright")
@@ -55,7 +55,7 @@ def _equal(a, b):
 def test_boxes_lie_on_their_objects(config, aspect, sizes, shapes):
     config.recipe = "scratch"  # mix-up would show two images at once
     config.aspect, config.sizes = aspect, sizes
-    source, seen, taken = image_samples.LabelledImages(config, "images"), set(), set()
+    source, seen, taken = samples.LabelledImages(config, "images"), set(), set()
     for step in range(20):
         batch, _ = source.batch(step)
         taken.add(batch.inputs.pixels.shape[1:3])
@@ -77,8 +77,8 @@ def test_boxes_lie_on_their_objects(config, aspect, sizes, shapes):
 
 
 def test_an_epoch_has_every_image_once_and_any_process_makes_its_lanes(config):
-    whole = image_samples.LabelledImages(config, "images")
-    halves = [image_samples.LabelledImages(config, "images", (i, 2)) for i in range(2)]
+    whole = samples.LabelledImages(config, "images")
+    halves = [samples.LabelledImages(config, "images", (i, 2)) for i in range(2)]
     first = []
     for step in range(whole.steps_per_epoch):
         batch, _ = whole.batch(step)
@@ -110,15 +110,15 @@ def test_coco_annotations_give_the_same_batches(config, tmp_path):
     categories = [{"id": 9, "name": "dark"}, {"id": 8, "name": "bright"}]
     content = {"images": images, "annotations": rows, "categories": categories}
     (tmp_path / "train.json").write_text(json.dumps(content))
-    coco = image_samples.open_set(tmp_path, "train.json", CLASSES)
-    yolo = image_samples.open_set(tmp_path, "images", CLASSES)
+    coco = samples.open_set(tmp_path, "train.json", CLASSES)
+    yolo = samples.open_set(tmp_path, "images", CLASSES)
     for a, b in zip(coco.labels, yolo.labels, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_boxes_without_room_are_counted(config):
     config.max_boxes = 1
-    source = image_samples.LabelledImages(config, "images")
+    source = samples.LabelledImages(config, "images")
     assert sum(source.batch(step)[1].boxes for step in range(4)) > 0
 
 
@@ -157,21 +157,21 @@ def test_an_annotation_of_another_class_is_named(config, tmp_path):
         content = {"images": [image], "annotations": rows[:number], "categories": categories}
         (tmp_path / "some.json").write_text(json.dumps(content))
         if message is None:  # a category that no box has is no harm
-            assert len(image_samples.open_set(tmp_path, "some.json", CLASSES).labels[0]) == 1
+            assert len(samples.open_set(tmp_path, "some.json", CLASSES).labels[0]) == 1
         else:
             with pytest.raises(InputError, match=message):
-                image_samples.open_set(tmp_path, "some.json", CLASSES)
+                samples.open_set(tmp_path, "some.json", CLASSES)
     (tmp_path / "some.json").write_text(
         json.dumps({**content, "annotations": [{**rows[0], "category_id": 5}]})
     )
     with pytest.raises(InputError, match="category 5"):
-        image_samples.open_set(tmp_path, "some.json", CLASSES)
+        samples.open_set(tmp_path, "some.json", CLASSES)
 
 
 def test_steps_take_one_of_a_set_of_sizes_and_boxes_follow(config):
     config.sizes, config.batch_size = (32, 64, 96), 1
     fixed_config = types.SimpleNamespace(**{**vars(config), "sizes": ()})
-    several, fixed = (image_samples.LabelledImages(c, "images") for c in (config, fixed_config))
+    several, fixed = (samples.LabelledImages(c, "images") for c in (config, fixed_config))
     sizes = []
     for step in range(12):
         batch, plain = several.batch(step)[0], fixed.batch(step)[0]
@@ -184,7 +184,7 @@ def test_steps_take_one_of_a_set_of_sizes_and_boxes_follow(config):
 
 def test_plain_samples_are_the_image_itself(config):
     config.plain_from, config.batch_size = 3, 1
-    source = image_samples.LabelledImages(config, "images")
+    source = samples.LabelledImages(config, "images")
     for step in range(3, 9):
         batch, _ = source.batch(step)
         assert batch.targets.box_mask.sum() == 1
@@ -196,7 +196,7 @@ def test_plain_samples_are_the_image_itself(config):
 
 def test_inputs_of_the_images_aspect_have_no_border(config):
     config.aspect, config.batch_size, config.recipe = 0.75, 1, "plain"
-    source = image_samples.LabelledImages(config, "images")
+    source = samples.LabelledImages(config, "images")
     for step in range(6):
         batch, _ = source.batch(step)
         assert batch.inputs.pixels.shape == (1, 48, 64, 3)
@@ -212,4 +212,4 @@ def test_inputs_of_the_images_aspect_have_no_border(config):
 def test_an_aspect_that_is_none_is_named(config):
     config.aspect = 0.0
     with pytest.raises(InputError, match="expected height to width of the images"):
-        image_samples.LabelledImages(config, "images")
+        samples.LabelledImages(config, "images")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxdet import prepare
-from jaxdet.data import image_sets, ltd, ltd_preparation
+from jaxdet.data import ltd, ltd_preparation
+from jaxdet.data.images import sets
 from jaxdet.errors import InputError
 
 EVALUATE = golden_data.load("yolo/evaluate")
@@ -50,12 +51,12 @@ def test_months_keep_every_frame_and_images_are_links(tmp_path):
     for link in ltd_preparation.LINKS:
         out = tmp_path / link
         ltd_preparation.prepare(source, out, link=link, report=_quiet)
-        found = image_sets.from_folder(out / "Sep" / "images")
+        found = sets.from_folder(out / "Sep" / "images")
         assert [item.name for item in found] == ["20210903_clip_4_1200_0000", "20210903_clip_4_1200_0001"]
         original = source / "Test/Sep/frames/20210903/clip_4_1200/image_0000.jpg"
         assert found[0].path.samefile(original) == (link != "copy")
         assert found[0].path.read_bytes() == original.read_bytes()
-        label = image_sets.read_yolo_labels(image_sets.label_path(found[0].path), 4)
+        label = sets.read_yolo_labels(sets.label_path(found[0].path), 4)
         np.testing.assert_allclose(label, [[0, 15 / 384, 25 / 288, 10 / 384, 30 / 288]], atol=1e-6)
     # Months as distributed have no annotations.
     assert not any(path.unlink() for path in source.rglob("annotations_*"))
@@ -131,7 +132,7 @@ def test_lists_read_back_as_written(tmp_path):
     keys = ltd.sample(_labels(9), ltd.LISTS["e5"])
     (tmp_path / "e5.txt").write_text(ltd.list_text(keys))
     assert ltd.read_list(tmp_path / "e5.txt") == keys
-    assert [item.path for item in image_sets.from_list(tmp_path / "e5.txt")] == [
+    assert [item.path for item in sets.from_list(tmp_path / "e5.txt")] == [
         tmp_path / "images" / f"{key}.jpg" for key in keys
     ]
 

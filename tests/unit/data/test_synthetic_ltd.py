@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from jaxdet import prepare
-from jaxdet.data import image_sets, ltd, synthetic_ltd, synthetic_thermal
+from jaxdet.data import ltd, synthetic_ltd, synthetic_thermal
+from jaxdet.data.images import sets
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco
 
@@ -130,9 +131,7 @@ def test_lists_by_day_name_the_frames_of_their_days_in_all_months(tmp_path, caps
     assert prepare.main(["synthetic-ltd", f"--out={source}", *flags]) == 0
     command = ["ltd", f"--source={source}", f"--out={out}"]
     assert prepare.main([*command, "--by_day=train=1-2,test=3-3"]) == 0
-    found = {
-        name: [item.path for item in image_sets.from_list(out / f"{name}.txt")] for name in ("train", "test")
-    }
+    found = {name: [item.path for item in sets.from_list(out / f"{name}.txt")] for name in ("train", "test")}
     assert all(path.is_file() for paths in found.values() for path in paths)
     for name, days in (("train", {1, 2}), ("test", {3})):
         assert len(found[name]) == len(days) * len(ltd.TEST_MONTHS)
@@ -150,8 +149,8 @@ def test_simulated_source_goes_through_prepare_ltd(tmp_path):
     assert prepare.main(["ltd", f"--source={source}", f"--out={out}"]) == 0
     assert sorted(p.name for p in out.iterdir()) == sorted(["Day", *ltd.TEST_MONTHS])
     for month in ltd.TEST_MONTHS:
-        items = image_sets.from_folder(out / month / "images")
+        items = sets.from_folder(out / month / "images")
         assert len(items) == 2
         assert {ltd.month_of(item.name) for item in items} == {month}
-    listed = image_sets.from_list(out / "Day" / "e5.txt")
+    listed = sets.from_list(out / "Day" / "e5.txt")
     assert all(item.path.is_file() for item in listed)

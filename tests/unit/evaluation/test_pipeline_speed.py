@@ -3,7 +3,7 @@ import types
 import cv2
 import numpy as np
 
-from jaxdet.data import image_augment, image_samples
+from jaxdet.data.images import augment, samples
 from jaxdet.evaluation import pipeline_speed
 
 
@@ -14,14 +14,14 @@ def test_the_plain_loop_makes_the_same_pixels_as_the_pipeline(tmp_path):
     for i in range(4):
         cv2.imwrite(str(tmp_path / "images" / f"{i}.jpg"), rng.integers(0, 255, (30, 40), np.uint8))
         (tmp_path / "labels" / f"{i}.txt").write_text("0 .5 .5 .5 .5\n")
-    labelled = image_samples.open_set(tmp_path, "images", ("thing",))
-    drawn = image_augment.draw(np.random.default_rng(1), 0, 4, image_augment.Settings())
+    labelled = samples.open_set(tmp_path, "images", ("thing",))
+    drawn = augment.draw(np.random.default_rng(1), 0, 4, augment.Settings())
     plain = pipeline_speed._plain_sample(labelled, drawn, (32, 64))
 
     def load(index):
         return cv2.imread(str(labelled.items[index].path), cv2.IMREAD_GRAYSCALE), labelled.labels[index]
 
-    ours = image_augment.apply(drawn, (32, 64), load)[0]
+    ours = augment.apply(drawn, (32, 64), load)[0]
     np.testing.assert_array_equal(plain, np.broadcast_to(ours[..., None], plain.shape))
     block = types.SimpleNamespace(
         kind="images", root=tmp_path, classes=("thing",), train_split="images", size=64, placement="yolov4",

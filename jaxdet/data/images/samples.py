@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from jaxdet.data import image_augment, image_sets, images
-from jaxdet.data.image_augment import PLAIN
-from jaxdet.data.image_sets import ImageItem
+from jaxdet.data.images import augment, letterbox, sets
+from jaxdet.data.images.augment import PLAIN
+from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch, Images, Targets
 
 RECIPES = {
-    "scratch": image_augment.Settings(),
-    "finetune": image_augment.FINETUNE,
+    "scratch": augment.Settings(),
+    "finetune": augment.FINETUNE,
     "plain": PLAIN,
 }
 
@@ -56,20 +56,20 @@ def open_set(root: str | Path, split: str, class_names: Sequence[str]) -> Labell
 
 
 def _yolo(path: Path, num_classes: int) -> LabelledSet:
-    items = image_sets.open_input(path)
+    items = sets.open_input(path)
     missing = [item.path for item in items if not item.path.is_file()]
     if missing:
-        where = image_sets.line_of(path, missing[0]) if path.suffix == ".txt" else path
+        where = sets.line_of(path, missing[0]) if path.suffix == ".txt" else path
         raise InputError(
             f"{where}: {missing[0]} is not there ({len(missing)} of {len(items)} images are missing)"
         )
-    labels = [image_sets.read_yolo_labels(image_sets.label_path(i.path), num_classes) for i in items]
+    labels = [sets.read_yolo_labels(sets.label_path(i.path), num_classes) for i in items]
     return LabelledSet(items, labels)
 
 
 def _coco(path: Path, folder: Path, class_names: Sequence[str]) -> LabelledSet:
-    data = image_sets.read_coco(path)
-    items, missing = image_sets.from_coco(data, folder)
+    data = sets.read_coco(path)
+    items, missing = sets.from_coco(data, folder)
     if missing:
         raise InputError(f"{path}: {len(missing)} images are not in {folder}, first {missing[0]}")
     names = {category["id"]: category["name"] for category in data["categories"]}
@@ -89,7 +89,7 @@ def _coco(path: Path, folder: Path, class_names: Sequence[str]) -> LabelledSet:
 def _fractions(rows: list, item: ImageItem) -> np.ndarray:
     """COCO rows (class, left, top, width, height in pixels), cut to the image -> (class, fractions)."""
     table = np.array(rows, float).reshape(-1, 5)
-    height, width = item.size or images.size_of(item.path)
+    height, width = item.size or letterbox.size_of(item.path)
     low = table[:, 1:3].clip(0, [width, height])
     high = (table[:, 1:3] + table[:, 3:]).clip(0, [width, height])
     boxes = np.concatenate([(low + high) / 2, high - low], 1) / [width, height, width, height]
@@ -193,8 +193,8 @@ class LabelledImages:
             epoch, place = divmod(position, num - num % self.batch_size)
             index = int(_permutation(self._seed, epoch, num)[place])
         rng = np.random.default_rng([self._seed, 1, position])
-        drawn = image_augment.draw(rng, index, min(num, self._overfit or num), settings)
-        image, rows = image_augment.apply(drawn, self._shape, self._load)
+        drawn = augment.draw(rng, index, min(num, self._overfit or num), settings)
+        image, rows = augment.apply(drawn, self._shape, self._load)
         if image.ndim == 2:
             cv2.cvtColor(image, cv2.COLOR_GRAY2BGR, dst=out)
         elif self._rgb:
@@ -206,7 +206,7 @@ class LabelledImages:
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image = self._cache.get(index)
         if image is None:
-            image = _one_channel(images.read(self._set.items[index].path, keep_grey=True))
+            image = _one_channel(letterbox.read(self._set.items[index].path, keep_grey=True))
             if len(self._cache) < self._room:
                 self._cache[index] = image
         return image, self._set.labels[index]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jaxdet.data.images import GREY, letterbox, scaled
+from jaxdet.data.images.letterbox import GREY, letterbox, scaled
 
 _SHORTEST = 2  # pixels; boxes that keep less than this are dropped,
 _LEAST_AREA = 0.2  # or less than this part of their area,

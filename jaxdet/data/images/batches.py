@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdet.data import images
-from jaxdet.data.image_sets import ImageItem
+from jaxdet.data.images import letterbox
+from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-Fit = Callable[[np.ndarray, tuple[int, int]], tuple[np.ndarray, images.Placement]]
+Fit = Callable[[np.ndarray, tuple[int, int]], tuple[np.ndarray, letterbox.Placement]]
 
 
 class ImageBatch(NamedTuple):
@@ -24,7 +24,7 @@ class ImageBatch(NamedTuple):
 
     pixels: np.ndarray  # uint8 [B, H, W, 3]
     items: list[ImageItem]
-    placements: list[images.Placement]
+    placements: list[letterbox.Placement]
     originals: list[np.ndarray]  # decoded images, kept only if asked; else empty
 
 
@@ -55,10 +55,10 @@ def rect_plan(
     known = []
     for item in items:
         try:
-            known.append((item, item.size or images.size_of(item.path)))
+            known.append((item, item.size or letterbox.size_of(item.path)))
         except InputError as error:
             logger.warning("skipped: %s", error)
-    order, shapes = images.rect_shapes([s for _, s in known], batch_size, size, stride, pad, sort)
+    order, shapes = letterbox.rect_shapes([s for _, s in known], batch_size, size, stride, pad, sort)
     return Plan([known[i][0] for i in order], shapes), len(items) - len(known)
 
 
@@ -124,7 +124,7 @@ class Loader:
                 yield from self._ready(*waiting.popleft())
 
     def _load(self, item: ImageItem, shape: tuple[int, int]):
-        image = images.read(item.path)
+        image = letterbox.read(item.path)
         pixels, placement = self.fit(image, shape)
         return pixels[..., ::-1] if self.rgb else pixels, placement, image if self.keep else None
 

@@ -1,0 +1,1 @@
+"""Images: files, sets of labelled images, letterbox, augmentation, batches."""
