@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdet import cli, distributed
-from jaxdet.data import ltd, ltd_preparation, preparation, released, synthetic, synthetic_ltd
+from jaxdet.data import synthetic, synthetic_ltd
+from jaxdet.data.datasets import gen1, gen1_metadata, ltd, ltd_preparation
 from jaxdet.data.events import recordings
 from jaxdet.errors import InputError
 
@@ -43,15 +44,15 @@ def _gen1_flags(flags: cli.Flags) -> None:
 
 def _gen1(flags: cli.Flags) -> None:
     source, out = Path(flags.source), Path(flags.out)
-    options = preparation.Options(duration_ms=round(flags.duration_s * 1000) or None)
+    options = gen1.Options(duration_ms=round(flags.duration_s * 1000) or None)
     shard = _shard(flags.shard) if flags.shard else (distributed.index(), distributed.count())
-    own = preparation.make(source, out, options, max(flags.workers, 1), shard, flags.verify)
-    report = preparation.joined(distributed.gather(own))
+    own = gen1.make(source, out, options, max(flags.workers, 1), shard, flags.verify)
+    report = gen1.joined(distributed.gather(own))
     if not distributed.is_main():
         return
-    preparation.finish(out, report)
+    gen1.finish(out, report)
     problems = report.problems
-    for split, recording in preparation.made(out):
+    for split, recording in gen1.made(out):
         if not len(recording.labels) and not flags.allow_empty:
             problems.append(
                 f"{split}/{recording.name}: a label file without boxes, expected some; the recording is prepared, "
@@ -82,10 +83,10 @@ def _shard(text):
 
 def _check_meta(out, folder, required):
     lines = []
-    for split in preparation.SPLITS:
+    for split in gen1.SPLITS:
         if any((Path(folder) / split / name).exists() for name in ("meta.pkl", "gt_interval.csv")):
             of_split = [recordings.open_recording(path) for path in recordings.find(out, split)]
-            found = released.compare(of_split, Path(folder) / split)
+            found = gen1_metadata.compare(of_split, Path(folder) / split)
             lines += [f"{split}/{line}" for line in found]
             logging.info("%s: released metadata compared, %d differences", split, len(found))
         elif required:

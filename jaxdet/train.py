@@ -18,7 +18,8 @@ import numpy as np
 
 import jaxdet
 from jaxdet import cli, config, data, distributed, sharding
-from jaxdet.data import preparation, synthetic
+from jaxdet.data import synthetic
+from jaxdet.data.datasets import gen1
 from jaxdet.data.events import recordings
 from jaxdet.errors import InputError
 from jaxdet.evaluation import example, plots, splits, validation
@@ -93,8 +94,8 @@ def _simulate(block: config.Config) -> None:
     counts = {split: wanted[split] for split in synthetic.SPLITS}
     simulation = synthetic.Simulation(seed=wanted.seed, duration_s=wanted.duration_s)
     synthetic.write(source, counts, simulation, report=logger.info)
-    report = preparation.make(source, root, preparation.Options(duration_ms=None), workers=2)
-    preparation.finish(root, report)
+    report = gen1.make(source, root, gen1.Options(duration_ms=None), workers=2)
+    gen1.finish(root, report)
     if report.problems:
         raise InputError(f"{source}: {report.problems[0]}; remove the folder and run again")
 

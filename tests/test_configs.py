@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxdet import config, models
-from jaxdet.data import ltd
+from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
 from jaxdet.nn import functional
 from jaxdet.training import run as runs

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jaxdet.data import ltd, synthetic_thermal
+from jaxdet.data import synthetic_thermal
+from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jaxdet.data.ltd import CLASSES, HEIGHT, WIDTH
+from jaxdet.data.datasets.ltd import CLASSES, HEIGHT, WIDTH
 
 _NOISE = 3.0  # grey levels, standard deviation
 _LEAST_CONTRAST = 8.0

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdet.data import ltd
+from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, plots
 from jaxdet.evaluation.predictions import Predictions

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxdet.data import ltd
+from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
 from jaxdet.evaluation import pickles, predictions
 from jaxdet.evaluation.months import MONTHS

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxdet import prepare
-from jaxdet.data import released
+from jaxdet.data.datasets import gen1_metadata
 from jaxdet.data.events import dat, recordings
 from jaxdet.data.events import labels as label_rules
 from jaxdet.data.events.streams import EventChunk, concatenate
@@ -95,7 +95,7 @@ def test_prepared_recordings(tmp_path, caplog):
                 np.testing.assert_array_equal(
                     recording.labels[field], ARRAYS[f"{split}_lbl/{recording.name}_bbox.npy/{field}"]
                 )
-            for ours, theirs in zip(released.meta(recording), ("pos", "count"), strict=True):
+            for ours, theirs in zip(gen1_metadata.meta(recording), ("pos", "count"), strict=True):
                 np.testing.assert_array_equal(
                     ours, ARRAYS[f"list/{split}/meta.pkl/{recording.name}_td.npy/{theirs}"]
                 )

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from jaxdet import evaluate, models, predict
-from jaxdet.data import preparation
+from jaxdet.data.datasets import gen1
 from jaxdet.data.events import dat
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.evaluation import formats, render, store
@@ -70,10 +70,8 @@ def place(tmp_path_factory):
     for seed, name in enumerate(("rec_a", "rec_b", "rec_c")):
         dat.write_dat(folder / "source" / "test" / f"{name}_td.dat", _events(seed), WIDTH, HEIGHT)
         dat.write_boxes(folder / "source" / "test" / f"{name}_bbox.npy", _labels(seed))
-    report = preparation.make(
-        folder / "source", folder / "data", preparation.Options(duration_ms=None), workers=1
-    )
-    preparation.finish(folder / "data", report)
+    report = gen1.make(folder / "source", folder / "data", gen1.Options(duration_ms=None), workers=1)
+    gen1.finish(folder / "data", report)
     (folder / "tiny.py").write_text(CONFIG.format(root=str(folder / "data")))
     arguments = {"image_size": (48, 64), "widths": (16, 16), "num_heads": (1, 1), "depths": (1, 1)}
     _weights(folder / "weights", {**arguments, "periods": (1, 3), "out_features": 16, "num_classes": 2})

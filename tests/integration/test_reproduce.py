@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from jaxdet.data import ltd
+from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
 from jaxdet.evaluation import months, pickles, recipes, reproduction
 from jaxdet.evaluation.recipes import Row

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from jaxdet import convert, train
-from jaxdet.data import preparation, synthetic
+from jaxdet.data import synthetic
+from jaxdet.data.datasets import gen1
 from jaxdet.data.events import recordings
 from jaxdet.weights import checkpoint, families, optimizer, torch_file
 
@@ -31,8 +32,8 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recordings")
     simulation = synthetic.Simulation(seed=3, duration_s=2.0)
     synthetic.write(folder / "source", {"train": 2, "val": 1, "test": 1}, simulation, workers=1)
-    report = preparation.make(folder / "source", folder / "prepared", preparation.Options(duration_ms=None))
-    preparation.finish(folder / "prepared", report)
+    report = gen1.make(folder / "source", folder / "prepared", gen1.Options(duration_ms=None))
+    gen1.finish(folder / "prepared", report)
     return folder / "prepared"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdet import prepare
-from jaxdet.data import ltd, ltd_preparation
+from jaxdet.data.datasets import ltd, ltd_preparation
 from jaxdet.data.images import sets
 from jaxdet.errors import InputError
 

@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from jaxdet.data import released
+from jaxdet.data.datasets import gen1_metadata
 from jaxdet.data.events import recordings
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.errors import InputError
@@ -26,7 +26,7 @@ def recording(tmp_path):
 
 
 def test_index_of_the_released_scripts(recording):
-    first, count = released.meta(recording)
+    first, count = gen1_metadata.meta(recording)
     assert first[:6].tolist() == [0, 2, 2, 2, 4, 4], "an empty millisecond points at the next full one"
     assert first[59_000:59_003].tolist() == [4, 0, 0], "and at 0 after the last event"
     assert count[:5].tolist() == [2, 0, 0, 2, 0]
@@ -38,7 +38,7 @@ def test_meta_of_any_protocol(tmp_path, protocol):
     table = np.arange(10.0).reshape(5, 2)
     pair = (table[:, 0].astype(np.int64), table[:, 1].astype(np.int64))
     (tmp_path / "meta.pkl").write_bytes(pickle.dumps({"a_td.npy": pair}, protocol))
-    found = released.read_meta(tmp_path / "meta.pkl")
+    found = gen1_metadata.read_meta(tmp_path / "meta.pkl")
     for a, e in zip(found["a_td.npy"], pair, strict=True):
         assert a.dtype == e.dtype
         np.testing.assert_array_equal(a, e)
@@ -68,7 +68,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path, thing):
         thing.call = (thing.call[0], tuple(a.format(marker=str(marker)) for a in thing.call[1]))
     (tmp_path / "meta.pkl").write_bytes(pickle.dumps(thing))
     with pytest.raises(InputError, match="expected a pickled dict"):
-        released.read_meta(tmp_path / "meta.pkl")
+        gen1_metadata.read_meta(tmp_path / "meta.pkl")
     assert not marker.exists()
 
 
@@ -76,22 +76,22 @@ def test_a_hostile_pickle_runs_nothing(tmp_path, thing):
 def test_a_broken_pickle_is_an_input_error(tmp_path, content):
     (tmp_path / "meta.pkl").write_bytes(content)
     with pytest.raises(InputError, match="expected a pickled dict"):
-        released.read_meta(tmp_path / "meta.pkl")
+        gen1_metadata.read_meta(tmp_path / "meta.pkl")
 
 
 def test_comparison_names_every_difference(tmp_path, recording):
     folder = tmp_path / "list"
     folder.mkdir()
-    assert released.compare([recording], folder) == []
-    (folder / "meta.pkl").write_bytes(pickle.dumps({"a_td.npy": released.meta(recording)}))
+    assert gen1_metadata.compare([recording], folder) == []
+    (folder / "meta.pkl").write_bytes(pickle.dumps({"a_td.npy": gen1_metadata.meta(recording)}))
     (folder / "gt_interval.csv").write_text("name,interval\na_bbox.npy,250000")
-    assert released.compare([recording], folder) == []
+    assert gen1_metadata.compare([recording], folder) == []
 
-    first, count = released.meta(recording)
+    first, count = gen1_metadata.meta(recording)
     count[7] += 1
     (folder / "meta.pkl").write_bytes(pickle.dumps({"a_td.npy": (first, count), "b_td.npy": (first, count)}))
     (folder / "gt_interval.csv").write_text("name,interval\na_bbox.npy,500000\n")
-    assert released.compare([recording], folder) == [
+    assert gen1_metadata.compare([recording], folder) == [
         "a: another millisecond index than the released meta.pkl",
         "a: label interval 250000 us, gt_interval.csv says 500000",
         "b_td.npy: in the released meta.pkl, not among the prepared recordings",
@@ -102,4 +102,4 @@ def test_comparison_names_every_difference(tmp_path, recording):
 def test_broken_intervals_are_an_input_error(tmp_path, text):
     (tmp_path / "gt_interval.csv").write_text(text)
     with pytest.raises(InputError, match="expected a header"):
-        released.read_intervals(tmp_path / "gt_interval.csv")
+        gen1_metadata.read_intervals(tmp_path / "gt_interval.csv")

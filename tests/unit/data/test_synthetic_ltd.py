@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from jaxdet import prepare
-from jaxdet.data import ltd, synthetic_ltd, synthetic_thermal
+from jaxdet.data import synthetic_ltd, synthetic_thermal
+from jaxdet.data.datasets import ltd
 from jaxdet.data.images import sets
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco

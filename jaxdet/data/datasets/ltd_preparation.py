@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jaxdet.data import ltd
+from jaxdet.data.datasets import ltd
 from jaxdet.data.images import letterbox
 from jaxdet.errors import InputError
 from jaxdet.files import atomic

@@ -1,0 +1,1 @@
+"""Data sets: the layout, classes and preparation that are particular to each."""
