@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdet import cli, distributed
-from jaxdet.data import synthetic, synthetic_ltd
 from jaxdet.data.datasets import gen1, gen1_metadata, ltd, ltd_preparation
 from jaxdet.data.events import recordings
+from jaxdet.data.synthetic import gen1 as synthetic
+from jaxdet.data.synthetic import ltd as synthetic_ltd
 from jaxdet.errors import InputError
 
 

@@ -18,9 +18,9 @@ import numpy as np
 
 import jaxdet
 from jaxdet import cli, config, data, distributed, sharding
-from jaxdet.data import synthetic
 from jaxdet.data.datasets import gen1
 from jaxdet.data.events import recordings
+from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.errors import InputError
 from jaxdet.evaluation import example, plots, splits, validation
 from jaxdet.evaluation.validation import Validation

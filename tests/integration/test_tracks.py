@@ -8,8 +8,8 @@ import yolo_models
 from flax import traverse_util
 
 from jaxdet import config, reproduce
-from jaxdet.data import synthetic_ltd
 from jaxdet.data.datasets import ltd
+from jaxdet.data.synthetic import ltd as synthetic_ltd
 from jaxdet.evaluation import months, pickles, predictions
 from jaxdet.nn import functional
 from jaxdet.postprocess import overlaps

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from jaxdet import convert, train
-from jaxdet.data import synthetic
 from jaxdet.data.datasets import gen1
 from jaxdet.data.events import recordings
+from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.weights import checkpoint, families, optimizer, torch_file
 
 ROOT = Path(__file__).parent.parent.parent

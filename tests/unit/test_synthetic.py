@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from jaxdet.data import synthetic
 from jaxdet.data.events import dat, streams
+from jaxdet.data.synthetic import gen1
 from jaxdet.errors import InputError
 
 COUNTS = {"train": 3, "val": 1, "test": 3}
-SIMULATION = synthetic.Simulation(seed=3, duration_s=3)
+SIMULATION = gen1.Simulation(seed=3, duration_s=3)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("synthetic")
-    synthetic.write(out, COUNTS, SIMULATION, workers=2, report=lambda line: None)
+    gen1.write(out, COUNTS, SIMULATION, workers=2, report=lambda line: None)
     return out
 
 
@@ -133,15 +133,15 @@ def contents(folder):
 
 
 def test_same_seed_gives_same_bytes_for_any_number_of_workers(folder, tmp_path):
-    synthetic.write(tmp_path, {"test": 1, "train": 1}, SIMULATION, workers=1, report=lambda line: None)
+    gen1.write(tmp_path, {"test": 1, "train": 1}, SIMULATION, workers=1, report=lambda line: None)
     expected = contents(folder)
     for name, data in contents(tmp_path).items():
         assert data == expected[name], name
 
 
 def test_other_seed_gives_other_recordings(folder, tmp_path):
-    other = synthetic.Simulation(seed=4, duration_s=1)
-    synthetic.write_recording(tmp_path, "train", 0, other)
+    other = gen1.Simulation(seed=4, duration_s=1)
+    gen1.write_recording(tmp_path, "train", 0, other)
     events = next(recordings(tmp_path))[0]
     assert not np.array_equal(events.t_us[:1000], next(recordings(folder, "train"))[0].t_us[:1000])
 
@@ -151,21 +151,21 @@ def test_finished_recordings_are_kept_and_missing_ones_made_again(folder):
     stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*_td.dat")}
     lost = folder / "val" / "synthetic_val_0000_bbox.npy"
     lost.unlink()
-    synthetic.write(folder, COUNTS, SIMULATION, workers=1, report=lambda line: None)
+    gen1.write(folder, COUNTS, SIMULATION, workers=1, report=lambda line: None)
     assert contents(folder) == before
     again = {path.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
     assert again == {"synthetic_val_0000_td.dat"}
 
 
 def test_lower_threshold_makes_more_events(tmp_path, folder):
-    sensitive = synthetic.Simulation(seed=3, duration_s=1, threshold=0.22)
-    synthetic.write_recording(tmp_path, "train", 0, sensitive)
+    sensitive = gen1.Simulation(seed=3, duration_s=1, threshold=0.22)
+    gen1.write_recording(tmp_path, "train", 0, sensitive)
     plain = next(recordings(folder, "train"))[0].t_us
     assert len(next(recordings(tmp_path))[0].t_us) > 1.5 * np.count_nonzero(plain < 1e6)
 
 
 def test_folder_of_another_simulation_is_refused(folder):
     with pytest.raises(InputError, match="another --out"):
-        synthetic.write(folder, COUNTS, synthetic.Simulation(seed=4, duration_s=3))
+        gen1.write(folder, COUNTS, gen1.Simulation(seed=4, duration_s=3))
     with pytest.raises(InputError, match="duration_s"):
-        synthetic.write(folder, COUNTS, synthetic.Simulation(duration_s=0.1))
+        gen1.write(folder, COUNTS, gen1.Simulation(duration_s=0.1))

@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 
 from jaxdet import prepare
-from jaxdet.data import synthetic_ltd, synthetic_thermal
 from jaxdet.data.datasets import ltd
 from jaxdet.data.images import sets
+from jaxdet.data.synthetic import ltd as synthetic_ltd
+from jaxdet.data.synthetic import thermal
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco
 
@@ -34,11 +35,11 @@ def test_objects_are_small_and_of_four_classes(clips):
 
 
 def test_contrast_is_of_either_sign_down_to_eight_levels_over_noise_of_three():
-    scene = synthetic_thermal.camera(0)
+    scene = thermal.camera(0)
     contrasts = []
     for month in range(12):
-        conditions = synthetic_thermal.weather(month, 0)
-        movers = synthetic_thermal.traffic(120, scene, conditions, np.random.default_rng(month))
+        conditions = thermal.weather(month, 0)
+        movers = thermal.traffic(120, scene, conditions, np.random.default_rng(month))
         contrasts.append([mover.contrast for mover in movers])
     flat = np.concatenate(contrasts)
     assert np.abs(flat).min() == 8
@@ -47,9 +48,9 @@ def test_contrast_is_of_either_sign_down_to_eight_levels_over_noise_of_three():
     winter, summer = np.abs(contrasts[0]).mean(), np.abs(contrasts[6]).mean()
     assert summer < 0.7 * winter  # the drift over months
     # Two frames of a still scene differ by the noise alone, drawn twice; blurring is before it.
-    conditions = synthetic_thermal.weather(0, 0)
+    conditions = thermal.weather(0, 0)
     a, b = (
-        synthetic_thermal.frame(0, scene, conditions, [], np.random.default_rng(seed))[0].astype(float)
+        thermal.frame(0, scene, conditions, [], np.random.default_rng(seed))[0].astype(float)
         for seed in (1, 2)
     )
     assert (a - b).std() == pytest.approx(3 * np.sqrt(2), rel=0.05)
@@ -58,26 +59,26 @@ def test_contrast_is_of_either_sign_down_to_eight_levels_over_noise_of_three():
 @pytest.mark.parametrize("label", range(4))
 def test_an_object_differs_from_what_is_behind_it_by_its_contrast(label):
     """In the picture: the same frame with and without it, the noise alike."""
-    scene, conditions = synthetic_thermal.camera(0), synthetic_thermal.weather(0, 0)
+    scene, conditions = thermal.camera(0), thermal.weather(0, 0)
     scene = scene._replace(occluder=np.zeros_like(scene.occluder))
-    mover = synthetic_thermal.Mover(label, (190.0, 200.0), (1.0, 0.0), 28.0, -8.0, 0)
+    mover = thermal.Mover(label, (190.0, 200.0), (1.0, 0.0), 28.0, -8.0, 0)
     without, with_it = (
-        synthetic_thermal.frame(0, scene, conditions, movers, np.random.default_rng(0))[0].astype(float)
+        thermal.frame(0, scene, conditions, movers, np.random.default_rng(0))[0].astype(float)
         for movers in ([], [mover])
     )
     # Blurring moves brightness and keeps its sum.
-    area = (synthetic_thermal.sprite(mover, 0) > synthetic_thermal.OUTLINE).sum()
+    area = (thermal.sprite(mover, 0) > thermal.OUTLINE).sum()
     assert (with_it - without).sum() / area == pytest.approx(-8, rel=0.05)
 
 
 def test_what_an_occluder_hides_has_no_label():
-    scene = synthetic_thermal.camera(0)
-    mover = synthetic_thermal.Mover(0, (190.0, 200.0), (0.0, 0.0), 30.0, 50.0, 0)
-    conditions = synthetic_thermal.weather(0, 0)
+    scene = thermal.camera(0)
+    mover = thermal.Mover(0, (190.0, 200.0), (0.0, 0.0), 30.0, 50.0, 0)
+    conditions = thermal.weather(0, 0)
     free = scene._replace(occluder=np.zeros_like(scene.occluder))
     hidden = scene._replace(occluder=np.ones_like(scene.occluder))
-    assert len(synthetic_thermal.frame(0, free, conditions, [mover], np.random.default_rng(0))[1]) == 1
-    assert len(synthetic_thermal.frame(0, hidden, conditions, [mover], np.random.default_rng(0))[1]) == 0
+    assert len(thermal.frame(0, free, conditions, [mover], np.random.default_rng(0))[1]) == 1
+    assert len(thermal.frame(0, hidden, conditions, [mover], np.random.default_rng(0))[1]) == 0
 
 
 def _components(picture, threshold):

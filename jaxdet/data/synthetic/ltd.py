@@ -15,8 +15,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jaxdet.data import synthetic_thermal
 from jaxdet.data.datasets import ltd
+from jaxdet.data.synthetic import thermal
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 
@@ -118,12 +118,12 @@ def _run(out, clips, seed, num_frames, workers) -> Iterator[None]:
 
 def simulate(date: str, number: int, seed: int, num_frames: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frames uint8 [288, 384] of a clip and their labels int [M, 5] as class, x1, y1, x2, y2."""
-    scene = synthetic_thermal.camera(seed)
-    conditions = synthetic_thermal.weather(int(date[4:6]) - 1, seed)
+    scene = thermal.camera(seed)
+    conditions = thermal.weather(int(date[4:6]) - 1, seed)
     rng = np.random.default_rng([seed, 3, int(date), number])
-    movers = synthetic_thermal.traffic(num_frames, scene, conditions, rng)
+    movers = thermal.traffic(num_frames, scene, conditions, rng)
     for index in range(num_frames):
-        yield synthetic_thermal.frame(index, scene, conditions, movers, rng)
+        yield thermal.frame(index, scene, conditions, movers, rng)
 
 
 def write_clip(out: Path, clip: Clip, seed: int, num_frames: int) -> None:

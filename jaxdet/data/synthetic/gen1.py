@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxdet.data.events import dat, streams
-from jaxdet.data.synthetic_scene import FRAME_US, HEIGHT, WIDTH, Scene
-from jaxdet.data.synthetic_sensor import Sensor
+from jaxdet.data.synthetic.scene import FRAME_US, HEIGHT, WIDTH, Scene
+from jaxdet.data.synthetic.sensor import Sensor
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdet.data.synthetic_textures import HORIZON, POSES, Sprite, car, pedestrian, street, uniform
+from jaxdet.data.synthetic.textures import HORIZON, POSES, Sprite, car, pedestrian, street, uniform
 
 WIDTH, HEIGHT = 304, 240
 FRAME_US = 10_000
