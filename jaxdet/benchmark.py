@@ -30,9 +30,9 @@ from jaxdet import cli, distributed
 from jaxdet.errors import InputError
 from jaxdet.evaluation import evaluation_speed, pipeline_speed, seqnms_speed, timing
 from jaxdet.files import atomic
-from jaxdet.models import inference
+from jaxdet.inference import folded, restore
 from jaxdet.nn import functional
-from jaxdet.training import endurance, restore, scaling
+from jaxdet.training import endurance, scaling
 from jaxdet.training import run as runs
 
 
@@ -98,7 +98,7 @@ def _of_model(flags) -> dict[str, Any]:
     }
     if flags.train:
         return report | _of_training(flags, events, sizes, skeleton, variables)
-    skeleton, variables = inference.prepare(skeleton, variables, flags.fast)
+    skeleton, variables = folded.prepare(skeleton, variables, flags.fast)
     if flags.evaluate:
         return report | {"evaluate": _of_evaluation(flags, skeleton, variables)}
     if events:

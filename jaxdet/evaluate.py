@@ -28,12 +28,11 @@ from jaxdet.data.images import samples, sets
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, gen1, image_evaluation, plots, stored
 from jaxdet.evaluation import recordings as on_recordings
-from jaxdet.evaluation.image_predictor import VIEWS, ImagePredictor, ItemPredictor
-from jaxdet.evaluation.predictor import Predictor
 from jaxdet.evaluation.recordings import Sensor
 from jaxdet.files import atomic
-from jaxdet.models import inference
-from jaxdet.training import restore
+from jaxdet.inference import folded, restore
+from jaxdet.inference.events import Predictor
+from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +105,7 @@ def _of_model(flags, report: _Report) -> coco.Metrics:
     if cfg.data.kind == "images":
         predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast))
         return _of_images(flags, predictor, cfg.data, report)
-    skeleton, variables = inference.prepare(skeleton, variables, flags.fast)
+    skeleton, variables = folded.prepare(skeleton, variables, flags.fast)
     return on_recordings.evaluate(
         Predictor(skeleton, variables, flags.lanes, flags.lanes),
         _recordings(cfg, flags.split),

@@ -32,12 +32,11 @@ from jaxdet.data.images import sets
 from jaxdet.errors import InputError
 from jaxdet.evaluation import image_outputs, outputs
 from jaxdet.evaluation import recordings as on_recordings
-from jaxdet.evaluation.image_predictor import VIEWS, ImagePredictor, ItemPredictor
-from jaxdet.evaluation.predictor import Frame, Predictor
 from jaxdet.evaluation.recordings import STEP_US, Sensor
-from jaxdet.models import inference
-from jaxdet.streaming import StreamDetector, latency
-from jaxdet.training import restore
+from jaxdet.inference import folded, restore
+from jaxdet.inference.events import Frame, Predictor
+from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
+from jaxdet.inference.streaming import StreamDetector, latency
 from jaxdet.training import run as runs
 
 logger = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def _run(flags: cli.Flags) -> None:
         return
     if flags.images:
         raise InputError(f"--images needs a model of images; data.kind of this one is {cfg.data.kind!r}")
-    skeleton, variables = inference.prepare(skeleton, variables, flags.fast)
+    skeleton, variables = folded.prepare(skeleton, variables, flags.fast)
     sensor = Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets))
     if flags.speed_test:
         _speed_test(flags, cfg, StreamDetector(skeleton, variables), sensor)

@@ -22,11 +22,11 @@ from jaxdet import config as c
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.evaluation import recipes, reproduction
-from jaxdet.evaluation.image_predictor import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.evaluation.recipes import Row
 from jaxdet.evaluation.reproduction import Recipe
+from jaxdet.inference import restore
+from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.postprocess.seqnms import Frame
-from jaxdet.training import restore
 from jaxdet.weights.load import load_folder
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxdet.data.events.recordings import LABEL_DTYPE
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.evaluation import gen1, recordings, timing
-from jaxdet.evaluation.predictor import Predictor
+from jaxdet.inference.events import Predictor
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 

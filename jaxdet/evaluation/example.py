@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxdet.evaluation import coco, plots, recordings, render
-from jaxdet.evaluation.predictor import Predictor
 from jaxdet.evaluation.recordings import Sensor
 from jaxdet.files import atomic
+from jaxdet.inference.events import Predictor
 from jaxdet.nn.functional import Skeleton, Variables
 
 _STRIDE = 10  # steps a picture: 50 ms

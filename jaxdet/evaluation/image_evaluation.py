@@ -12,7 +12,7 @@ from jaxdet.data.images import letterbox, sets
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, formats, ltd
-from jaxdet.evaluation.image_predictor import Found, ItemPredictor
+from jaxdet.inference.images import Found, ItemPredictor
 
 
 class Result(NamedTuple):

@@ -12,8 +12,8 @@ from typing import Any
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.evaluation import formats, pickles, render, store
-from jaxdet.evaluation.image_predictor import Found
 from jaxdet.files import atomic
+from jaxdet.inference.images import Found
 
 Output = Callable[[Found], None]
 _CLIP = re.compile(r"(.+)_\d+")

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxdet.errors import InputError
 from jaxdet.evaluation import formats, render, store
-from jaxdet.evaluation.predictor import Frame
+from jaxdet.inference.events import Frame
 
 Output = Callable[[Frame], None]
 

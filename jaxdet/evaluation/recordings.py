@@ -16,7 +16,7 @@ from jaxdet import distributed
 from jaxdet.data.events import sequences
 from jaxdet.evaluation import coco, gen1
 from jaxdet.evaluation.gen1 import Protocol, Rows
-from jaxdet.evaluation.predictor import Frame, Predictor
+from jaxdet.inference.events import Frame, Predictor
 from jaxdet.structs import Batch
 
 logger = logging.getLogger(__name__)

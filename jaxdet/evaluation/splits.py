@@ -8,8 +8,8 @@ from jaxdet.data.images import samples
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, image_evaluation, ltd
 from jaxdet.evaluation import recordings as on_recordings
-from jaxdet.evaluation.image_predictor import ImagePredictor, ItemPredictor
-from jaxdet.evaluation.predictor import Predictor
+from jaxdet.inference.events import Predictor
+from jaxdet.inference.images import ImagePredictor, ItemPredictor
 from jaxdet.nn.functional import Skeleton, Variables
 
 _MOST_LANES = 4

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from jaxdet.models import inference
+from jaxdet.inference import folded
 from jaxdet.nn import functional
 from jaxdet.ops import boxes as box_ops
 from jaxdet.ops.select import Candidates
@@ -26,7 +26,7 @@ class Run:
         self.g = g = gd.load(f"hmnet/infer_{size}")
         self.skeleton, self.weights = hg.build(size)
         if fast:
-            self.skeleton, self.weights = inference.prepare(self.skeleton, self.weights, fast=True)
+            self.skeleton, self.weights = folded.prepare(self.skeleton, self.weights, fast=True)
         self.model = functional.merge(self.skeleton, self.weights)
         carry = self.model.init_carry(1)
         offsets = g["step_offsets"]

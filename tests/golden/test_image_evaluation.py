@@ -11,7 +11,7 @@ import pytest
 
 from jaxdet.data.images import sets
 from jaxdet.evaluation import image_evaluation, image_outputs
-from jaxdet.evaluation.image_predictor import ItemPredictor, finish
+from jaxdet.inference.images import ItemPredictor, finish
 from jaxdet.ops import boxes as box_ops
 from jaxdet.ops.select import Candidates, MultiLabel
 from jaxdet.structs import Detections

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from yolo_models import assert_stats, golden_model, pixels, tiny
 
+from jaxdet.inference import tta
 from jaxdet.nn import functional
 from jaxdet.nn.fold import fold
 from jaxdet.ops import boxes as box_ops
-from jaxdet.postprocess import tta
 from jaxdet.structs import Images
 from jaxdet.weights import families, rules, state_dict, torch_file
 

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxdet import config, evaluate, models, predict
 from jaxdet.data.images import sets
 from jaxdet.evaluation import formats, image_outputs, pickles, store
-from jaxdet.evaluation.image_predictor import ImagePredictor, ItemPredictor
+from jaxdet.inference.images import ImagePredictor, ItemPredictor
 from jaxdet.nn import functional
 from jaxdet.weights import checkpoint
 

@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from jaxdet import models
+from jaxdet.inference.streaming import StreamDetector
 from jaxdet.nn import functional
-from jaxdet.streaming import StreamDetector
 from jaxdet.structs import Batch, Events, Targets
 
 SIZE = 32

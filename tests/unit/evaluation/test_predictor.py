@@ -10,8 +10,9 @@ import pytest
 from flax import nnx
 
 from jaxdet.data.events.streams import EventChunk
-from jaxdet.evaluation import gen1, predictor
+from jaxdet.evaluation import gen1
 from jaxdet.evaluation import recordings as on_recordings
+from jaxdet.inference import events as predictor
 from jaxdet.models.detector import BackboneOutput
 from jaxdet.nn import functional
 from jaxdet.structs import Detections

@@ -19,10 +19,10 @@ from jaxdet.data.images import letterbox
 from jaxdet.data.images.batches import ImageBatch, Loader
 from jaxdet.data.images.sets import ImageItem, Video
 from jaxdet.errors import InputError
-from jaxdet.models import inference
+from jaxdet.inference import folded as inference
+from jaxdet.inference import tta
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.postprocess import tta
 from jaxdet.structs import Detections, Images
 
 logger = logging.getLogger(__name__)

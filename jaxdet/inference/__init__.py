@@ -1,0 +1,1 @@
+"""Detectors at work: on recordings, on images, on events as they come."""
