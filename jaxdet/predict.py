@@ -29,8 +29,8 @@ import jaxdet
 from jaxdet import cli
 from jaxdet.data.events import recordings
 from jaxdet.data.images import sets
+from jaxdet.detections import image_outputs, outputs
 from jaxdet.errors import InputError
-from jaxdet.evaluation import image_outputs, outputs
 from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.evaluation.recordings import STEP_US, Sensor
 from jaxdet.inference import folded, restore

@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 from jaxdet import cli
+from jaxdet.detections import predictions
+from jaxdet.detections.predictions import Predictions
 from jaxdet.errors import InputError
-from jaxdet.evaluation import comparison, months, predictions
-from jaxdet.evaluation.predictions import Predictions
+from jaxdet.evaluation import comparison, months
 from jaxdet.postprocess import seqnms
 
 

@@ -10,7 +10,8 @@ import logging
 import sys
 
 from jaxdet import cli
-from jaxdet.evaluation import months, predictions, submission
+from jaxdet.detections import predictions
+from jaxdet.evaluation import months, submission
 
 
 def _flags(flags: cli.Flags) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxdet.detections.predictions import Predictions
 from jaxdet.errors import InputError
 from jaxdet.evaluation import render
-from jaxdet.evaluation.predictions import Predictions
 from jaxdet.postprocess.seqnms import Frame
 
 _CANVAS = 40  # grey level

@@ -10,8 +10,9 @@ import numpy as np
 from jaxdet import distributed
 from jaxdet.data.images import letterbox, sets
 from jaxdet.data.images.sets import ImageItem
+from jaxdet.detections import foreign
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, formats, ltd
+from jaxdet.evaluation import coco, ltd
 from jaxdet.inference.images import Found, ItemPredictor
 
 
@@ -39,7 +40,7 @@ def annotated(
     items, missing = sets.from_coco(sets.read_coco(annotations), folder)
     if not items:
         raise InputError(f"{folder}: none of the {len(missing)} images of {annotations} is there")
-    truth = formats.read_coco_labels(annotations)
+    truth = foreign.read_coco_labels(annotations)
     order = _positions(class_names, truth.class_names, annotations)
     numbers = {int(image_id): i for i, image_id in enumerate(truth.image_ids)}
     present = np.array([numbers[item.image_id] for item in items])

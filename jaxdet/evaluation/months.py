@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdet.data.datasets import ltd
+from jaxdet.detections.predictions import Predictions
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, plots
-from jaxdet.evaluation.predictions import Predictions
 from jaxdet.postprocess.seqnms import Frame
 
 MONTHS = ltd.TEST_MONTHS

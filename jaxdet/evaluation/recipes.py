@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from jaxdet.detections.predictions import Predictions, drop_scores_below, rescore
 from jaxdet.errors import InputError
 from jaxdet.evaluation import months
-from jaxdet.evaluation.predictions import Predictions, drop_scores_below, rescore
 from jaxdet.postprocess import seqnms
 
 NMS_IOU = 0.5

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxdet.detections import predictions, store
+from jaxdet.detections.predictions import Predictions
 from jaxdet.errors import InputError
-from jaxdet.evaluation import months, predictions, recipes, store, submission
-from jaxdet.evaluation.predictions import Predictions
+from jaxdet.evaluation import months, recipes, submission
 from jaxdet.evaluation.recipes import Row
 from jaxdet.files import sha256
 from jaxdet.postprocess.seqnms import Frame

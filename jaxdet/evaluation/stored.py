@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxdet.detections import foreign, store
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, formats, gen1, store
+from jaxdet.evaluation import coco, gen1
 from jaxdet.evaluation.gen1 import Protocol, Rows
 
 
@@ -16,7 +17,7 @@ def label_files(folder: str | os.PathLike) -> dict[str, Rows]:
     paths = sorted(Path(folder).glob("*_bbox.npy")) or sorted(Path(folder).glob("*.npy"))
     if not paths:
         raise InputError(f"{folder}: no .npy label files; expected one per recording")
-    return {formats.recording_name(path): gen1.rows(formats.read_table(path), str(path)) for path in paths}
+    return {foreign.recording_name(path): gen1.rows(foreign.read_table(path), str(path)) for path in paths}
 
 
 def recordings(
@@ -37,10 +38,10 @@ def images(
     detections: str | os.PathLike, annotations: str | os.PathLike, backend: str = "pycocotools"
 ) -> coco.Metrics:
     """Metrics of COCO results or of a detections file (frames by file name) against COCO annotations."""
-    labels = formats.read_coco_labels(annotations)
+    labels = foreign.read_coco_labels(annotations)
     path = Path(detections)
     if path.suffix == ".json":
-        found = formats.read_coco_results(path, labels)
+        found = foreign.read_coco_results(path, labels)
     else:
         found = _named_frames(path, labels)
     return coco.evaluate(labels.boxes, found, len(labels.image_ids), labels.class_names, backend)
@@ -49,20 +50,20 @@ def images(
 def _pairs(path: Path, labels: Mapping[str, Rows]) -> Iterator[tuple[Rows, Rows]]:
     if path.is_dir():
         files = sorted(p for p in path.glob("*.npy"))
-        by_name = {formats.recording_name(p): p for p in files}
+        by_name = {foreign.recording_name(p): p for p in files}
         if len(by_name) < len(files):
             raise InputError(f"{path}: two files belong to one recording; expected one each")
         _check_names(path, by_name, labels)
         for name in sorted(labels):
-            yield labels[name], gen1.rows(formats.read_table(by_name[name]), str(by_name[name]))
+            yield labels[name], gen1.rows(foreign.read_table(by_name[name]), str(by_name[name]))
         return
     with store.read(path) as reader:
         if reader.key != "t_us":
             raise InputError(f"{path}: detections of images, not of recordings; give --annotations")
-        _check_names(path, {formats.recording_name(f"{name}.npy"): name for name in reader.names}, labels)
+        _check_names(path, {foreign.recording_name(f"{name}.npy"): name for name in reader.names}, labels)
         for name in reader.names:
-            table = formats.released(reader.clip(name))
-            yield labels[formats.recording_name(f"{name}.npy")], gen1.rows(table, name)
+            table = foreign.released(reader.clip(name))
+            yield labels[foreign.recording_name(f"{name}.npy")], gen1.rows(table, name)
 
 
 def _check_names(path, found, labels):
@@ -76,7 +77,7 @@ def _check_names(path, found, labels):
             raise InputError(f"{path}: detections for {name}, but no labels; expected {name}_bbox.npy")
 
 
-def _named_frames(path: Path, labels: formats.CocoLabels) -> coco.Boxes:
+def _named_frames(path: Path, labels: foreign.CocoLabels) -> coco.Boxes:
     index = {name: i for i, name in enumerate(labels.file_names)}
     index |= {Path(name).stem: i for name, i in index.items()}
     tables = []

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxdet.data.datasets import ltd
+from jaxdet.detections import predictions
+from jaxdet.detections.predictions import Predictions
 from jaxdet.errors import InputError
-from jaxdet.evaluation import pickles, predictions
+from jaxdet.evaluation import pickles
 from jaxdet.evaluation.months import MONTHS
-from jaxdet.evaluation.predictions import Predictions
 
 # Frames of the test months of LTD.
 NUM_FRAMES = {

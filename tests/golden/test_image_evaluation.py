@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxdet.data.images import sets
-from jaxdet.evaluation import image_evaluation, image_outputs
+from jaxdet.detections import image_outputs
+from jaxdet.evaluation import image_evaluation
 from jaxdet.inference.images import ItemPredictor, finish
 from jaxdet.ops import boxes as box_ops
 from jaxdet.ops.select import Candidates, MultiLabel

@@ -11,7 +11,8 @@ from jaxdet import evaluate, models, predict
 from jaxdet.data.datasets import gen1
 from jaxdet.data.events import dat
 from jaxdet.data.events.streams import EventChunk
-from jaxdet.evaluation import formats, render, store
+from jaxdet.detections import foreign, store
+from jaxdet.evaluation import render
 from jaxdet.nn import functional
 from jaxdet.weights import checkpoint
 
@@ -94,8 +95,8 @@ def test_a_file_gives_boxes_and_a_video_of_them(place, monkeypatch):
     source = place / "source" / "test" / "rec_a_td.dat"
     rendering = [f"--render={film}", "--render_stride=7", "--render_score=0.1"]
     assert _run(predict, place, f"--input={source}", f"--out={out}", *rendering) == 0
-    table = formats.read_table(out)
-    assert table.dtype == formats.RELEASED
+    table = foreign.read_table(out)
+    assert table.dtype == foreign.RELEASED
     assert len(table) > 100
     # The slower of two memories is published at the step after its first cycle.
     assert table["t"].min() == 4 * 5_000
@@ -135,8 +136,8 @@ def test_numbers_of_the_model_are_those_of_its_files(place):
         with store.read(parts / name) as reader:
             assert reader.names == recordings
             for recording in recordings:
-                table = formats.read_table(parts / f"{recording}_td.npy")
-                np.testing.assert_array_equal(formats.released(reader.clip(recording)), table)
+                table = foreign.read_table(parts / f"{recording}_td.npy")
+                np.testing.assert_array_equal(foreign.released(reader.clip(recording)), table)
     numbers = {}
     for kind, arguments in {
         "sparse": [f"--weights={place / 'weights'}"],

@@ -13,7 +13,8 @@ from flax import nnx
 
 from jaxdet import config, evaluate, models, predict
 from jaxdet.data.images import sets
-from jaxdet.evaluation import formats, image_outputs, pickles, store
+from jaxdet.detections import foreign, image_outputs, store
+from jaxdet.evaluation import pickles
 from jaxdet.inference.images import ImagePredictor, ItemPredictor
 from jaxdet.nn import functional
 from jaxdet.weights import checkpoint
@@ -134,7 +135,7 @@ def test_every_format_tells_the_same_boxes(found, tmp_path):
         np.testing.assert_allclose([row["bbox"] for row in mine], xywh, rtol=1e-6, atol=1e-5)
         np.testing.assert_array_equal([row["category_id"] for row in mine], result.labels)
         height, width = result.placement.size
-        text = formats.read_yolo_text(tmp_path / "text" / f"{key}.txt", (width, height))
+        text = foreign.read_yolo_text(tmp_path / "text" / f"{key}.txt", (width, height))
         np.testing.assert_allclose(text[0], result.boxes, atol=2e-6 * max(height, width))
         np.testing.assert_allclose(text[1], result.scores, atol=1e-5)
         np.testing.assert_allclose(pickled[key]["boxes"], result.boxes, atol=6e-4)  # 3 decimals

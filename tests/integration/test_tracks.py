@@ -10,7 +10,8 @@ from flax import traverse_util
 from jaxdet import config, reproduce
 from jaxdet.data.datasets import ltd
 from jaxdet.data.synthetic import ltd as synthetic_ltd
-from jaxdet.evaluation import months, pickles, predictions
+from jaxdet.detections import predictions
+from jaxdet.evaluation import months, pickles
 from jaxdet.nn import functional
 from jaxdet.postprocess import overlaps
 from jaxdet.training import run as runs

@@ -12,7 +12,7 @@ import pytest
 import seqnms_reference as reference
 
 from jaxdet import seqnms
-from jaxdet.evaluation import predictions
+from jaxdet.detections import predictions
 
 pytestmark = [
     pytest.mark.data,

@@ -5,8 +5,9 @@ import pytest
 from scipy.optimize import linprog
 
 from jaxdet import submit
+from jaxdet.detections import predictions
 from jaxdet.errors import InputError
-from jaxdet.evaluation import months, pickles, predictions, submission
+from jaxdet.evaluation import months, pickles, submission
 from jaxdet.postprocess.seqnms import Frame
 
 # The three published rows: weighted mean, plain mean, the months from January on.

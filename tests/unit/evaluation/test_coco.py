@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdet.evaluation import coco, formats
+from jaxdet.detections import foreign
+from jaxdet.evaluation import coco
 
 
 def _one(scores, boxes, labels=None, image=None):
@@ -59,8 +60,8 @@ def test_demonstration_of_the_coco_api(backend):
     if not root:
         pytest.skip("JAXDET_REAL_DATA names the folder of real data")
     folder = Path(root) / "coco"
-    labels = formats.read_coco_labels(folder / "instances_val2014_100.json")
-    found = formats.read_coco_results(folder / "instances_val2014_fakebbox100_results.json", labels)
+    labels = foreign.read_coco_labels(folder / "instances_val2014_100.json")
+    found = foreign.read_coco_results(folder / "instances_val2014_fakebbox100_results.json", labels)
     metrics = coco.evaluate(labels.boxes, found, len(labels.image_ids), labels.class_names, backend)
     expected = [
         0.5045806987249628, 0.6969727247299577, 0.5729816669904824, 0.5856257209410443, 0.5193996948036719,

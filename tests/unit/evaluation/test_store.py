@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from jaxdet.detections import foreign, store
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, formats, store
+from jaxdet.evaluation import coco
 
 BOXES = np.array([[1, 2, 30, 40], [5, 6, 7.5, 8.25]], np.float32)
 
@@ -94,30 +95,30 @@ def test_bad_rows_and_files_are_named(tmp_path):
 
 
 def test_released_table_has_the_released_layout(tmp_path):
-    assert formats.RELEASED.itemsize == 40
+    assert foreign.RELEASED.itemsize == 40
     clip = store.clip(
         [(5_000, (304, 240), BOXES, [0.9, 0.5], [0, 1]), (10_000, (304, 240), BOXES[1:], [0.2], [1])]
     )
-    formats.write_table(tmp_path / "x_td.npy", formats.released(clip))
-    table = formats.read_table(tmp_path / "x_td.npy")
-    assert table.dtype == formats.RELEASED
+    foreign.write_table(tmp_path / "x_td.npy", foreign.released(clip))
+    table = foreign.read_table(tmp_path / "x_td.npy")
+    assert table.dtype == foreign.RELEASED
     assert table["t"].tolist() == [5_000, 5_000, 10_000]
     assert table["w"].tolist() == [29, 2.5, 2.5]
     assert table["class_id"].tolist() == [0, 1, 1]
-    formats.write_table(tmp_path / "e.npy", formats.released(store.clip([])))
-    assert len(formats.read_table(tmp_path / "e.npy")) == 0
+    foreign.write_table(tmp_path / "e.npy", foreign.released(store.clip([])))
+    assert len(foreign.read_table(tmp_path / "e.npy")) == 0
 
 
 def test_a_table_written_in_pieces_is_the_table(tmp_path):
     clip = store.clip([(k * 5_000, (304, 240), BOXES, [0.9, 0.5], [0, 1]) for k in range(600)])
-    table = formats.released(clip)
-    formats.write_table(tmp_path / "whole.npy", table)
+    table = foreign.released(clip)
+    foreign.write_table(tmp_path / "whole.npy", table)
     for name, pieces in (("pieces.npy", np.array_split(table, 7)), ("empty.npy", [])):
-        with formats.open_table(tmp_path / name) as append:
+        with foreign.open_table(tmp_path / name) as append:
             for piece in pieces:
                 append(piece)
     assert (tmp_path / "pieces.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
-    assert formats.read_table(tmp_path / "empty.npy").dtype == formats.RELEASED
+    assert foreign.read_table(tmp_path / "empty.npy").dtype == foreign.RELEASED
 
 
 def test_tables_that_are_none_are_refused(tmp_path):
@@ -127,8 +128,8 @@ def test_tables_that_are_none_are_refused(tmp_path):
     (tmp_path / "cut.npy").write_bytes((tmp_path / "plain.npy").read_bytes()[:-8])
     for name in ("plain", "object", "cut", "missing"):
         with pytest.raises(InputError, match=name):
-            formats.read_table(tmp_path / f"{name}.npy")
-    assert len(formats.read_table(tmp_path / "empty.npy")) == 0
+            foreign.read_table(tmp_path / f"{name}.npy")
+    assert len(foreign.read_table(tmp_path / "empty.npy")) == 0
 
 
 def test_coco_files_round_trip(tmp_path):
@@ -141,29 +142,29 @@ def test_coco_files_round_trip(tmp_path):
         "annotations": [{"image_id": 7, "category_id": 90, "bbox": [1, 2, 3, 4], "iscrowd": 1}],
     }
     (tmp_path / "gt.json").write_text(json.dumps(content))
-    labels = formats.read_coco_labels(tmp_path / "gt.json")
+    labels = foreign.read_coco_labels(tmp_path / "gt.json")
     assert labels.file_names == ("a.jpg", "b.jpg")
     assert labels.class_names == ("cat", "dog")
     assert (labels.boxes.image[0], labels.boxes.labels[0], labels.boxes.area[0]) == (1, 1, 12)
     clip = store.clip([("a.jpg", (1, 1), [], [], []), ("b.jpg", (20, 10), BOXES, [0.9, 0.5], [0, 1])])
-    formats.write_coco_results(tmp_path / "dt.json", clip, labels.image_ids, labels.category_ids)
-    found = formats.read_coco_results(tmp_path / "dt.json", labels)
+    foreign.write_coco_results(tmp_path / "dt.json", clip, labels.image_ids, labels.category_ids)
+    found = foreign.read_coco_results(tmp_path / "dt.json", labels)
     assert isinstance(found, coco.Boxes)
     assert found.image.tolist() == [1, 1]
     np.testing.assert_array_equal(found.xywh, [[1, 2, 29, 38], [5, 6, 2.5, 2.25]])
     (tmp_path / "dt.json").write_text('[{"image_id": 4, "category_id": 2, "bbox": [0,0,1,1], "score": 1}]')
     with pytest.raises(InputError, match="image 4 is not in the list of 2"):
-        formats.read_coco_results(tmp_path / "dt.json", labels)
+        foreign.read_coco_results(tmp_path / "dt.json", labels)
 
 
 def test_yolo_text_round_trips(tmp_path):
     clip = store.clip([("a.jpg", (304, 240), BOXES, [0.9, 0.5], [0, 1]), ("b.jpg", (304, 240), [], [], [])])
-    formats.write_yolo_text(tmp_path, clip)
-    boxes, scores, labels = formats.read_yolo_text(tmp_path / "a.txt", (304, 240))
+    foreign.write_yolo_text(tmp_path, clip)
+    boxes, scores, labels = foreign.read_yolo_text(tmp_path / "a.txt", (304, 240))
     np.testing.assert_allclose(boxes, BOXES, atol=304 * 1e-6)  # six decimals of a fraction
     np.testing.assert_allclose(scores, [0.9, 0.5], atol=1e-5)
     assert labels.tolist() == [0, 1]
-    assert len(formats.read_yolo_text(tmp_path / "b.txt", (304, 240))[0]) == 0
+    assert len(foreign.read_yolo_text(tmp_path / "b.txt", (304, 240))[0]) == 0
     (tmp_path / "c.txt").write_text("0 1 2\n")
     with pytest.raises(InputError, match=r"c\.txt"):
-        formats.read_yolo_text(tmp_path / "c.txt", (304, 240))
+        foreign.read_yolo_text(tmp_path / "c.txt", (304, 240))

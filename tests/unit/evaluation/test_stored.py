@@ -7,7 +7,7 @@ import pytest
 from golden_data import load
 
 from jaxdet import evaluate
-from jaxdet.evaluation import formats, store
+from jaxdet.detections import foreign, store
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def folders(tmp_path):
             table = np.empty(len(truth["t"]), [(k, v.dtype) for k, v in truth.items()])
             for field, column in truth.items():
                 table[field] = column
-            formats.write_table(tmp_path / "labels" / f"{name}_bbox.npy", table)
+            foreign.write_table(tmp_path / "labels" / f"{name}_bbox.npy", table)
             xywh = np.stack([found[k] for k in "xywh"], 1).astype(np.float64)
             boxes = np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), 1)
-            rows = formats.released_rows(found["t"], boxes, found["class_confidence"], found["class_id"])
+            rows = foreign.released_rows(found["t"], boxes, found["class_confidence"], found["class_id"])
             rows["w"], rows["h"] = found["w"], found["h"]
-            formats.write_table(tmp_path / "npy" / f"{name}_td.npy", rows)
+            foreign.write_table(tmp_path / "npy" / f"{name}_td.npy", rows)
             for t in np.unique(found["t"]):
                 at = found["t"] == t
                 writer.append(
@@ -78,7 +78,7 @@ def test_protocols_differ(folders):
 def test_files_without_boxes_are_legal(folders):
     folder, _ = folders
     for path in (folder / "npy").iterdir():
-        np.save(path, np.zeros(0, formats.RELEASED))
+        np.save(path, np.zeros(0, foreign.RELEASED))
     status, numbers = _evaluate(folder, "npy")
     assert status == 0
     assert numbers["statistics"]["AP"] == 0
@@ -111,13 +111,13 @@ def test_results_of_images_by_json_and_by_file(tmp_path):
         ],
     }
     (tmp_path / "gt.json").write_text(json.dumps(content))
-    labels = formats.read_coco_labels(tmp_path / "gt.json")
+    labels = foreign.read_coco_labels(tmp_path / "gt.json")
     frames = [
         ("2.jpg", (100, 100), [[0, 0, 50, 20]], [0.9], [0]),
         ("4.jpg", (100, 100), [[10, 10, 50, 44]], [0.8], [1]),
     ]
     clip = store.clip(frames)
-    formats.write_coco_results(tmp_path / "dt.json", clip, labels.image_ids, labels.category_ids)
+    foreign.write_coco_results(tmp_path / "dt.json", clip, labels.image_ids, labels.category_ids)
     with store.create(tmp_path / "dt.h5", labels.class_names, "name") as writer:
         writer.append_clip("images", clip)
     values = []

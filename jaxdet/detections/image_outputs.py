@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxdet.data.images.sets import ImageItem
+from jaxdet.detections import foreign, store
 from jaxdet.errors import InputError
-from jaxdet.evaluation import formats, pickles, render, store
+from jaxdet.evaluation import pickles, render
 from jaxdet.files import atomic
 from jaxdet.inference.images import Found
 
@@ -58,7 +59,7 @@ def boxes(
         yield lambda found: content.update({found.item.name: entry(found)} if len(found.scores) else {})
         pickles.dump(path, content)
     elif suffix == "":
-        yield lambda found: formats.write_yolo_text(path, store.clip([_frame(found)]))
+        yield lambda found: foreign.write_yolo_text(path, store.clip([_frame(found)]))
     else:
         raise InputError(
             f"{path}: cannot write boxes of images as {suffix}; use .h5, .json, .pkl or a folder for YOLO text"
@@ -122,7 +123,7 @@ def _append(writer: store.Writer, found: Found) -> None:
 def _ids(annotations, class_names) -> tuple[Mapping[str, int], Sequence[int]]:
     if annotations is None:
         return {}, range(len(class_names))
-    known = formats.read_coco_labels(annotations)
+    known = foreign.read_coco_labels(annotations)
     by_name = dict(zip(known.class_names, known.category_ids.tolist(), strict=True))
     missing = [name for name in class_names if name not in by_name]
     if missing:

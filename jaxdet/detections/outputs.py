@@ -6,8 +6,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from jaxdet.detections import foreign, store
 from jaxdet.errors import InputError
-from jaxdet.evaluation import formats, render, store
+from jaxdet.evaluation import render
 from jaxdet.inference.events import Frame
 
 Output = Callable[[Frame], None]
@@ -24,7 +25,7 @@ def boxes(
     """Boxes of one recording: `.npy` in the released layout, or `.h5`. `size` is (height, width)."""
     suffix = Path(path).suffix
     if suffix == ".npy":
-        with formats.open_table(path) as append:
+        with foreign.open_table(path) as append:
             yield lambda frame: append(_released(frame))
     elif suffix in (".h5", ".hdf5"):
         with store.create(path, class_names, "t_us", metadata) as writer:
@@ -85,7 +86,7 @@ def split(
             name = recordings[frame.sequence].name
             if frame.sequence not in open_tables:
                 stack = unfinished.enter_context(ExitStack())
-                append = stack.enter_context(formats.open_table(folder / f"{name}_td.npy"))
+                append = stack.enter_context(foreign.open_table(folder / f"{name}_td.npy"))
                 open_tables[frame.sequence] = stack, append
             stack, append = open_tables[frame.sequence]
             append(_released(frame))
@@ -100,7 +101,7 @@ def split(
 
 
 def _released(frame: Frame):
-    return formats.released_rows(frame.t_us, frame.boxes, frame.scores, frame.labels)
+    return foreign.released_rows(frame.t_us, frame.boxes, frame.scores, frame.labels)
 
 
 def _store(writer, name, size, frame: Frame):

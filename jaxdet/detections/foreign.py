@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdet.detections.store import Clip
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco
-from jaxdet.evaluation.store import Clip
 from jaxdet.files import atomic
 
 # The released tool's detections: padded records of 40 bytes.
