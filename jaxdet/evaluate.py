@@ -26,7 +26,8 @@ from jaxdet import cli, distributed
 from jaxdet.data.events import recordings
 from jaxdet.data.images import samples, sets
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, gen1, image_evaluation, plots, stored
+from jaxdet.evaluation import coco, plots, protocols, stored
+from jaxdet.evaluation import images as image_evaluation
 from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.evaluation.recordings import Sensor
 from jaxdet.files import atomic
@@ -53,7 +54,7 @@ def _flags(flags: cli.Flags) -> None:
         "allow_missing", False, "annotated images that are not there are no reason for an error status"
     )
     flags.choice("tta", "none", list(VIEWS), "views of an image that are joined: mirrored, or scaled as well")
-    flags.choice("protocol", "hmnet", list(gen1.PROTOCOLS), "which boxes of a recording are compared")
+    flags.choice("protocol", "hmnet", list(protocols.PROTOCOLS), "which boxes of a recording are compared")
     flags.choice("backend", "pycocotools", ["pycocotools", "faster"], "faster needs faster-coco-eval")
     flags.boolean("fast", False, "Winograd convolutions, for CPU: faster, boxes move slightly")
     flags.boolean("full", False, "run neck and head at every step: the same numbers, slower")
@@ -110,7 +111,7 @@ def _of_model(flags, report: _Report) -> coco.Metrics:
         Predictor(skeleton, variables, flags.lanes, flags.lanes),
         _recordings(cfg, flags.split),
         Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets)),
-        gen1.PROTOCOLS[flags.protocol],
+        protocols.PROTOCOLS[flags.protocol],
         tuple(cfg.data.classes),
         flags.full,
         flags.backend,
@@ -150,11 +151,13 @@ def _of_boxes(flags) -> coco.Metrics:
     if flags.labels:
         labels = stored.label_files(flags.labels)
     elif flags.config is not None:
-        labels = {r.name: gen1.rows(r.labels, r.name) for r in _recordings(flags.config, flags.split)}
+        labels = {r.name: protocols.rows(r.labels, r.name) for r in _recordings(flags.config, flags.split)}
     else:
         raise InputError("--detections needs --labels, --config or --annotations to compare with")
-    names = gen1.CLASS_NAMES if flags.config is None else tuple(flags.config.data.classes)
-    return stored.recordings(flags.detections, labels, gen1.PROTOCOLS[flags.protocol], names, flags.backend)
+    names = protocols.CLASS_NAMES if flags.config is None else tuple(flags.config.data.classes)
+    return stored.recordings(
+        flags.detections, labels, protocols.PROTOCOLS[flags.protocol], names, flags.backend
+    )
 
 
 def _recordings(cfg, split):

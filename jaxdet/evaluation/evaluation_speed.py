@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxdet.data.events.recordings import LABEL_DTYPE
 from jaxdet.data.events.streams import EventChunk
-from jaxdet.evaluation import gen1, recordings, timing
+from jaxdet.evaluation import protocols, recordings, timing
 from jaxdet.inference.events import Predictor
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
@@ -48,15 +48,15 @@ def measure(
     predictor = Predictor(skeleton, variables)
     sensor = recordings.Sensor(size, (1 << 16, 1 << 20))
 
-    def seconds(protocol: gen1.Protocol, full: bool) -> float:
+    def seconds(protocol: protocols.Protocol, full: bool) -> float:
         begin = time.perf_counter()
         recordings.evaluate(predictor, [recording], sensor, protocol._replace(skip_us=0), full=full)
         return time.perf_counter() - begin
 
     ways = {
-        "full": lambda: seconds(gen1.PROTOCOLS["hmnet"], True),
-        "nearest": lambda: seconds(gen1.PROTOCOLS["hmnet"], False),
-        "within_50_ms": lambda: seconds(gen1.PROTOCOLS["rvt"], False),
+        "full": lambda: seconds(protocols.PROTOCOLS["hmnet"], True),
+        "nearest": lambda: seconds(protocols.PROTOCOLS["hmnet"], False),
+        "within_50_ms": lambda: seconds(protocols.PROTOCOLS["rvt"], False),
     }
     taken = [{name: way() for name, way in ways.items()} for _ in range(1 + pairs)][1:]
     median = {name: float(np.median([row[name] for row in taken])) for name in ways}

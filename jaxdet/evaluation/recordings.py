@@ -14,8 +14,8 @@ import numpy as np
 
 from jaxdet import distributed
 from jaxdet.data.events import sequences
-from jaxdet.evaluation import coco, gen1
-from jaxdet.evaluation.gen1 import Protocol, Rows
+from jaxdet.evaluation import coco, protocols
+from jaxdet.evaluation.protocols import Protocol, Rows
 from jaxdet.inference.events import Frame, Predictor
 from jaxdet.structs import Batch
 
@@ -37,8 +37,8 @@ def evaluate(
     predictor: Predictor,
     recordings: Sequence[Any],
     sensor: Sensor,
-    protocol: Protocol = gen1.PROTOCOLS["hmnet"],
-    class_names: Sequence[str] = gen1.CLASS_NAMES,
+    protocol: Protocol = protocols.PROTOCOLS["hmnet"],
+    class_names: Sequence[str] = protocols.CLASS_NAMES,
     full: bool = False,
     backend: str = "pycocotools",
 ) -> coco.Metrics:
@@ -49,13 +49,13 @@ def evaluate(
     """
     mine = distributed.share(recordings)
     found = _detections(predictor, mine, sensor, protocol, full)
-    labels = [gen1.rows(recording.labels, recording.name) for recording in recordings]
-    return gen1.evaluate(zip(labels, distributed.joined(found)), protocol, class_names, backend)
+    labels = [protocols.rows(recording.labels, recording.name) for recording in recordings]
+    return protocols.evaluate(zip(labels, distributed.joined(found)), protocol, class_names, backend)
 
 
 def _detections(predictor, recordings, sensor, protocol, full) -> list[Rows]:
     """What the protocol compares of each recording."""
-    labels = [gen1.rows(recording.labels, recording.name) for recording in recordings]
+    labels = [protocols.rows(recording.labels, recording.name) for recording in recordings]
     times = [_label_times(table, protocol) for table in labels]
     wanted = None if full else _wanted(times, protocol)
     num_steps = _whole_cycles(predictor, FULL_STEPS if full else SPARSE_STEPS)

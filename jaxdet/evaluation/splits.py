@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from jaxdet.data.events import recordings
 from jaxdet.data.images import samples
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, image_evaluation, ltd
+from jaxdet.evaluation import coco, seqyolo_ap
+from jaxdet.evaluation import images as image_evaluation
 from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import ImagePredictor, ItemPredictor
@@ -67,6 +68,6 @@ def _of_images(data, skeleton, split) -> Measure:
             )
         assert result.released is not None
         ap = result.released.ap
-        return Measured(result.metrics, ltd.fitness(float(ap[:, 0].mean()), float(ap.mean())))
+        return Measured(result.metrics, seqyolo_ap.fitness(float(ap[:, 0].mean()), float(ap.mean())))
 
     return measured

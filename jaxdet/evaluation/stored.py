@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxdet.detections import foreign, store
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, gen1
-from jaxdet.evaluation.gen1 import Protocol, Rows
+from jaxdet.evaluation import coco, protocols
+from jaxdet.evaluation.protocols import Protocol, Rows
 
 
 def label_files(folder: str | os.PathLike) -> dict[str, Rows]:
@@ -17,7 +17,9 @@ def label_files(folder: str | os.PathLike) -> dict[str, Rows]:
     paths = sorted(Path(folder).glob("*_bbox.npy")) or sorted(Path(folder).glob("*.npy"))
     if not paths:
         raise InputError(f"{folder}: no .npy label files; expected one per recording")
-    return {foreign.recording_name(path): gen1.rows(foreign.read_table(path), str(path)) for path in paths}
+    return {
+        foreign.recording_name(path): protocols.rows(foreign.read_table(path), str(path)) for path in paths
+    }
 
 
 def recordings(
@@ -31,7 +33,7 @@ def recordings(
 
     A recording that one side lacks is an InputError naming it.
     """
-    return gen1.evaluate(_pairs(Path(detections), labels), protocol, class_names, backend)
+    return protocols.evaluate(_pairs(Path(detections), labels), protocol, class_names, backend)
 
 
 def images(
@@ -55,7 +57,7 @@ def _pairs(path: Path, labels: Mapping[str, Rows]) -> Iterator[tuple[Rows, Rows]
             raise InputError(f"{path}: two files belong to one recording; expected one each")
         _check_names(path, by_name, labels)
         for name in sorted(labels):
-            yield labels[name], gen1.rows(foreign.read_table(by_name[name]), str(by_name[name]))
+            yield labels[name], protocols.rows(foreign.read_table(by_name[name]), str(by_name[name]))
         return
     with store.read(path) as reader:
         if reader.key != "t_us":
@@ -63,7 +65,7 @@ def _pairs(path: Path, labels: Mapping[str, Rows]) -> Iterator[tuple[Rows, Rows]
         _check_names(path, {foreign.recording_name(f"{name}.npy"): name for name in reader.names}, labels)
         for name in reader.names:
             table = foreign.released(reader.clip(name))
-            yield labels[foreign.recording_name(f"{name}.npy")], gen1.rows(table, name)
+            yield labels[foreign.recording_name(f"{name}.npy")], protocols.rows(table, name)
 
 
 def _check_names(path, found, labels):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from golden_data import load
 
-from jaxdet.evaluation import coco, gen1, ltd
+from jaxdet.evaluation import coco, protocols, seqyolo_ap
 
 
 def _table(arrays, prefix):
@@ -22,9 +22,10 @@ def hmnet(request):
     golden = load("hmnet/evaluate")
     count = sum(k.startswith("gt") and k.endswith("/t") for k in golden)
     pairs = [
-        (gen1.rows(_table(golden, f"gt{i}/")), gen1.rows(_table(golden, f"dt{i}/"))) for i in range(count)
+        (protocols.rows(_table(golden, f"gt{i}/")), protocols.rows(_table(golden, f"dt{i}/")))
+        for i in range(count)
     ]
-    return golden, pairs, gen1.evaluate(pairs, backend=request.param)
+    return golden, pairs, protocols.evaluate(pairs, backend=request.param)
 
 
 def test_hmnet_protocol_gives_the_released_numbers(hmnet):
@@ -39,7 +40,7 @@ def test_hmnet_protocol_gives_the_released_numbers(hmnet):
 
 def test_hmnet_filter_keeps_the_released_counts(hmnet):
     golden, pairs, _ = hmnet
-    protocol = gen1.PROTOCOLS["hmnet"]
+    protocol = protocols.PROTOCOLS["hmnet"]
     for i, pair in enumerate(pairs):
         kept = [int(protocol.keep(t.t_us, t.xywh[:, 2], t.xywh[:, 3]).sum()) for t in pair]
         assert kept == [golden["filtered_gt_count"][i], golden["filtered_dt_count"][i]]
@@ -58,7 +59,7 @@ def _cases():
 @pytest.mark.parametrize("case", _cases())
 def test_ap_per_class_of_seq_yolo(case):
     golden = load("yolo/evaluate")
-    got = ltd.ap_per_class(*(golden[f"{case}__{k}"] for k in ("tp", "conf", "pcls", "tcls")))
+    got = seqyolo_ap.ap_per_class(*(golden[f"{case}__{k}"] for k in ("tp", "conf", "pcls", "tcls")))
     np.testing.assert_array_equal(got.classes, golden[f"{case}__classes"])
     np.testing.assert_allclose(got.ap, golden[f"{case}__ap"], atol=1e-9, rtol=0)
     for name, values in (("p", got.precision), ("r", got.recall), ("f1", got.f1)):
@@ -71,5 +72,5 @@ def test_ap_per_class_of_seq_yolo(case):
 def test_compute_ap_and_fitness():
     golden = load("yolo/evaluate")
     recall, precision = golden["compute_ap__recall_precision"]
-    assert abs(ltd.compute_ap(recall, precision) - golden["compute_ap__ap"]) < 1e-9
-    assert abs(ltd.fitness(0.7, 0.4) - golden["fitness"][0]) < 1e-9
+    assert abs(seqyolo_ap.compute_ap(recall, precision) - golden["compute_ap__ap"]) < 1e-9
+    assert abs(seqyolo_ap.fitness(0.7, 0.4) - golden["fitness"][0]) < 1e-9

@@ -11,7 +11,7 @@ import pytest
 
 from jaxdet.data.images import sets
 from jaxdet.detections import image_outputs
-from jaxdet.evaluation import image_evaluation
+from jaxdet.evaluation import images as image_evaluation
 from jaxdet.inference.images import ItemPredictor, finish
 from jaxdet.ops import boxes as box_ops
 from jaxdet.ops.select import Candidates, MultiLabel

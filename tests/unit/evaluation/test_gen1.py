@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdet.errors import InputError
-from jaxdet.evaluation import gen1
+from jaxdet.evaluation import protocols
 
-HMNET, RVT, TOOLBOX = (gen1.PROTOCOLS[name] for name in ("hmnet", "rvt", "toolbox"))
+HMNET, RVT, TOOLBOX = (protocols.PROTOCOLS[name] for name in ("hmnet", "rvt", "toolbox"))
 
 
 def _rows(*boxes):
     """Rows of (t_us, x, y, w, h, label, score)."""
     values = np.array(boxes, np.float64).reshape(-1, 7)
-    return gen1.Rows(
+    return protocols.Rows(
         values[:, 0].astype(np.int64),
         values[:, 1:5].astype(np.float32),
         values[:, 5].astype(np.int64),
@@ -45,7 +45,7 @@ def test_filters_drop_the_first_half_second_and_small_boxes():
 def test_nearest_stamp_only_and_of_two_equally_near_the_earlier():
     truth = _rows((1_000_000, *BOX))
     found = _rows((995_000, *BOX[:5], 0.1), (1_005_000, *BOX[:5], 0.2), (990_000, *BOX[:5], 0.3))
-    _, _, matched = gen1.match(truth, found, HMNET)
+    _, _, matched = protocols.match(truth, found, HMNET)
     np.testing.assert_allclose(matched.scores, [0.1])
 
 
@@ -54,19 +54,19 @@ def test_tolerance_is_strict_for_hmnet_and_closed_for_rvt():
     for offset, hmnet, rvt in ((24_999, 1, 1), (25_000, 0, 1), (50_000, 0, 1), (50_001, 0, 0)):
         for sign in (-1, 1):
             found = _rows((1_000_000 + sign * offset, *BOX))
-            assert len(gen1.match(truth, found, HMNET)[2].scores) == hmnet
-            assert len(gen1.match(truth, found, RVT)[2].scores) == rvt
+            assert len(protocols.match(truth, found, HMNET)[2].scores) == hmnet
+            assert len(protocols.match(truth, found, RVT)[2].scores) == rvt
 
 
 def test_small_boxes_do_not_make_a_stamp_the_nearest():
     truth = _rows((1_000_000, *BOX))
     found = _rows((1_000_000, 0, 0, 5, 5, 0, 0.9), (1_010_000, *BOX[:5], 0.4))
-    np.testing.assert_allclose(gen1.match(truth, found, HMNET)[2].scores, [0.4], rtol=1e-6)
+    np.testing.assert_allclose(protocols.match(truth, found, HMNET)[2].scores, [0.4], rtol=1e-6)
 
 
 def test_one_stamp_serves_two_label_times():
     truth = _rows((1_000_000, *BOX), (1_010_000, *BOX))
-    times, _, matched = gen1.match(truth, _rows((1_005_000, *BOX)), HMNET)
+    times, _, matched = protocols.match(truth, _rows((1_005_000, *BOX)), HMNET)
     assert times.tolist() == [1_000_000, 1_010_000]
     assert matched.image.tolist() == [0, 1]
 
@@ -81,28 +81,28 @@ def test_candidates_rank_as_the_matching_does():
 
 def test_recordings_without_boxes_are_legal():
     perfect = _rows((1_000_000, *BOX))
-    assert gen1.evaluate([(NONE, NONE)]).statistics.tolist() == [-1] * 12
-    assert gen1.evaluate([]).num_images == 0
-    assert gen1.evaluate([(perfect, NONE)]).statistics[0] == 0
-    assert gen1.evaluate([(NONE, perfect)]).statistics[0] == -1
+    assert protocols.evaluate([(NONE, NONE)]).statistics.tolist() == [-1] * 12
+    assert protocols.evaluate([]).num_images == 0
+    assert protocols.evaluate([(perfect, NONE)]).statistics[0] == 0
+    assert protocols.evaluate([(NONE, perfect)]).statistics[0] == -1
     # One box of two found, and it ranks first: recall reaches half, precision is 1 up to there (51 of 101 points).
-    metrics = gen1.evaluate([(perfect, NONE), (perfect, perfect), (NONE, NONE)])
+    metrics = protocols.evaluate([(perfect, NONE), (perfect, perfect), (NONE, NONE)])
     assert abs(metrics.statistics[0] - 51 / 101) < 1e-9
     assert metrics.ap_per_class[1] == -1
 
 
 def test_a_label_outside_the_classes_is_named():
     with pytest.raises(InputError, match="class 7 found, expected 0 to 1"):
-        gen1.evaluate([(_rows((1_000_000, 20, 20, 40, 30, 7, 1)), NONE)])
+        protocols.evaluate([(_rows((1_000_000, 20, 20, 40, 30, 7, 1)), NONE)])
 
 
 def test_field_names_of_either_tool():
     table = np.zeros(
         1, [("ts", "<u8"), *((k, "<f4") for k in "xywh"), ("class_id", "u1"), ("confidence", "<f4")]
     )
-    assert gen1.rows(table).scores.tolist() == [0]
+    assert protocols.rows(table).scores.tolist() == [0]
     with pytest.raises(InputError, match=r"a\.npy: no field class_id"):
-        gen1.rows(table[["ts", "x", "y", "w", "h"]], "a.npy")
+        protocols.rows(table[["ts", "x", "y", "w", "h"]], "a.npy")
 
 
 @settings(max_examples=25, deadline=None)
@@ -122,9 +122,9 @@ def test_order_of_rows_and_recordings_changes_nothing(seed):
         return boxes(12, steps[::10] + 1), boxes(60, steps)
 
     recordings = [recording() for _ in range(3)]
-    plain = gen1.evaluate([(_rows(*t), _rows(*f)) for t, f in recordings])
+    plain = protocols.evaluate([(_rows(*t), _rows(*f)) for t, f in recordings])
     shuffled = [(_rows(*rng.permutation(t)), _rows(*rng.permutation(f))) for t, f in recordings]
-    mixed = gen1.evaluate([shuffled[i] for i in rng.permutation(3)])
+    mixed = protocols.evaluate([shuffled[i] for i in rng.permutation(3)])
     np.testing.assert_allclose(mixed.statistics, plain.statistics, atol=1e-12, rtol=0)
 
 
@@ -135,7 +135,7 @@ def test_the_first_candidate_step_with_a_box_is_the_match(steps, t_us):
     stamps = np.array(steps) * 5_000
     found = _rows(*((t, *BOX[:5], t / 1e6) for t in stamps))
     t_us = max(t_us, 500_001)
-    _, _, matched = gen1.match(_rows((t_us, *BOX)), found, HMNET)
+    _, _, matched = protocols.match(_rows((t_us, *BOX)), found, HMNET)
     grid = np.arange(1, 200) * 5_000
     outward = [t for t in grid[HMNET.candidates(t_us, grid)] if t in stamps and t > HMNET.skip_us][:1]
     assert sorted(set(np.round(matched.scores.astype(float) * 1e6).astype(int))) == outward

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from jaxdet.data.events.streams import EventChunk
-from jaxdet.evaluation import gen1
+from jaxdet.evaluation import protocols
 from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.inference import events as predictor
 from jaxdet.models.detector import BackboneOutput
@@ -107,7 +107,7 @@ RECORDINGS = [Recording(0, 1900, 250_000), Recording(1, 1203, 37_000), Recording
 def test_sparse_numbers_are_those_of_the_full_pass(large_every, lanes, heads):
     # A large box after some steps (for 13, none within reach of some labels), or after none.
     run = _predictor(large_every, lanes, heads)
-    for rules in gen1.PROTOCOLS.values():
+    for rules in protocols.PROTOCOLS.values():
         sparse, full = (on_recordings.evaluate(run, RECORDINGS, SENSOR, rules, full=f) for f in (False, True))
         for a, b in zip(sparse, full):
             np.testing.assert_array_equal(a, b)

@@ -12,7 +12,7 @@ from jaxdet.data.images import letterbox, sets
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.detections import foreign
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, ltd
+from jaxdet.evaluation import coco, seqyolo_ap
 from jaxdet.inference.images import Found, ItemPredictor
 
 
@@ -20,7 +20,7 @@ class Result(NamedTuple):
     """Metrics, and what could not be measured."""
 
     metrics: coco.Metrics
-    released: ltd.Scores | None  # of YOLO-format folders
+    released: seqyolo_ap.Scores | None  # of YOLO-format folders
     num_missing: int  # annotated images that are not there
     num_skipped: int  # images that could not be read
 
@@ -117,7 +117,7 @@ def with_labels(
     return Result(metrics, released.scores(), 0, num_skipped)
 
 
-def released_scores(found: Iterable[Found], labels: dict[int, np.ndarray]) -> ltd.Scores:
+def released_scores(found: Iterable[Found], labels: dict[int, np.ndarray]) -> seqyolo_ap.Scores:
     """The figures Seq-YOLO reports; `labels` [M, 5] (class, centre and size as fractions) by image id."""
     released = _Released()
     for result in found:
@@ -126,7 +126,7 @@ def released_scores(found: Iterable[Found], labels: dict[int, np.ndarray]) -> lt
     return released.scores()
 
 
-def released_text(scores: ltd.Scores, class_names: Sequence[str]) -> str:
+def released_text(scores: seqyolo_ap.Scores, class_names: Sequence[str]) -> str:
     """Precision, recall and AP of the released evaluation, all classes and each."""
     if not len(scores.classes):
         return "no labels: no precision, recall or AP"
@@ -148,7 +148,7 @@ def released_text(scores: ltd.Scores, class_names: Sequence[str]) -> str:
         f" {name:<{width}}  P {p:.4f}  R {r:.4f}  mAP@.5 {a:.4f}  mAP@.5:.95 {m:.4f}"
         for name, p, r, a, m in rows
     ]
-    return "\n".join([f"as Seq-YOLO counts, P and R at score {ltd.REPORT_SCORE}:", *lines])
+    return "\n".join([f"as Seq-YOLO counts, P and R at score {seqyolo_ap.REPORT_SCORE}:", *lines])
 
 
 class _Released:
@@ -161,18 +161,18 @@ class _Released:
         """One image: its detections and its labelled `boxes` [M, 4] in pixels of the image."""
         labels = labels.astype(int)
         inside = letterbox.to_network(boxes, found.placement)
-        self._hits.append(ltd.correct(found.network_boxes, found.labels, inside, labels))
+        self._hits.append(seqyolo_ap.correct(found.network_boxes, found.labels, inside, labels))
         self._scores.append(found.scores)
         self._labels.append(found.labels)
         self._truth.append(labels)
 
-    def scores(self) -> ltd.Scores:
+    def scores(self) -> seqyolo_ap.Scores:
         if not self._truth:
             raise InputError("no image could be read: nothing to measure")
         hits, scores, labels, truth = (
             np.concatenate(parts) for parts in (self._hits, self._scores, self._labels, self._truth)
         )
-        return ltd.ap_per_class(hits, scores, labels, truth)
+        return seqyolo_ap.ap_per_class(hits, scores, labels, truth)
 
 
 def _corners(rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
