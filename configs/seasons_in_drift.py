@@ -8,8 +8,9 @@ links from 0.6, suppresses from 0.3 and ends with an NMS at 0.3.
 """
 
 from jaxdet import config as c
-from jaxdet.evaluation import months, submission
-from jaxdet.evaluation.recipes import Row
+from jaxdet.challenges import submission
+from jaxdet.challenges.recipes import Row
+from jaxdet.evaluation import months
 
 TRACKS = {
     "day": (

@@ -19,11 +19,11 @@ from ml_collections import ConfigDict
 
 from jaxdet import cli
 from jaxdet import config as c
+from jaxdet.challenges import recipes, reproduction
+from jaxdet.challenges.recipes import Row
+from jaxdet.challenges.reproduction import Recipe
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
-from jaxdet.evaluation import recipes, reproduction
-from jaxdet.evaluation.recipes import Row
-from jaxdet.evaluation.reproduction import Recipe
 from jaxdet.inference import restore
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.postprocess.seqnms import Frame

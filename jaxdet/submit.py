@@ -10,8 +10,9 @@ import logging
 import sys
 
 from jaxdet import cli
+from jaxdet.challenges import submission
 from jaxdet.detections import predictions
-from jaxdet.evaluation import months, submission
+from jaxdet.evaluation import months
 
 
 def _flags(flags: cli.Flags) -> None:

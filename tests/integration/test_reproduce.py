@@ -6,10 +6,11 @@ import zlib
 import numpy as np
 import pytest
 
+from jaxdet.challenges import recipes, reproduction
+from jaxdet.challenges.recipes import Row
 from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
-from jaxdet.evaluation import months, pickles, recipes, reproduction
-from jaxdet.evaluation.recipes import Row
+from jaxdet.evaluation import months, pickles
 from jaxdet.postprocess import overlaps
 from jaxdet.postprocess.seqnms import Frame
 

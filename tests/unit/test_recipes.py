@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxdet.evaluation import months, recipes
+from jaxdet.challenges import recipes
+from jaxdet.evaluation import months
 
 # month: (model, size, flipped view, detector's threshold, rule, least score)
 PUBLISHED = {

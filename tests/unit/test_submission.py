@@ -5,9 +5,10 @@ import pytest
 from scipy.optimize import linprog
 
 from jaxdet import submit
+from jaxdet.challenges import submission
 from jaxdet.detections import predictions
 from jaxdet.errors import InputError
-from jaxdet.evaluation import months, pickles, submission
+from jaxdet.evaluation import months, pickles
 from jaxdet.postprocess.seqnms import Frame
 
 # The three published rows: weighted mean, plain mean, the months from January on.

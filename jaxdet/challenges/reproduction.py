@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxdet.challenges import recipes, submission
+from jaxdet.challenges.recipes import Row
 from jaxdet.detections import predictions, store
 from jaxdet.detections.predictions import Predictions
 from jaxdet.errors import InputError
-from jaxdet.evaluation import months, recipes, submission
-from jaxdet.evaluation.recipes import Row
+from jaxdet.evaluation import months
 from jaxdet.files import sha256
 from jaxdet.postprocess.seqnms import Frame
 

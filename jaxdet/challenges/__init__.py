@@ -1,0 +1,1 @@
+"""Challenges: recipes, their reproduction, submissions."""
