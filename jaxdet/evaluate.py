@@ -26,7 +26,7 @@ from jaxdet import cli, distributed
 from jaxdet.data.events import recordings
 from jaxdet.data.images import samples, sets
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, plots, protocols, stored
+from jaxdet.evaluation import coco, protocols, stored
 from jaxdet.evaluation import images as image_evaluation
 from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.evaluation.recordings import Sensor
@@ -34,6 +34,7 @@ from jaxdet.files import atomic
 from jaxdet.inference import folded, restore
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
+from jaxdet.viewing import plots
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ from jaxdet import cli
 from jaxdet.detections import predictions
 from jaxdet.detections.predictions import Predictions
 from jaxdet.errors import InputError
-from jaxdet.evaluation import comparison, months
+from jaxdet.evaluation import months
 from jaxdet.postprocess import seqnms
+from jaxdet.viewing import comparison
 
 
 def _flags(flags: cli.Flags) -> None:

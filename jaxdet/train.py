@@ -22,7 +22,7 @@ from jaxdet.data.datasets import gen1
 from jaxdet.data.events import recordings
 from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.errors import InputError
-from jaxdet.evaluation import example, plots, splits, validation
+from jaxdet.evaluation import example, splits, validation
 from jaxdet.evaluation.validation import Validation
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Variables
@@ -30,6 +30,7 @@ from jaxdet.training import loop, metrics, state
 from jaxdet.training import run as runs
 from jaxdet.training.checkpoint import RunCheckpoints
 from jaxdet.training.hooks import Every, Log, Preemption
+from jaxdet.viewing import plots
 from jaxdet.weights import families
 from jaxdet.weights.load import load
 

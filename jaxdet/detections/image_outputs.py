@@ -12,9 +12,10 @@ from typing import Any
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.detections import foreign, store
 from jaxdet.errors import InputError
-from jaxdet.evaluation import pickles, render
+from jaxdet.evaluation import pickles
 from jaxdet.files import atomic
 from jaxdet.inference.images import Found
+from jaxdet.viewing import drawing
 
 Output = Callable[[Found], None]
 _CLIP = re.compile(r"(.+)_\d+")
@@ -81,16 +82,16 @@ def pictures(
 ) -> Iterator[Output]:
     """Boxes scoring at least `min_score` drawn on the images: a film, one picture, or a folder of pictures."""
     if not Path(path).suffix:
-        yield lambda found: render.write_picture(
+        yield lambda found: drawing.write_picture(
             Path(path) / f"{found.item.name}.jpg", _drawn(found, class_names, min_score)[0]
         )
         return
     sizes: set[tuple[int, int]] = set()
-    with render.open_sink(path, fps) as sink:
+    with drawing.open_sink(path, fps) as sink:
 
         def take(found: Found) -> None:
             sizes.add(found.placement.size)
-            if len(sizes) > 1 and Path(path).suffix.lower() in render.CODECS:
+            if len(sizes) > 1 and Path(path).suffix.lower() in drawing.CODECS:
                 raise InputError(
                     f"{path}: images of different sizes do not make one film; give --render a folder"
                 )
@@ -104,7 +105,7 @@ def _drawn(found: Found, class_names, min_score):
         raise ValueError("nothing to draw on: predict with keep=True")
     rows = found.scores >= min_score
     scale = max(1, round(_PICTURE_WIDTH / found.image.shape[1]))
-    drawn = render.draw(
+    drawn = drawing.draw(
         found.image, found.boxes[rows], found.scores[rows], found.labels[rows], class_names, scale
     )
     return drawn, int(rows.sum())

@@ -8,8 +8,8 @@ from typing import Any
 
 from jaxdet.detections import foreign, store
 from jaxdet.errors import InputError
-from jaxdet.evaluation import render
 from jaxdet.inference.events import Frame
+from jaxdet.viewing import drawing
 
 Output = Callable[[Frame], None]
 
@@ -49,8 +49,8 @@ def video(
     """Boxes over events in real time, a picture every `stride` steps; `size` is (height, width)."""
     if stride < 1:
         raise InputError(f"a picture every {stride} steps, expected 1 or more")
-    with render.open_sink(path, fps=1e6 / (step_us * stride)) as sink:
-        pictures = render.EventSink(sink, size, class_names, stride, min_score)
+    with drawing.open_sink(path, fps=1e6 / (step_us * stride)) as sink:
+        pictures = drawing.EventSink(sink, size, class_names, stride, min_score)
 
         def take(frame: Frame) -> None:
             x, y, polarity = frame.events

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxdet.evaluation import coco, plots, recordings, render
+from jaxdet.evaluation import coco, recordings
 from jaxdet.evaluation.recordings import Sensor
 from jaxdet.files import atomic
 from jaxdet.inference.events import Predictor
 from jaxdet.nn.functional import Skeleton, Variables
+from jaxdet.viewing import drawing, plots
 
 _STRIDE = 10  # steps a picture: 50 ms
 _MIN_SCORE = 0.3
@@ -61,8 +62,8 @@ def film(
 ) -> None:
     """Boxes over the events of one recording, a picture every 50 ms."""
     predictor = Predictor(skeleton, variables)
-    with render.open_sink(path, fps=20) as sink:
-        pictures = render.EventSink(sink, sensor.size, class_names, _STRIDE, _MIN_SCORE)
+    with drawing.open_sink(path, fps=20) as sink:
+        pictures = drawing.EventSink(sink, sensor.size, class_names, _STRIDE, _MIN_SCORE)
         for frame in recordings.predict(predictor, [recording], sensor):
             x, y, polarity = frame.events
             pictures.add(x, y, polarity, frame.boxes, frame.scores, frame.labels)

@@ -16,8 +16,9 @@ import numpy as np
 from jaxdet.data.datasets import ltd
 from jaxdet.detections.predictions import Predictions
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, plots
+from jaxdet.evaluation import coco
 from jaxdet.postprocess.seqnms import Frame
+from jaxdet.viewing import plots
 
 MONTHS = ltd.TEST_MONTHS
 CLASSES = ltd.CLASSES

@@ -12,8 +12,8 @@ from jaxdet.data.datasets import gen1
 from jaxdet.data.events import dat
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.detections import foreign, store
-from jaxdet.evaluation import render
 from jaxdet.nn import functional
+from jaxdet.viewing import drawing
 from jaxdet.weights import checkpoint
 
 HEIGHT, WIDTH, DURATION_MS = 48, 64, 1300
@@ -85,7 +85,7 @@ def _run(command, place, *arguments):
 
 def test_a_file_gives_boxes_and_a_video_of_them(place, monkeypatch):
     out, film = place / "a.npy", place / "a.mp4"
-    drawn, draw = [], render.draw
+    drawn, draw = [], drawing.draw
 
     def spy(picture, boxes, scores, labels, *arguments):
         drawn.append((boxes, scores, labels))

@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxdet.detections.predictions import Predictions
 from jaxdet.errors import InputError
-from jaxdet.evaluation import render
 from jaxdet.postprocess.seqnms import Frame
+from jaxdet.viewing import drawing
 
 _CANVAS = 40  # grey level
 _EMPTY = Frame(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
@@ -25,12 +25,12 @@ def draw(
     size = _size([before, after])
     labels = [frame.labels.max(initial=0) for found in (before, after) for frame in found.frames.values()]
     names = [*class_names, *(f"class {i}" for i in range(len(class_names), max(labels, default=0) + 1))]
-    with render.open_sink(path, fps) as sink:
+    with drawing.open_sink(path, fps) as sink:
         for keys in before.clips.values():
             for key in keys:
                 frames = [found.frames.get(key, _EMPTY) for found in (before, after)]
                 canvas = np.full((size[1], size[0], 3), _CANVAS, np.uint8)
-                halves = [render.draw(canvas, *frame, names) for frame in frames]
+                halves = [drawing.draw(canvas, *frame, names) for frame in frames]
                 counts = [len(frame.scores) for frame in frames]
                 sink(np.concatenate(halves, axis=1), abs(counts[0] - counts[1]) + 1)
 

@@ -1,0 +1,1 @@
+"""Pictures: drawn boxes, films, plots, comparisons."""
