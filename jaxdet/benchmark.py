@@ -27,12 +27,14 @@ from typing import Any
 import jax
 
 from jaxdet import cli, distributed
+from jaxdet.benchmarks import endurance, scaling, timing
+from jaxdet.benchmarks import evaluation as evaluation_speed
+from jaxdet.benchmarks import pipeline as pipeline_speed
+from jaxdet.benchmarks import seqnms as seqnms_speed
 from jaxdet.errors import InputError
-from jaxdet.evaluation import evaluation_speed, pipeline_speed, seqnms_speed, timing
 from jaxdet.files import atomic
 from jaxdet.inference import folded, restore
 from jaxdet.nn import functional
-from jaxdet.training import endurance, scaling
 from jaxdet.training import run as runs
 
 

@@ -18,11 +18,12 @@ import numpy as np
 
 import jaxdet
 from jaxdet import cli, config, data, distributed, sharding
+from jaxdet.benchmarks import example
 from jaxdet.data.datasets import gen1
 from jaxdet.data.events import recordings
 from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.errors import InputError
-from jaxdet.evaluation import example, splits, validation
+from jaxdet.evaluation import splits, validation
 from jaxdet.evaluation.validation import Validation
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Variables

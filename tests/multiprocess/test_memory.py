@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxdet import benchmark, config, sharding
+from jaxdet.benchmarks import scaling
 from jaxdet.training import run as runs
-from jaxdet.training import scaling
 
 FULLY = ((".*", "data"),)
 PARTS = ("parameters", "optimizer")

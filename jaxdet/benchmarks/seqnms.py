@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdet.evaluation import timing
+from jaxdet.benchmarks import timing
 from jaxdet.postprocess import overlaps, seqnms
 from jaxdet.postprocess.seqnms import Frame
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxdet.benchmarks import timing
 from jaxdet.data.events.recordings import LABEL_DTYPE
 from jaxdet.data.events.streams import EventChunk
-from jaxdet.evaluation import protocols, recordings, timing
+from jaxdet.evaluation import protocols, recordings
 from jaxdet.inference.events import Predictor
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
