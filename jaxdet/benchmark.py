@@ -35,7 +35,7 @@ from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.inference import folded, restore
 from jaxdet.nn import functional
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 
 
 def _flags(flags: cli.Flags) -> None:

@@ -19,7 +19,7 @@ from jaxdet import cli
 from jaxdet.errors import InputError
 from jaxdet.nn import functional
 from jaxdet.training import recipe
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 from jaxdet.weights import checkpoint, families, optimizer, rules, state_dict, torch_file
 from jaxdet.weights.load import load, load_folder, run_of
 

@@ -37,7 +37,7 @@ from jaxdet.inference import folded, restore
 from jaxdet.inference.events import Frame, Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.inference.streaming import StreamDetector, latency
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 
 logger = logging.getLogger(__name__)
 

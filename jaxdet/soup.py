@@ -30,7 +30,7 @@ from jaxdet.files import atomic
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.training import batch_statistics
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 from jaxdet.weights import checkpoint, families, soup
 from jaxdet.weights.load import load, load_folder
 

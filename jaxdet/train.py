@@ -27,8 +27,8 @@ from jaxdet.evaluation import splits, validation
 from jaxdet.evaluation.validation import Validation
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Variables
-from jaxdet.training import loop, metrics, state
-from jaxdet.training import run as runs
+from jaxdet.training import log_writers, loop, state
+from jaxdet.training import setup as runs
 from jaxdet.training.checkpoint import RunCheckpoints
 from jaxdet.training.hooks import Every, Log, Preemption
 from jaxdet.viewing import plots
@@ -121,7 +121,7 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
         logger.info("going on from step %d of %s", int(current.step), workdir)
     start = int(current.step)
     batches.seek(start)
-    writers = metrics.open_all(workdir, run.loss_names, run.num_steps, start, cfg.train.tensorboard)
+    writers = log_writers.open_all(workdir, run.loss_names, run.num_steps, start, cfg.train.tensorboard)
 
     def save(moment: loop.Moment) -> None:
         with distributed.doing(f"writing checkpoint {moment.step}"):
@@ -198,12 +198,12 @@ def _describe(cfg, run: runs.Run, batches: data.Batches) -> None:
     print(f"parameters        {run.num_parameters:,}")
     print(f"memory a device   {memory / 2**20:,.0f} MiB for a step")
     print(f"steps             {run.num_steps:,} in all, {steps:,} an epoch")
-    print(f"time              {step_s:.3f} s a step, {metrics.duration(step_s * steps)} an epoch")
+    print(f"time              {step_s:.3f} s a step, {log_writers.duration(step_s * steps)} an epoch")
 
 
 def _draw_log(workdir: Path) -> None:
     """Loss over steps as `loss.png`, and AP as `ap.png` where the run was evaluated."""
-    log, evaluations = metrics.read_log(workdir), validation.read(workdir)
+    log, evaluations = log_writers.read_log(workdir), validation.read(workdir)
     for name, lines, keys in (("loss", log, ("Loss",)), ("ap", evaluations, ("AP", "AP50"))):
         if lines:
             steps = [line["step"] for line in lines]

@@ -14,7 +14,7 @@ from jaxdet import config, models
 from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
 from jaxdet.nn import functional
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 
 ROOT = Path(__file__).parent.parent
 STORED = Path(__file__).parent / "configs.json"

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdet import data, sharding
 from jaxdet.training import loop
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 from jaxdet.training.loop import Moment
 
 _WARM_UP = 0.2  # part of the updates before memory counts: caches fill, allocators settle

@@ -13,7 +13,7 @@ from jaxdet import sharding
 from jaxdet.nn import functional
 from jaxdet.structs import Batch
 from jaxdet.training import recipe as recipes
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 from jaxdet.training import state
 
 _COLLECTIVE = re.compile(

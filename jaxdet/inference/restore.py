@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from jaxdet.errors import InputError
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 from jaxdet.weights import families
 from jaxdet.weights.load import load, load_folder
 

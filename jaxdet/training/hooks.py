@@ -5,8 +5,8 @@ import signal
 from collections.abc import Callable, Sequence
 
 from jaxdet import distributed
+from jaxdet.training.log_writers import RunningMean, Writer
 from jaxdet.training.loop import Moment, Stop
-from jaxdet.training.metrics import RunningMean, Writer
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxdet import convert
 from jaxdet.nn import functional
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 from jaxdet.weights import checkpoint, families, rules, state_dict, torch_file
 
 CONFIG = Path(__file__).parents[2] / "configs" / "gen1_hmnet.py"

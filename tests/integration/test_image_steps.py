@@ -12,7 +12,7 @@ from jaxdet import config
 from jaxdet.evaluation import coco
 from jaxdet.nn import functional
 from jaxdet.training import recipe as recipes
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 from jaxdet.training import state
 from jaxdet.training.checkpoint import RunCheckpoints
 from jaxdet.training.step import make_train_step

@@ -14,7 +14,7 @@ from jaxdet.detections import predictions
 from jaxdet.evaluation import months, pickles
 from jaxdet.nn import functional
 from jaxdet.postprocess import overlaps
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 from jaxdet.weights import checkpoint
 
 RECIPE = """

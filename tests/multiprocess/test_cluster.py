@@ -18,7 +18,7 @@ import recordings_data
 from jaxdet.data.events import dat
 from jaxdet.evaluation import validation
 from jaxdet.nn import functional
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 from jaxdet.weights import checkpoint
 
 STEPS = 20

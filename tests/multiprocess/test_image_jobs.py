@@ -8,7 +8,7 @@ import pytest
 
 from jaxdet import config, prepare
 from jaxdet.nn import functional
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 from jaxdet.weights import checkpoint
 
 CONFIG = f"{jobs.ROOT / 'configs' / 'synthetic_ltd.py'}:yolox"

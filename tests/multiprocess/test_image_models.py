@@ -13,7 +13,7 @@ import yolo_training
 from jaxdet import config, sharding
 from jaxdet.nn import functional
 from jaxdet.training import recipe as recipes
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 from jaxdet.training import state
 from jaxdet.training.step import make_train_step
 

@@ -9,7 +9,7 @@ import pytest
 
 from jaxdet import benchmark, config, sharding
 from jaxdet.benchmarks import scaling
-from jaxdet.training import run as runs
+from jaxdet.training import setup as runs
 
 FULLY = ((".*", "data"),)
 PARTS = ("parameters", "optimizer")

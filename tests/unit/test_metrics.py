@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from jaxdet.training import metrics
+from jaxdet.training import log_writers
 from jaxdet.training.hooks import Log
 from jaxdet.training.loop import Moment
 
@@ -18,7 +18,7 @@ def values(loss):
 
 
 def written(workdir, steps, start=0, tensorboard=False):
-    writers = metrics.open_all(workdir, COLUMNS[:2], 10, start, tensorboard)
+    writers = log_writers.open_all(workdir, COLUMNS[:2], 10, start, tensorboard)
     for step in steps:
         for writer in writers:
             writer.write(step, values(float(step)))
@@ -27,7 +27,7 @@ def written(workdir, steps, start=0, tensorboard=False):
 
 
 def test_a_running_mean_weights_the_newest_value_most():
-    mean = metrics.RunningMean(0.5)
+    mean = log_writers.RunningMean(0.5)
     # (2), (4 + 2 / 2) / (1 + 1 / 2), (1 + 4 / 2 + 2 / 4) / (1 + 1 / 2 + 1 / 4)
     assert [mean.add(v) for v in (2.0, 4.0, 1.0)] == pytest.approx([2, 10 / 3, 2])
 
@@ -45,7 +45,7 @@ def test_lines_after_the_checkpoint_that_a_run_goes_on_from_are_forgotten(tmp_pa
     with open(tmp_path / "train.jsonl", "a") as file:
         file.write('{"step": 5, "Lo')  # the kill came here
     written(tmp_path, [3], start=2)
-    assert [line["step"] for line in metrics.read_log(tmp_path)] == [1, 2, 3]
+    assert [line["step"] for line in log_writers.read_log(tmp_path)] == [1, 2, 3]
     assert len((tmp_path / "train.csv").read_text().splitlines()) == 1 + 3
 
 
