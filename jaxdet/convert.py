@@ -20,8 +20,9 @@ from jaxdet.errors import InputError
 from jaxdet.nn import functional
 from jaxdet.training import recipe
 from jaxdet.training import setup as runs
-from jaxdet.weights import checkpoint, families, optimizer, rules, state_dict, torch_file
+from jaxdet.weights import checkpoint, families, optimizer, rules
 from jaxdet.weights.load import load, load_folder, run_of
+from jaxdet.weights.torch import file, state_dict
 
 
 def _flags(flags: cli.Flags) -> None:
@@ -43,7 +44,7 @@ def _run(flags: cli.Flags) -> None:
     family = families.of_config(cfg.model)
     _, target = functional.abstract(lambda: runs.build_model(cfg.model, 0))
     if forward:
-        contents = state_dict.find(torch_file.load(flags.torch))
+        contents = state_dict.find(file.load(flags.torch))
         try:
             variables, report = rules.from_torch(contents.state_dict, family, target)
         except InputError as error:
@@ -54,7 +55,7 @@ def _run(flags: cli.Flags) -> None:
     else:
         variables, report = load(flags.weights, family, target)
         beside = _training_state(flags.weights, family)
-        torch_file.save(flags.to_torch, {family.wrapped_in: rules.to_torch(variables, family), **beside})
+        file.save(flags.to_torch, {family.wrapped_in: rules.to_torch(variables, family), **beside})
         written = flags.to_torch
     if flags.report:
         print(report.text())

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
-from jaxdet.weights import checkpoint, rules, state_dict, torch_file
+from jaxdet.weights import checkpoint, rules
 from jaxdet.weights.rules import Report, Rules
+from jaxdet.weights.torch import file, state_dict
 
 
 def load(
@@ -23,7 +24,7 @@ def load(
         raise InputError(f"{path} does not exist; expected a weights folder, a run or a .pth or .pt file")
     try:
         if path.is_file():
-            contents = state_dict.find(torch_file.load(path))
+            contents = state_dict.find(file.load(path))
             return rules.from_torch(contents.state_dict, family, target, lenient)
         variables, _ = load_folder(path)
         return rules.fitted(variables, family.name, target, lenient)

@@ -5,7 +5,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxdet.weights import families, rules, state_dict, torch_file
+from jaxdet.weights import families, rules
+from jaxdet.weights.torch import file, state_dict
 
 FILES = ["hmnet_tiny_state_dict.pth", "hmnet_tiny_state_dict_legacy.pth"]
 CHECKPOINTS = ["hmnet_tiny_checkpoint.pth.tar", "hmnet_tiny_checkpoint_legacy.pth.tar"]
@@ -15,7 +16,7 @@ def loaded(name):
     path = golden_data.path(f"pth/{name}")
     if not path.exists():
         pytest.skip(f"{path} is not shipped; the same object in the other format is")
-    return torch_file.load(path)
+    return file.load(path)
 
 
 def assert_same(actual, expected):

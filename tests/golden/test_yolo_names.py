@@ -7,7 +7,9 @@ from yolo_models import abstract, tiny, yolov4_block
 
 from jaxdet import config
 from jaxdet.errors import InputError
-from jaxdet.weights import families, rules, state_dict, torch_file, yolov4
+from jaxdet.weights import families, rules, yolov4
+from jaxdet.weights.torch import file as torch_file
+from jaxdet.weights.torch import state_dict
 
 YOLOV4 = ["csp_nc4", "p5_nc4", "p6_nc4", "p7_nc4", "p6_nc80", "p7_nc80"]
 YOLOX = ["nano", "tiny", "s", "m", "l", "x"]

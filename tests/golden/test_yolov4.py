@@ -12,7 +12,9 @@ from jaxdet.nn import functional
 from jaxdet.nn.fold import fold
 from jaxdet.ops import boxes as box_ops
 from jaxdet.structs import Images
-from jaxdet.weights import families, rules, state_dict, torch_file
+from jaxdet.weights import families, rules
+from jaxdet.weights.torch import file as torch_file
+from jaxdet.weights.torch import state_dict
 
 # The reference's own float32 results are 2e-5 (raw) and 0.01 px from its float64 ones.
 RAW, PIXELS, SCORE = 5e-4, 0.02, 1e-5

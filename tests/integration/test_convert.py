@@ -8,7 +8,8 @@ import pytest
 from jaxdet import convert
 from jaxdet.nn import functional
 from jaxdet.training import setup as runs
-from jaxdet.weights import checkpoint, families, rules, state_dict, torch_file
+from jaxdet.weights import checkpoint, families, rules
+from jaxdet.weights.torch import file, state_dict
 
 CONFIG = Path(__file__).parents[2] / "configs" / "gen1_hmnet.py"
 
@@ -30,7 +31,7 @@ def empty(size):
 @pytest.mark.parametrize("size", ["B1", pytest.param("B3", marks=pytest.mark.slow)])
 def test_a_released_file_goes_to_a_folder_and_back(tmp_path, capsys, size):
     before = released(size)
-    torch_file.save(tmp_path / "released.pth", {"epoch": 90, "state_dict": before})
+    file.save(tmp_path / "released.pth", {"epoch": 90, "state_dict": before})
     config = f"--config={CONFIG}:{size.lower()}"
     out, back = tmp_path / "weights", tmp_path / "back.pth"
     assert convert.main([config, f"--torch={tmp_path / 'released.pth'}", f"--out={out}", "--report"]) == 0
@@ -38,7 +39,7 @@ def test_a_released_file_goes_to_a_folder_and_back(tmp_path, capsys, size):
     assert all(key in printed for key in before)
     assert checkpoint.load_weights(out)[1]["model"]["name"] == "hmnet"
     assert convert.main([config, f"--weights={out}", f"--to_torch={back}"]) == 0
-    after = state_dict.find(torch_file.load(back)).state_dict
+    after = state_dict.find(file.load(back)).state_dict
     assert list(after) == list(before)
     for key, array in before.items():
         assert after[key].dtype == array.dtype
@@ -54,7 +55,7 @@ def test_the_other_sizes_fit_their_configs(size):
 
 
 def test_what_does_not_fit_is_one_line(tmp_path, capsys):
-    torch_file.save(tmp_path / "b1.pth", empty("B1"))
+    file.save(tmp_path / "b1.pth", empty("B1"))
     config = f"--config={CONFIG}:b3"
     for flags, why in (
         ([config, f"--torch={tmp_path / 'b1.pth'}", f"--out={tmp_path / 'w'}"], "check size and class count"),

@@ -20,7 +20,8 @@ from jaxdet import convert, train
 from jaxdet.data.datasets import gen1
 from jaxdet.data.events import recordings
 from jaxdet.data.synthetic import gen1 as synthetic
-from jaxdet.weights import checkpoint, families, optimizer, torch_file
+from jaxdet.weights import checkpoint, families, optimizer
+from jaxdet.weights.torch import file
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = f"--config={ROOT / 'tests' / 'integration' / 'tiny_hmnet.py'}"
@@ -136,7 +137,7 @@ def test_validation_keeps_the_best_weights(root, tmp_path, unbroken):
 def test_a_run_becomes_a_checkpoint_of_the_released_layout(tmp_path, unbroken):
     path = tmp_path / "run.pth"
     assert convert.main([CONFIG, f"--weights={unbroken}", f"--to_torch={path}"]) == 0
-    contents = torch_file.load(path)
+    contents = file.load(path)
     assert list(contents) == ["state_dict", "epoch", "optimizer", "scaler"]
     assert (contents["epoch"], contents["scaler"]) == (2, {})
     plain, decayed = contents["optimizer"]["param_groups"]

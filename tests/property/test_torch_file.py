@@ -17,7 +17,9 @@ from hypothesis.extra import numpy as arrays
 
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
-from jaxdet.weights import families, rules, state_dict, torch_file
+from jaxdet.weights import families, rules
+from jaxdet.weights.torch import file as torch_file
+from jaxdet.weights.torch import state_dict
 
 # Python reports these before it does them.
 FORBIDDEN = (

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from jaxdet.errors import InputError
-from jaxdet.weights import checkpoint, families, rules, torch_file
+from jaxdet.weights import checkpoint, families, rules
 from jaxdet.weights.load import load
+from jaxdet.weights.torch import file
 
 STATE = {
     "bbox_head.levels.0.cls_conv.0.bn.weight": np.arange(3, dtype=np.float32),
@@ -19,8 +20,8 @@ def bias(variables):
 
 @pytest.fixture
 def places(tmp_path):
-    torch_file.save(tmp_path / "bare.pth", STATE)
-    torch_file.save(tmp_path / "wrapped.pt", {"epoch": 1, "state_dict": STATE})
+    file.save(tmp_path / "bare.pth", STATE)
+    file.save(tmp_path / "wrapped.pt", {"epoch": 1, "state_dict": STATE})
     checkpoint.save_weights(tmp_path / "converted", VARIABLES, {})
     return tmp_path
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from jaxdet.errors import InputError
-from jaxdet.weights import pickle_reader, state_dict, torch_file, torch_names
+from jaxdet.weights import pickle_reader
+from jaxdet.weights.torch import file as torch_file
+from jaxdet.weights.torch import names, state_dict
 
 
 def zip_file(path, pickled, members=(), compression=zipfile.ZIP_STORED):
@@ -200,7 +202,7 @@ def test_python_pickles_of_plain_values_read_alike(protocol):
         "s": {1, 2},
         "b": b"\x00\xff",
     }
-    read, _ = pickle_reader.read(pickle.dumps(value, protocol), 0, torch_names.resolve, None)
+    read, _ = pickle_reader.read(pickle.dumps(value, protocol), 0, names.resolve, None)
     assert read == value
 
 

@@ -4,11 +4,12 @@ import pytest
 
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
-from jaxdet.weights import families, optimizer, rules, state_dict, torch_file
+from jaxdet.weights import families, optimizer, rules
+from jaxdet.weights.torch import file, state_dict
 
 
 def checkpoint():
-    contents = state_dict.find(torch_file.load(golden_data.path("pth/hmnet_tiny_checkpoint.pth.tar")))
+    contents = state_dict.find(file.load(golden_data.path("pth/hmnet_tiny_checkpoint.pth.tar")))
     variables, _ = rules.from_torch(contents.state_dict, families.HMNET)
     return variables, contents.extras["optimizer"]
 

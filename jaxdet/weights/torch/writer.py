@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet.files import atomic
-from jaxdet.weights.torch_names import STORAGES
+from jaxdet.weights.torch.names import STORAGES
 
 _ROOT = "archive"
 _STORAGE_NAMES = {dtype: name for name, dtype in STORAGES.items()}

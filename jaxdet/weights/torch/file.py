@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from jaxdet.errors import InputError
-from jaxdet.weights import pickle_reader, torch_names
-from jaxdet.weights.torch_writer import save
+from jaxdet.weights import pickle_reader
+from jaxdet.weights.torch import names
+from jaxdet.weights.torch.writer import save
 
 __all__ = ["load", "save"]
 
@@ -89,15 +90,13 @@ def _load_zip(file, size: int) -> Any:
                 raw[key] = archive.read(name)
             return np.frombuffer(_clean(raw[key], dtype), dtype)
 
-        value, _ = pickle_reader.read(
-            archive.read(root + "data.pkl"), 0, torch_names.resolve, _persistent(storage)
-        )
+        value, _ = pickle_reader.read(archive.read(root + "data.pkl"), 0, names.resolve, _persistent(storage))
         return value
 
 
 def _load_stream(data: mmap.mmap) -> Any:
     def part(start: int, persistent: Callable = _no_persistent) -> tuple[Any, int]:
-        return pickle_reader.read(data, start, torch_names.resolve, persistent)
+        return pickle_reader.read(data, start, names.resolve, persistent)
 
     magic, position = part(0)
     if magic != _LEGACY_MAGIC:
@@ -158,7 +157,7 @@ def _persistent(storage: Callable[[str, np.dtype, int], np.ndarray]) -> Callable
         tag, kind, key, _location, count, *view = identity
         if tag != "storage" or type(key) is not str or type(count) is not int or not 0 <= count < 1 << 40:
             raise ValueError("a persistent id that is none")
-        whole = storage(key, torch_names.storage_type(kind), count)
+        whole = storage(key, names.storage_type(kind), count)
         if view and view[0] is not None:
             _key, offset, length = view[0]
             if not 0 <= offset <= offset + length <= whole.size:

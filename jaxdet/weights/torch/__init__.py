@@ -1,0 +1,1 @@
+"""Torch files, read and written without torch."""
