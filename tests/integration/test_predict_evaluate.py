@@ -91,7 +91,7 @@ def test_a_file_gives_boxes_and_a_video_of_them(place, monkeypatch):
         drawn.append((boxes, scores, labels))
         return draw(picture, boxes, scores, labels, *arguments)
 
-    monkeypatch.setattr(render, "draw", spy)
+    monkeypatch.setattr(drawing, "draw", spy)
     source = place / "source" / "test" / "rec_a_td.dat"
     rendering = [f"--render={film}", "--render_stride=7", "--render_score=0.1"]
     assert _run(predict, place, f"--input={source}", f"--out={out}", *rendering) == 0

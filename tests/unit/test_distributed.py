@@ -202,6 +202,6 @@ def test_a_flag_this_xla_does_not_know_kills_no_process(tmp_path):
 
 def test_importing_the_module_starts_no_jax():
     code = "import sys; from jaxdet import distributed; distributed.start(); sys.exit('jax' in sys.modules)"
-    root = Path(__file__).parent.parent.parent
+    root = Path(__file__).parents[2]
     environ = {**os.environ, "PYTHONPATH": str(root)}
     assert subprocess.run([sys.executable, "-c", code], env=environ, cwd=root).returncode == 0

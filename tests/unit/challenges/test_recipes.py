@@ -32,7 +32,7 @@ PUBLISHED = {
 
 
 def _module():
-    path = Path(__file__).parents[2] / "configs" / "seasons_in_drift.py"
+    path = Path(__file__).parents[3] / "configs" / "seasons_in_drift.py"
     spec = importlib.util.spec_from_file_location("seasons_in_drift", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
