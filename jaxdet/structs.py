@@ -7,10 +7,16 @@ Shape letters, used in every signature of the project:
     A candidate boxes over all levels                  H W C height, width, channels
 
 Boxes are `xyxy` in input pixels. Masks are true where an entry is real; padding never changes a result.
-Leaves are numpy arrays in the data layer and jax arrays afterwards, so this module imports neither.
+Leaves of the batches are numpy arrays in the data layer and jax arrays afterwards, so this module imports no jax.
+`Boxes` is the host's form of one frame, `Detections` the device's padded form of many.
 """
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+
+import numpy as np
 
 Array = Any
 
@@ -60,3 +66,121 @@ class Detections(NamedTuple):
     scores: Array  # float32 [B, K, D]
     labels: Array  # int32   [B, K, D]
     det_mask: Array  # bool    [B, K, D]
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Boxes of one frame, detected or labelled, best first where they are detected; NumPy.
+
+    Coordinates are pixels of the image or sensor. They are float32 as detectors give them and float64 as text files
+    do; nothing rounds them on the way. `source`, with `time_us` or `frame`, says where the boxes come from: the path
+    of an image relative to its root, or the name of a recording, clip or video.
+    """
+
+    xyxy: np.ndarray  # float32 or float64 [n, 4]
+    scores: np.ndarray  # float [n]        in [0, 1]; ones for labels
+    labels: np.ndarray  # int32 [n]        index into `class_names`
+    class_names: tuple[str, ...] = ()  # () where the file names no classes
+    source: str = ""
+    time_us: int | None = None  # recordings: end of the step, in the clock of the camera
+    frame: int | None = None  # videos and clips: number of the frame
+    image_size: tuple[int, int] | None = None  # height, width
+    image_id: int | str | None = None  # the image's id in a COCO file
+    area: np.ndarray | None = (
+        None  # float64 [n]      what COCO's size limits look at; None: width times height
+    )
+    crowd: np.ndarray | None = None  # bool [n]         regions whose detections are not counted
+    file_xywh: np.ndarray | None = None  # [n, 4] x, y, width, height as a file gave them; see `xywh`
+
+    @classmethod
+    def of_xywh(cls, xywh: Any, scores: Any, labels: Any, **where: Any) -> "Boxes":
+        """Boxes from rows of left, top, width, height, which `xywh` gives back bit for bit."""
+        xywh = np.asarray(xywh).reshape(-1, 4)
+        xyxy = np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), 1)
+        return cls(xyxy, np.asarray(scores), np.asarray(labels, np.int32), file_xywh=xywh, **where)
+
+    @classmethod
+    def none(cls, **where: Any) -> "Boxes":
+        """A frame without boxes."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), **where)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def xywh(self) -> np.ndarray:
+        """Left, top, width, height [n, 4]; exactly those of the file where the boxes were read as such."""
+        if self.file_xywh is not None:
+            return self.file_xywh
+        return np.concatenate((self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]), 1)
+
+    def take(self, rows: Any) -> "Boxes":
+        """The boxes of `rows`, an index array, a mask [n] or a slice, of the same frame."""
+        columns = ("xyxy", "scores", "labels", "area", "crowd", "file_xywh")
+        present = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
+        return replace(self, **{name: column[rows] for name, column in present.items()})
+
+    def to_coco(self, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """COCO results, one row a box; `category_ids` [classes] default to the index of the class plus one."""
+        image = self.source if self.image_id is None else self.image_id
+        return [
+            {
+                "image_id": image,
+                "category_id": int(label) + 1 if category_ids is None else int(category_ids[label]),
+                "bbox": box,
+                "score": score,
+            }
+            for box, score, label in zip(
+                self.xywh.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class EventGeometry:
+    """Sensor, step and cells of a detector of events; made once from its config and handed down."""
+
+    height: int  # pixels
+    width: int  # pixels
+    step_us: int = 5_000  # microseconds a step
+    window: int = 4  # pixels a side of a cell of the first memory
+    time_bins: int = 100  # parts of a step that the time embedding tells apart
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+
+class ReadReport:
+    """Count of what was left out, clamped or guessed while reading, by reason.
+
+    Readers add to it; whoever asked for the data prints `line()` before the work ends and stores `counts` beside the
+    result.
+    """
+
+    def __init__(self, counts: Mapping[str, int] | None = None):
+        self.counts: Counter[str] = Counter(counts or {})
+
+    def add(self, reason: str, count: int = 1) -> None:
+        """Count `count` times `reason`, a plural noun phrase such as "events outside the sensor"."""
+        if count:
+            self.counts[reason] += int(count)
+
+    def merge(self, other: "ReadReport") -> None:
+        """Add the counts of another report."""
+        self.counts.update(other.counts)
+
+    def __bool__(self) -> bool:
+        return any(self.counts.values())
+
+    def line(self, source: str = "") -> str:
+        """One line, such as "x.raw: left out 12 events outside the sensor, 1 label beyond the recording"; "" if empty."""
+        if not self:
+            return ""
+        where = f"{source}: " if source else ""
+        return (
+            where
+            + "left out "
+            + ", ".join(f"{count} {reason}" for reason, count in sorted(self.counts.items()))
+        )
