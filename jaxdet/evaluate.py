@@ -40,9 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 def _flags(flags: cli.Flags) -> None:
-    flags.config_file(
-        help="config of model and data, FILE.py or FILE.py:argument; default: the one stored with --weights"
-    )
+    flags.config_file("config of model and data; default: the one stored with --weights", stored=True)
     flags.string("weights", None, "a run, a converted folder, or a released .pth file")
     flags.string("split", None, "split of the data set; default: the config's test split")
     flags.string(
@@ -103,7 +101,7 @@ class _Report:
 
 
 def _of_model(flags, report: _Report) -> coco.Metrics:
-    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights)
+    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights, flags.override)
     if cfg.data.kind == "images":
         predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast))
         return _of_images(flags, predictor, cfg.data, report)

@@ -155,6 +155,19 @@ def write_config(cfg, workdir: Path, version: str) -> None:
         temporary.write_text(json.dumps({"version": version, **as_json(cfg)}, indent=2))
 
 
+def read_config(workdir: Path) -> Any | None:
+    """The config that `write_config` left in `workdir`, None if there is none."""
+    path = workdir / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content.pop("version")
+        return ConfigDict(content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not the config of a run ({error}); give --config") from error
+
+
 def as_json(cfg) -> dict[str, Any]:
     """A config as plain JSON values."""
     return json.loads(cfg.to_json_best_effort())
