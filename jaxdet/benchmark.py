@@ -89,7 +89,7 @@ def _run(flags: cli.Flags) -> None:
 def _of_model(flags) -> dict[str, Any]:
     sizes = _numbers("batch_sizes", flags.batch_sizes)
     cfg, skeleton, variables = _model(flags)
-    events = cfg.data.kind == "gen1"
+    events = cfg.data.kind == "events"
     _check_size(flags, cfg.data)
     if flags.evaluate and not events:
         raise InputError(f"--evaluate times models of events, data.kind is {cfg.data.kind!r}; leave it out")

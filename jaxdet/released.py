@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxdet import class_names
 from jaxdet import config as c
 from jaxdet.errors import InputError
 from jaxdet.models.yolov4 import scale_channels
@@ -22,12 +23,12 @@ _CELL = 4
 # Pixels of the longer side at which the released YOLOv4 are evaluated (Wang et al. 2021, table 9).
 _YOLOV4_PIXELS = {"csp": 640, "p5": 896, "p6": 1280, "p7": 1536}
 
-_COCO = (c.COCO_CLASSES, "those of COCO")
+_COCO = (class_names.COCO, "those of COCO")
 _CLASSES = {
-    ("hmnet", 2): (c.GEN1_CLASSES, "those of GEN1"),
+    ("hmnet", 2): (class_names.GEN1, "those of GEN1"),
     ("yolox", 80): _COCO,
     ("yolov4", 80): _COCO,
-    ("yolov4", 4): (c.LTD_CLASSES, "those of LTD"),
+    ("yolov4", 4): (class_names.LTD, "those of LTD"),
 }
 
 
@@ -191,7 +192,7 @@ def _yolox(identity: Identity, names: tuple[str, ...], size: int | None, guessed
         guessed.append(f"images are predicted at {size} pixels, as released")
     data = c.yolox_images(size, names, batch_size=16)
     data.plain_epochs = 15
-    if names == c.COCO_CLASSES:
+    if names == class_names.COCO:
         data.update(c.COCO_SPLITS)
     return name, model, data
 
@@ -202,7 +203,7 @@ def _yolox_shapes(width: float, depth: float, depthwise: bool = False) -> tuple[
 
 
 def _yolov4(identity: Identity, names: tuple[str, ...], size: int | None, guessed: list[str]) -> Blocks:
-    ltd = _data_set(identity)[0] == c.LTD_CLASSES
+    ltd = _data_set(identity)[0] == class_names.LTD
     rule = {"min_score": 0.1, "nms_iou": 0.5} if ltd else {"min_score": 0.001, "nms_iou": 0.65}
     arguments = dict(identity.arguments)
     anchors = arguments.pop("anchors")
@@ -226,9 +227,9 @@ def _yolov4(identity: Identity, names: tuple[str, ...], size: int | None, guesse
     guessed.append("scores from {min_score} and NMS at IoU {nms_iou}, as released {0}".format(source, **rule))
     stride = 2 << (len(model.stages) - 1)
     data = c.yolov4_images(size, stride, names, batch_size=32 if ltd else 8)
-    if names == c.LTD_CLASSES:
+    if names == class_names.LTD:
         data.update(c.ltd_splits())
-    elif names == c.COCO_CLASSES:
+    elif names == class_names.COCO:
         data.update(c.COCO_SPLITS)
     return name, model, data
 

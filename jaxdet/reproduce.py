@@ -16,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxdet import cli, config_files
+from jaxdet import class_names, cli, config_files
 from jaxdet import config as c
 from jaxdet.challenges import recipes, reproduction
 from jaxdet.challenges.recipes import Row
@@ -104,9 +104,9 @@ def _released_config(row: Row):
             f"recipe row {row.months}: model {row.model!r}; expected {', '.join(c.YOLOV4_SIZES)}"
         )
     cfg: Any = c.base()
-    cfg.model = c.yolov4(row.model, len(c.LTD_CLASSES))
+    cfg.model = c.yolov4(row.model, len(class_names.LTD))
     stride = 2 << (len(c.YOLOV4_SIZES[row.model]["stages"]) - 1)
-    cfg.data = c.yolov4_images(row.size, stride, c.LTD_CLASSES, batch_size=1)
+    cfg.data = c.yolov4_images(row.size, stride, class_names.LTD, batch_size=1)
     return cfg
 
 

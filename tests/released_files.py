@@ -4,8 +4,8 @@ import golden_data
 import numpy as np
 import pytest
 
-from jaxdet.weights.torch import state_dict
 from jaxdet.weights.torch import file as torch_file
+from jaxdet.weights.torch import state_dict
 from jaxdet.weights.torch.state_dict import Contents
 
 HMNET = ["B1", "L1", "B3", "L3"]

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxdet import class_names
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco
 
-CLASS_NAMES = ("car", "pedestrian")
+CLASS_NAMES = class_names.GEN1
 
 
 class Protocol(NamedTuple):

@@ -15,7 +15,7 @@ from jaxdet.weights.load import load, load_folder
 
 
 def load_model(
-    cfg: Any | None, weights: str, override: Callable[[Any], Any] = lambda cfg: cfg
+    cfg: Any, weights: str, override: Callable[[Any], Any] = lambda cfg: cfg
 ) -> tuple[Any, Skeleton, Variables]:
     """(config, skeleton, weights) of the model of `cfg`, or of the config stored with the weights if that is None.
 

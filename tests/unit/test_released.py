@@ -9,7 +9,7 @@ import pytest
 import released_files
 from yolo_models import abstract
 
-from jaxdet import config
+from jaxdet import class_names, config
 from jaxdet.errors import InputError
 from jaxdet.released import config_of
 from jaxdet.training.setup import as_json
@@ -123,9 +123,9 @@ def test_names_in_the_file_come_before_the_table():
     assert found.config.data.classes == tuple(names)
     assert found.config.data.root != "data/ltd"
     # The same names in capitals are the data set's.
-    names = [n.capitalize() for n in config.LTD_CLASSES]
+    names = [n.capitalize() for n in class_names.LTD]
     found = config_of(identify(released_files.of_manifest("yolov4", "p5_nc4", names=names)))
-    assert found.config.data.classes == config.LTD_CLASSES
+    assert found.config.data.classes == class_names.LTD
 
 
 def test_other_anchors_stay_with_the_model():
