@@ -82,17 +82,20 @@ def test_all_wait_for_all_and_bytes_pass_both_ways(entrances):
 
 
 def _knock(address, data):
-    """What the door says to a program that sends `data`."""
+    """What the door says to a program that sends `data`, None if it hangs up."""
     host, port = tunnel.split(address)
     with socket.create_connection((host, port), timeout=20) as connection:
         greeting = connection.recv(100)
         assert greeting.startswith(door.MAGIC)
-        connection.sendall(data(greeting) if callable(data) else data)
-        connection.shutdown(socket.SHUT_WR)
+        data = data(greeting) if callable(data) else data
         try:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
             return connection.recv(100)
-        except ConnectionResetError:  # the door did not read to the end
-            return door.REFUSED
+        except TimeoutError:
+            raise
+        except OSError:  # the door did not read to the end: its answer is lost, the connection reset
+            return None
 
 
 def _hello(greeting, key=SECRET, wanted=door.JOIN, process=1):
@@ -117,10 +120,10 @@ def _hello(greeting, key=SECRET, wanted=door.JOIN, process=1):
 def test_a_stranger_is_turned_away_and_the_job_starts(entrances, data):
     address = _address()
     host = entrances(address)
-    assert _knock(address, data) == door.REFUSED
+    assert _knock(address, data) in (door.REFUSED, None)
     guest = entrances(address, process=1)
     assert _together(lambda: host.wait(20), lambda: guest.wait(20)) == [None, None]
-    assert _knock(address, data) == door.REFUSED  # of a complete job too
+    assert _knock(address, data) in (door.REFUSED, None)  # of a complete job too
 
 
 def test_another_secret_is_told_to_both_sides(entrances):
