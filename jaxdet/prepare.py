@@ -45,7 +45,7 @@ def _gen1(flags: cli.Flags) -> None:
     options = preparation.Options(duration_ms=round(flags.duration_s * 1000) or None)
     shard = _shard(flags.shard) if flags.shard else (distributed.index(), distributed.count())
     own = preparation.make(source, out, options, max(flags.workers, 1), shard, flags.verify)
-    report = preparation.joined(distributed.gather(own))
+    report = preparation.joined(distributed.gather(own, preparation.Report))
     if not distributed.is_main():
         return
     preparation.finish(out, report)
