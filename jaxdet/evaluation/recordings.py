@@ -50,7 +50,7 @@ def evaluate(
     mine = distributed.share(recordings)
     found = _detections(predictor, mine, sensor, protocol, full)
     labels = [protocols.rows(recording.labels, recording.name) for recording in recordings]
-    return protocols.evaluate(zip(labels, distributed.joined(found)), protocol, class_names, backend)
+    return protocols.evaluate(zip(labels, distributed.joined(found, Rows)), protocol, class_names, backend)
 
 
 def _detections(predictor, recordings, sensor, protocol, full) -> list[Rows]:
