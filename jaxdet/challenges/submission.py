@@ -13,7 +13,7 @@ from jaxdet.data.datasets import ltd
 from jaxdet.detections import predictions
 from jaxdet.detections.predictions import Predictions
 from jaxdet.errors import InputError
-from jaxdet.evaluation import pickles
+from jaxdet import pickles
 from jaxdet.evaluation.months import MONTHS
 
 # Frames of the test months of LTD.

@@ -12,7 +12,7 @@ from typing import Any
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.detections import foreign, store
 from jaxdet.errors import InputError
-from jaxdet.evaluation import pickles
+from jaxdet import pickles
 from jaxdet.files import atomic
 from jaxdet.inference.images import Found
 from jaxdet.viewing import drawing

@@ -24,7 +24,7 @@ import numpy as np
 
 from jaxdet.detections import store
 from jaxdet.errors import InputError
-from jaxdet.evaluation import pickles
+from jaxdet import pickles
 from jaxdet.files import atomic
 from jaxdet.postprocess import seqnms
 from jaxdet.postprocess.seqnms import Frame

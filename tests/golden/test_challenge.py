@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdet import seqnms, submit
-from jaxdet.evaluation import pickles
+from jaxdet import pickles
 from jaxdet.postprocess import overlaps
 
 

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxdet import config, evaluate, models, predict
 from jaxdet.data.images import sets
 from jaxdet.detections import foreign, image_outputs, store
-from jaxdet.evaluation import pickles
+from jaxdet import pickles
 from jaxdet.inference.images import ImagePredictor, ItemPredictor
 from jaxdet.nn import functional
 from jaxdet.weights import checkpoint

@@ -10,7 +10,8 @@ from jaxdet.challenges import recipes, reproduction
 from jaxdet.challenges.recipes import Row
 from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
-from jaxdet.evaluation import months, pickles
+from jaxdet import pickles
+from jaxdet.evaluation import months
 from jaxdet.postprocess import overlaps
 from jaxdet.postprocess.seqnms import Frame
 

@@ -11,7 +11,8 @@ from jaxdet import config, reproduce
 from jaxdet.data.datasets import ltd
 from jaxdet.data.synthetic import ltd as synthetic_ltd
 from jaxdet.detections import predictions
-from jaxdet.evaluation import months, pickles
+from jaxdet import pickles
+from jaxdet.evaluation import months
 from jaxdet.nn import functional
 from jaxdet.postprocess import overlaps
 from jaxdet.training import setup as runs

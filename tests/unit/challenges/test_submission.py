@@ -8,7 +8,8 @@ from jaxdet import submit
 from jaxdet.challenges import submission
 from jaxdet.detections import predictions
 from jaxdet.errors import InputError
-from jaxdet.evaluation import months, pickles
+from jaxdet import pickles
+from jaxdet.evaluation import months
 from jaxdet.postprocess.seqnms import Frame
 
 # The three published rows: weighted mean, plain mean, the months from January on.

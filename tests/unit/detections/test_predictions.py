@@ -10,7 +10,7 @@ import pytest
 from jaxdet import seqnms as command
 from jaxdet.detections import predictions, store
 from jaxdet.errors import InputError
-from jaxdet.evaluation import pickles
+from jaxdet import pickles
 from jaxdet.postprocess import overlaps
 from jaxdet.postprocess.seqnms import Frame, Options
 
