@@ -7,7 +7,7 @@ and `clip_1_00011_0007` are of two clips, or by their folder where the name is a
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 
 from jaxdet.errors import InputError
@@ -32,6 +32,12 @@ def path_name(boxes: Boxes) -> str:
     if not boxes.source and boxes.image_id is not None:
         return str(boxes.image_id)
     return without_suffix(boxes.source)
+
+
+def file_name(boxes: Boxes) -> str:
+    """As `path_name`, but the path of an image is whole."""
+    is_image = boxes.frame is None and boxes.time_us is None and boxes.source
+    return boxes.source if is_image else path_name(boxes)
 
 
 def stem(boxes: Boxes) -> str:
@@ -79,3 +85,25 @@ def check_stems(sources: Iterable[str], path: object) -> None:
             f"{count} images are called {name} and {path} tells images apart by name only; "
             "write .h5, .json, .npz or .csv, which keep the folders"
         )
+
+
+def index_of(known: Sequence[str]) -> Callable[[str], int | None]:
+    """Where in `known`, file names of a data set, the image of a source stands; None if it is not there.
+
+    The whole path counts first, then the path without suffix, then the name without folders where only one of `known`
+    has it.
+    """
+    whole = {name: i for i, name in enumerate(known)}
+    short = {without_suffix(name): i for i, name in enumerate(known)}
+    stems = [without_suffix(name).rpartition("/")[2] for name in known]
+    counts = Counter(stems)
+    unique = {stem: i for i, stem in enumerate(stems) if counts[stem] == 1}
+
+    def position(source: str) -> int | None:
+        name = without_suffix(source)
+        for table, key in ((whole, source), (short, name), (unique, name.rpartition("/")[2])):
+            if key in table:
+                return table[key]
+        return None
+
+    return position
