@@ -1,6 +1,7 @@
 """Which images there are and what is labelled on them: folders, list files, COCO json, YOLO txt, videos."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ class ImageItem(NamedTuple):
     name: str  # what predictions are filed under
     image_id: int  # of the COCO json, else the position in the set
     size: tuple[int, int] | None  # height, width where the set says so
+    source: str = ""  # path relative to the folder or list that named it, with /
 
 
 def from_folder(folder: str | Path) -> list[ImageItem]:
@@ -31,7 +33,9 @@ def from_folder(folder: str | Path) -> list[ImageItem]:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    return [ImageItem(p, p.stem, i, None) for i, p in enumerate(paths)]
+    return [
+        ImageItem(p, p.stem, i, None, p.relative_to(folder).as_posix()) for i, p in enumerate(paths)
+    ]
 
 
 def from_list(file: str | Path) -> list[ImageItem]:
@@ -43,7 +47,12 @@ def from_list(file: str | Path) -> list[ImageItem]:
     if not lines:
         raise InputError(f"{file}: names no image")
     paths = sorted(file.parent / line for line in lines)
-    return [ImageItem(p, p.stem, i, None) for i, p in enumerate(paths)]
+    root = file.parent
+    if any(not p.is_relative_to(root) or ".." in p.parts for p in paths):
+        root = os.path.commonpath([os.path.abspath(p.parent) for p in paths])
+    return [
+        ImageItem(p, p.stem, i, None, Path(os.path.relpath(p, root)).as_posix()) for i, p in enumerate(paths)
+    ]
 
 
 def line_of(file: Path, image: Path) -> str:
@@ -81,7 +90,7 @@ def from_coco(data: dict[str, Any], folder: str | Path) -> tuple[list[ImageItem]
         path = folder / image["file_name"]
         if path.is_file():
             size = (image["height"], image["width"]) if "height" in image else None
-            items.append(ImageItem(path, path.stem, image["id"], size))
+            items.append(ImageItem(path, path.stem, image["id"], size, image["file_name"]))
         else:
             missing.append(image["file_name"])
     return items, missing
@@ -93,7 +102,7 @@ def open_input(source: str | Path) -> list[ImageItem]:
     if source.is_dir():
         return from_folder(source)
     if source.suffix.lower() in IMAGE_SUFFIXES:
-        return [ImageItem(source, source.stem, 0, None)]
+        return [ImageItem(source, source.stem, 0, None, source.name)]
     if source.suffix.lower() == ".txt":
         return from_list(source)
     raise InputError(f"{source}: expected an image, a folder of images, a .txt list or a video")
