@@ -10,6 +10,7 @@ from jaxdet.evaluation.recordings import Sensor
 from jaxdet.files import atomic
 from jaxdet.inference.events import Predictor
 from jaxdet.nn.functional import Skeleton, Variables
+from jaxdet.structs import Boxes
 from jaxdet.viewing import drawing, plots
 
 _STRIDE = 10  # steps a picture: 50 ms
@@ -49,7 +50,7 @@ def write(workdir: Path, results: Mapping[str, coco.Metrics]) -> None:
     """`evaluation.json` and the precision-recall picture of the trained model."""
     with atomic(workdir / "evaluation.json") as temporary:
         temporary.write_text(json.dumps({k: coco.as_json(m) for k, m in results.items()}, indent=2))
-    plots.precision_recall(workdir / "precision_recall.png", results["trained"])
+    plots.precision_recall(workdir / "precision_recall.png", **coco.curves(results["trained"]))
 
 
 def film(
@@ -66,4 +67,4 @@ def film(
         pictures = drawing.EventSink(sink, sensor.size, class_names, _STRIDE, _MIN_SCORE)
         for frame in recordings.predict(predictor, [recording], sensor):
             x, y, polarity = frame.events
-            pictures.add(x, y, polarity, frame.boxes, frame.scores, frame.labels)
+            pictures.add(x, y, polarity, Boxes(frame.boxes, frame.scores, frame.labels))

@@ -81,7 +81,8 @@ class Writer:
             self.add_clip(name)
             self._name = name
         size = (boxes.image_size or (0, 0))[::-1]
-        self._frames.append((key, size, len(xyxy), xyxy, boxes.scores, boxes.labels))
+        scores, labels = np.asarray(boxes.scores, np.float32), np.asarray(boxes.labels, np.int32)
+        self._frames.append((key, size, len(xyxy), xyxy, scores, labels))
         self._num_rows += len(xyxy)
 
     def _key_of(self, boxes: Boxes) -> int | str:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from jaxdet.errors import InputError
+from jaxdet.formats.text import read_text
 from jaxdet.structs import Boxes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
@@ -44,7 +45,7 @@ def from_list(file: str | Path) -> list[ImageItem]:
     file = Path(file)
     if not file.is_file():
         raise InputError(f"{file}: no such list of images")
-    lines = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(file, "a list of images").splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{file}: names no image")
     paths = sorted(file.parent / line for line in lines)
@@ -58,7 +59,7 @@ def from_list(file: str | Path) -> list[ImageItem]:
 
 def line_of(file: Path, image: Path) -> str:
     """`file:number` of the line of a list that names an image."""
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(file, "a list of images").splitlines(), 1):
         if file.parent / line.strip() == image:
             return f"{file}:{number}"
     raise ValueError(f"{image} is not in {file}")
