@@ -29,11 +29,11 @@ from jaxdet.errors import InputError
 from jaxdet.evaluation import coco, protocols, stored
 from jaxdet.evaluation import images as image_evaluation
 from jaxdet.evaluation import recordings as on_recordings
-from jaxdet.evaluation.recordings import Sensor
 from jaxdet.files import atomic
 from jaxdet.inference import folded, restore
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
+from jaxdet.inference.recordings import Sensor
 from jaxdet.viewing import plots
 
 logger = logging.getLogger(__name__)

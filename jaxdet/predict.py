@@ -31,11 +31,11 @@ from jaxdet.data.events import recordings
 from jaxdet.data.images import sets
 from jaxdet.detections import image_outputs, outputs
 from jaxdet.errors import InputError
-from jaxdet.evaluation import recordings as on_recordings
-from jaxdet.evaluation.recordings import STEP_US, Sensor
 from jaxdet.inference import folded, restore
+from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference.events import Frame, Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
+from jaxdet.inference.recordings import STEP_US, Sensor
 from jaxdet.inference.streaming import StreamDetector, latency
 from jaxdet.training import setup as runs
 

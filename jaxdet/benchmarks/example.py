@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxdet.evaluation import coco, recordings
-from jaxdet.evaluation.recordings import Sensor
 from jaxdet.files import atomic
+from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference.events import Predictor
+from jaxdet.inference.recordings import Sensor
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.viewing import drawing, plots
 
@@ -64,6 +65,6 @@ def film(
     predictor = Predictor(skeleton, variables)
     with drawing.open_sink(path, fps=20) as sink:
         pictures = drawing.EventSink(sink, sensor.size, class_names, _STRIDE, _MIN_SCORE)
-        for frame in recordings.predict(predictor, [recording], sensor):
+        for frame in on_recordings.predict(predictor, [recording], sensor):
             x, y, polarity = frame.events
             pictures.add(x, y, polarity, frame.boxes, frame.scores, frame.labels)

@@ -11,6 +11,7 @@ from jaxdet.evaluation import images as image_evaluation
 from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import ImagePredictor, ItemPredictor
+from jaxdet.inference.recordings import Sensor
 from jaxdet.nn.functional import Skeleton, Variables
 
 _MOST_LANES = 4
@@ -33,9 +34,9 @@ def measure(data: Any, skeleton: Skeleton, split: str) -> Measure:
     return _of_recordings(data, skeleton, split)
 
 
-def sensor(data: Any) -> on_recordings.Sensor:
+def sensor(data: Any) -> Sensor:
     """The sensor of a `data` block of recordings."""
-    return on_recordings.Sensor((data.height, data.width), tuple(data.event_buckets))
+    return Sensor((data.height, data.width), tuple(data.event_buckets))
 
 
 def _of_recordings(data, skeleton, split) -> Measure:
