@@ -35,13 +35,11 @@ logger = logging.getLogger(__name__)
 
 
 def _flags(flags: cli.Flags) -> None:
-    flags.config_file(
-        help="config of model and data, FILE.py or FILE.py:argument; default: the one stored with --weights"
-    )
+    flags.config_file("config of model and data; default: the one stored with --weights", stored=True)
     flags.string("weights", None, "a run, a converted folder, or a released .pth file")
     flags.string("split", None, "split of the data set; default: the config's test split")
     flags.string(
-        "detections", None, "boxes to measure instead of a model's: folder of .npy, .h5, or COCO results"
+        "detections", None, "boxes to measure instead of a model's: a file of any format of predict, a folder of .npy or YOLO text"
     )
     flags.string("labels", None, "folder of _bbox.npy label files; default: the config's recordings")
     flags.string("images", None, "images: folder of the annotated ones, or a folder or list with YOLO labels")
@@ -71,7 +69,7 @@ def _run(flags: cli.Flags) -> None:
 
 
 def _of_weights(flags) -> Evaluation:
-    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights)
+    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights, flags.override)
     shared = {"split": flags.split, "fast": flags.fast, "backend": flags.backend}
     if cfg.data.kind == "images":
         return of_images(

@@ -12,10 +12,10 @@ from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.evaluation import seqyolo_ap
 from jaxdet.evaluation.metrics import Metrics
 from jaxdet.evaluation.protocols import PROTOCOLS
-from jaxdet.evaluation.recordings import Sensor
 from jaxdet.inference import folded
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
+from jaxdet.inference.recordings import Sensor
 from jaxdet.nn.functional import Skeleton, Variables
 
 
