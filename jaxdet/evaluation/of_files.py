@@ -1,6 +1,6 @@
 """Metrics of boxes that lie on disk, written by `predict` or by any other tool, in any format."""
 
-import os
+from pathlib import Path
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,11 @@ from jaxdet.structs import Boxes, ReadReport
 
 
 def of_files(
-    detections: str | os.PathLike,
+    detections: str | Path,
     *,
-    labels: str | os.PathLike | None = None,
-    annotations: str | os.PathLike | None = None,
-    images: str | os.PathLike | None = None,
+    labels: str | Path | None = None,
+    annotations: str | Path | None = None,
+    images: str | Path | None = None,
     data: Any = None,
     split: str | None = None,
     protocol: str = "hmnet",
@@ -60,7 +60,7 @@ def of_files(
 
 
 def against_annotations(
-    detections: str | os.PathLike, annotations: str | os.PathLike, backend: str = "pycocotools"
+    detections: str | Path, annotations: str | Path, backend: str = "pycocotools"
 ) -> Metrics:
     """Metrics of boxes of images against COCO annotations, over their classes."""
     known = coco.read_annotations(annotations)
@@ -72,7 +72,7 @@ def against_annotations(
 
 
 def against_images(
-    detections: str | os.PathLike,
+    detections: str | Path,
     truth: Sequence[Boxes],
     class_names: Sequence[str],
     backend: str = "pycocotools",
@@ -89,7 +89,7 @@ def against_images(
 
 
 def against_recordings(
-    detections: str | os.PathLike,
+    detections: str | Path,
     truth: Sequence[Boxes],
     protocol: str,
     class_names: Sequence[str],

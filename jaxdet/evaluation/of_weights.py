@@ -1,6 +1,6 @@
 """Metrics of a model on the data that its config or the user names."""
 
-import os
+from pathlib import Path
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,8 +63,8 @@ def of_images(
     skeleton: Skeleton,
     variables: Variables,
     *,
-    images: str | os.PathLike | None = None,
-    annotations: str | os.PathLike | None = None,
+    images: str | Path | None = None,
+    annotations: str | Path | None = None,
     split: str | None = None,
     tta: str = "none",
     fast: bool = False,
