@@ -91,7 +91,14 @@ def _tell(flags, metrics: coco.Metrics, report: "_Report", took_s: float) -> Non
     settings = {k: getattr(flags, k) for k in ("weights", "detections", "protocol", "split")}
     with atomic(out) as temporary:
         temporary.write_text(json.dumps({**coco.as_json(metrics), "settings": settings}, indent=2) + "\n")
-    plots.precision_recall(out.with_suffix(".png"), metrics)
+    plots.precision_recall(
+        out.with_suffix(".png"),
+        metrics.class_names,
+        metrics.precision[:, :, :, 0, 2],
+        metrics.ap,
+        metrics.ap_per_class,
+        metrics.ap50_per_class,
+    )
 
 
 @dataclass

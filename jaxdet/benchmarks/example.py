@@ -50,7 +50,15 @@ def write(workdir: Path, results: Mapping[str, coco.Metrics]) -> None:
     """`evaluation.json` and the precision-recall picture of the trained model."""
     with atomic(workdir / "evaluation.json") as temporary:
         temporary.write_text(json.dumps({k: coco.as_json(m) for k, m in results.items()}, indent=2))
-    plots.precision_recall(workdir / "precision_recall.png", **coco.curves(results["trained"]))
+    trained = results["trained"]
+    plots.precision_recall(
+        workdir / "precision_recall.png",
+        trained.class_names,
+        trained.precision[:, :, :, 0, 2],
+        trained.ap,
+        trained.ap_per_class,
+        trained.ap50_per_class,
+    )
 
 
 def film(

@@ -158,9 +158,13 @@ def _by_time(found: Iterable[Boxes], labels: list[Boxes], protocol: Protocol):
     truths, founds, num_images, seen = [], [], 0, set()
     for name, frames in _recordings(found):
         if name in seen:
-            raise InputError(f"detections of {name} come in two parts; expected recordings one after the other")
+            raise InputError(
+                f"detections of {name} come in two parts; expected recordings one after the other"
+            )
         if name not in of_recording:
-            raise InputError(f"detections of {name}, but no labels; expected those of {_some(list(of_recording))}")
+            raise InputError(
+                f"detections of {name}, but no labels; expected those of {_some(list(of_recording))}"
+            )
         seen.add(name)
         rows = protocols.rows(of_recording[name]), protocols.rows(frames)
         times, of_truth, of_found = protocols.match(*rows, protocol)
@@ -169,7 +173,9 @@ def _by_time(found: Iterable[Boxes], labels: list[Boxes], protocol: Protocol):
         num_images += len(times)
     missing = sorted(set(of_recording) - seen)
     if missing:
-        raise InputError(f"no detections of {missing[0]}; found {len(seen)} of {len(of_recording)} recordings")
+        raise InputError(
+            f"no detections of {missing[0]}; found {len(seen)} of {len(of_recording)} recordings"
+        )
     return coco.concatenate(truths), coco.concatenate(founds), num_images
 
 
@@ -178,5 +184,7 @@ def _recordings(found: Iterable[Boxes]) -> Iterator[tuple[str, list[Boxes]]]:
         frames = list(frames)
         timeless = [boxes for boxes in frames if boxes.time_us is None and len(boxes)]
         if timeless:
-            raise InputError(f"{names.file_name(timeless[0])}: boxes without time; this protocol compares by time")
+            raise InputError(
+                f"{names.file_name(timeless[0])}: boxes without time; this protocol compares by time"
+            )
         yield name, frames

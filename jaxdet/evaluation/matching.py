@@ -49,7 +49,9 @@ class ImageIndex:
         if not boxes.source:
             return None
         if same:
-            raise InputError(f"{boxes.source}: {len(same)} labelled images have this name; give ids to tell them apart")
+            raise InputError(
+                f"{boxes.source}: {len(same)} labelled images have this name; give ids to tell them apart"
+            )
         number = _number(boxes)
         near = self._by_number.get(number, []) if number is not None else []
         if not near:

@@ -33,9 +33,7 @@ def from_folder(folder: str | Path) -> list[ImageItem]:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    return [
-        ImageItem(p, p.stem, i, None, p.relative_to(folder).as_posix()) for i, p in enumerate(paths)
-    ]
+    return [ImageItem(p, p.stem, i, None, p.relative_to(folder).as_posix()) for i, p in enumerate(paths)]
 
 
 def from_list(file: str | Path) -> list[ImageItem]:
