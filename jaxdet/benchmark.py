@@ -39,7 +39,7 @@ from jaxdet.training import setup as runs
 
 
 def _flags(flags: cli.Flags) -> None:
-    flags.config_file()
+    flags.config_file(stored=True)
     flags.string("weights", None, "weights folder, run or released file; default: random")
     flags.boolean("fast", False, "Winograd convolutions (CPU): boxes move by fractions of a pixel")
     flags.boolean("train", False, "time loss and gradient instead of inference")
@@ -89,7 +89,7 @@ def _run(flags: cli.Flags) -> None:
 def _of_model(flags) -> dict[str, Any]:
     sizes = _numbers("batch_sizes", flags.batch_sizes)
     cfg, skeleton, variables = _model(flags)
-    events = cfg.data.kind == "gen1"
+    events = cfg.data.kind == "events"
     _check_size(flags, cfg.data)
     if flags.evaluate and not events:
         raise InputError(f"--evaluate times models of events, data.kind is {cfg.data.kind!r}; leave it out")
@@ -197,7 +197,7 @@ def _numbers(name, words) -> list[int]:
 
 def _model(flags):
     if flags.weights:
-        return restore.load_model(flags.config, flags.weights)
+        return restore.load_model(flags.config, flags.weights, flags.override)
     if flags.config is None:
         raise InputError("nothing to time: give --config, --weights or both")
     return flags.config, *functional.split(runs.build_model(flags.config.model, 0))

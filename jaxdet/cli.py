@@ -1,83 +1,127 @@
-"""What every command shares: flags, one-line errors, logging."""
+"""The part that all commands share: flags, one-line errors, logging."""
 
+import argparse
+import difflib
 import logging
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from absl import flags as absl_flags
-from ml_collections import config_flags
 
-from jaxdet import distributed
+from jaxdet import config_files, distributed
 from jaxdet.distributed.flags import cache_folder
 from jaxdet.errors import InputError
 
+_CONFIG = "config: NAME:argument of a published one, or FILE.py:argument (Python, which runs)"
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a wrong flag raises InputError."""
+
+    def error(self, message: str) -> NoReturn:
+        # argparse says "argument --number: =x: expected ...", where "=x: expected ..." is from a type below.
+        said = message.removeprefix("argument ").replace(": =", "=", 1)
+        raise InputError(f"{said}; --help lists the flags")
+
 
 class Flags:
-    """The flags of one command. Values are attributes after parsing; `args` holds what is not a flag.
+    """The flags of one command; values are attributes after parsing.
 
-    Every command owns its set, so that several commands can run in one process.
+    Every command owns its set, so that several commands can run in one process. `config` is the ConfigDict of
+    `--config`, None without; `override(cfg)` applies `--config.key=value` to a config that is stored elsewhere.
     """
 
-    def __init__(self):
-        self._values = absl_flags.FlagValues()
+    def __init__(self, usage: str = ""):
+        self._parser = _Parser(
+            usage=argparse.SUPPRESS,
+            description=usage.strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            add_help=False,
+        )
+        self._values = argparse.Namespace()
         self._required: list[str] = []
-        self.args: list[str] = []
+        self._takes_config = self._stores_config = False
+        self._overrides: list[tuple[str, str]] = []
         self.boolean("debug", False, "show the traceback of an input error")
 
     def string(self, name: str, default: str | None, help: str, required: bool = False) -> None:
-        absl_flags.DEFINE_string(name, default, help, flag_values=self._values)
-        self._require(name, required)
+        self._add(name, default, help, required, type=str)
 
     def integer(self, name: str, default: int | None, help: str, required: bool = False) -> None:
-        absl_flags.DEFINE_integer(name, default, help, flag_values=self._values)
-        self._require(name, required)
+        self._add(name, default, help, required, type=_typed(name, int, "a whole number"))
 
     def number(self, name: str, default: float | None, help: str, required: bool = False) -> None:
-        absl_flags.DEFINE_float(name, default, help, flag_values=self._values)
-        self._require(name, required)
+        self._add(name, default, help, required, type=_typed(name, float, "a number"))
 
     def boolean(self, name: str, default: bool, help: str) -> None:
-        absl_flags.DEFINE_boolean(name, default, help, flag_values=self._values)
+        """`--name`, `--noname`, `--name=true` and `--name=false`."""
+        self._add(name, default, help, type=_typed(name, _truth, "true or false"), nargs="?", const=True)
+        self._parser.add_argument(
+            f"--no{name}", dest=name, action="store_false", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
 
     def choice(self, name: str, default: str | None, choices: Sequence[str], help: str) -> None:
-        absl_flags.DEFINE_enum(name, default, list(choices), help, flag_values=self._values)
+        def chosen(text: str) -> str:
+            if text not in choices:
+                raise argparse.ArgumentTypeError(f"={text}: expected one of {', '.join(choices)}")
+            return text
+
+        self._add(name, default, f"{help} ({' | '.join(choices)})", type=chosen)
 
     def strings(self, name: str, default: Sequence[str], help: str, required: bool = False) -> None:
-        absl_flags.DEFINE_list(name, list(default), help, flag_values=self._values)
-        self._require(name, required)
+        """Values with commas between them."""
+        split: Callable[[str], list[str]] = lambda text: [w for w in text.split(",") if w]  # noqa: E731
+        self._add(name, list(default), help, required, type=split)
 
-    def config_file(
-        self, default: str | None = None, help: str = "config file, FILE.py or FILE.py:argument"
-    ) -> None:
-        config_flags.DEFINE_config_file("config", default, help, flag_values=self._values)
+    def config_file(self, help: str = _CONFIG, stored: bool = False) -> None:
+        """`--config`, and `--config.key=value` for any key of it; `stored`: other flags may name a config as well."""
+        self._add("config", None, help, type=str)
+        self._takes_config, self._stores_config = True, stored
 
-    def _require(self, name, required):
+    def _add(self, name, default, help, required=False, **kwargs):
+        shown = "" if default in (None, "", [], False) else f"; default: {_shown(default)}"
+        text = (help + shown).replace("%", "%%")
+        metavar = kwargs["type"].__name__ if kwargs["type"] is str else "VALUE"
+        self._parser.add_argument(f"--{name}", default=default, help=text, metavar=metavar.upper(), **kwargs)
         if required:
             self._required.append(name)
 
-    def parse(self, argv: Sequence[str], usage: str) -> None:
+    def parse(self, argv: Sequence[str]) -> None:
         """Read `argv` (without the program's name); raises InputError for anything unknown or missing."""
         if "--help" in argv or "-h" in argv:
-            print(usage, self._values.main_module_help() or self._values.get_help(), sep="\n")
+            print(self._parser.format_help())
             raise SystemExit(0)
-        try:
-            with _as_sys_argv(argv):
-                self.args = self._values(sys.argv)[1:]
-        except (absl_flags.Error, KeyError, AttributeError, TypeError, SyntaxError) as error:
-            raise InputError(_flag_error(error)) from error
-        if "config" in self._values and self._values["config"].value is not None:
-            path = Path(self._values["config"].config_filename.partition(":")[0])
-            if not path.is_file():
-                raise InputError(f"--config={path}: no such file; configs/ has those that are published")
-        missing = [f"--{name}" for name in self._required if not self._values[name].value]
+        argv, self._overrides = _without_overrides(argv)
+        self._values, rest = self._parser.parse_known_args(argv)
+        if rest:
+            raise InputError(self._unknown(rest[0]))
+        missing = [f"--{name}" for name in self._required if not getattr(self._values, name)]
         if missing:
             raise InputError(f"missing {', '.join(missing)}; --help lists the flags")
+        if self._overrides and not self._takes_config:
+            raise InputError(f"no flag 'config.{self._overrides[0][0]}': this command takes no config")
+        if self._takes_config and self._values.config is not None:
+            self._values.config = self.override(config_files.load(self._values.config))
+        elif self._overrides and not self._stores_config:
+            raise InputError(
+                f"--config.{self._overrides[0][0]} without --config; which config is to be changed?"
+            )
+
+    def override(self, cfg: Any) -> Any:
+        """`cfg` with the values of `--config.key=value`."""
+        return config_files.override(cfg, self._overrides)
+
+    def _unknown(self, word: str) -> str:
+        if not word.startswith("-"):
+            return f"{word!r} belongs to no flag; flags have the form --input={word}, --help lists them"
+        name = word.lstrip("-").partition("=")[0]
+        near = difflib.get_close_matches(name, list(vars(self._values)), 1)
+        meant = f" (did you mean --{near[0]}?)" if near else ""
+        return f"no flag {name!r}{meant}; --help lists the flags"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -85,38 +129,40 @@ class Flags:
         return getattr(self._values, name)
 
 
-def _flag_error(error: Exception) -> str:
-    """What is wrong with a flag or a config, from the errors that absl and ml_collections wrap around it."""
-    chain: list[BaseException] = [error]
-    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(inner)
-    first, last = str(error).splitlines()[0], " ".join(str(chain[-1]).split())
-    # Key and attribute errors of a config file are not wrapped; only their traceback passes through it.
-    inside = [f for f in traceback.extract_tb(error.__traceback__) if f.name in ("get_config", "<module>")]
-    if inside:
-        return f"{inside[-1].filename}, line {inside[-1].lineno}: {type(error).__name__} {last}"
-    if last.endswith("has no attribute 'get_config'"):
-        return "the file of --config defines no get_config(); those in configs/ are examples"
-    if isinstance(chain[-1], KeyError):
-        hint = next((m for e in chain if (m := re.search(r'Did you mean "([^"]+)"', str(e)))), None)
-        meant = f" (did you mean {hint[1]!r}?)" if hint else ""
-        return f"the config has no key {last}{meant}; a run's config.json shows all keys"
-    if "parsing config file" in first:
-        # Its first line says no more than the flag, the rest is a traceback.
-        return f"{first.split(': ')[0]}: {last}"
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}: {error.msg}"
-    return f"{first}; --help lists the flags"
+def _typed(name: str, convert: Callable[[str], Any], expected: str) -> Callable[[str], Any]:
+    def typed(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"={text}: expected {expected}") from error
+
+    return typed
 
 
-@contextmanager
-def _as_sys_argv(argv: Sequence[str]) -> Iterator[None]:
-    """ml_collections looks for the overrides of a config in `sys.argv`."""
-    before, sys.argv = sys.argv, ["jaxdet", *argv]
-    try:
-        yield
-    finally:
-        sys.argv = before
+def _truth(text: str) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in known:
+        raise ValueError(text)
+    return known[text.lower()]
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _without_overrides(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Arguments but `--config.key=value`, and those; a bare `--config.key` is true."""
+    rest, pairs, words = [], [], list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--config."):
+            rest.append(word)
+            continue
+        key, equals, text = word.removeprefix("--config.").partition("=")
+        if not equals:
+            text = words.pop(0) if words and not words[0].startswith("--") else "true"
+        pairs.append((key, text))
+    return rest, pairs
 
 
 def command(
@@ -128,26 +174,32 @@ def command(
 ):
     """Make `main(argv=None) -> exit status` of a command from its flags and its body.
 
-    A command of `several_processes` joins the others of its job (see `jaxdet.distributed`) before its body runs. One that
-    `saves_when_told` answers SIGTERM itself; others end at once.
+    A command of `several_processes` joins the others of its job (see `jaxdet.distributed`) before its body runs. One
+    that `saves_when_told` answers SIGTERM itself; others end at once.
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
-        flags = Flags()
+        argv = sys.argv[1:] if argv is None else argv
+        flags = Flags(usage or "")
         define(flags)
         _log_plainly()
         if not absl_flags.FLAGS.is_parsed():
             absl_flags.FLAGS(["jaxdet"])  # Grain's worker processes insist on it
         _keep_compiled()
         try:
-            flags.parse(sys.argv[1:] if argv is None else argv, usage or "")
+            flags.parse(argv)
             if several_processes:
                 distributed.start(saves_when_told)
                 _log_plainly(distributed.is_main())
             run(flags)
             distributed.finish()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read the output has seen enough, as with `| head -1`; the exit of Python must not flush again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         except (InputError, OSError) as error:
-            if "--debug" in (argv or sys.argv) or os.environ.get("JAXDET_DEBUG"):
+            if "--debug" in argv or os.environ.get("JAXDET_DEBUG"):
                 traceback.print_exc()
             distributed.abandon(error, _one_line(error))
             print(f"error: {_one_line(error)}", file=sys.stderr)
@@ -192,5 +244,8 @@ def _log_plainly(is_main: bool = True) -> None:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+        text = f"{error.filename}: {error.strerror}"
+    else:
+        text = " ".join(str(error).split())
+    # File names and fields of foreign files may hold control characters, which a terminal would obey.
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

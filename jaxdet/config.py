@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxdet import class_names
 from jaxdet.errors import InputError
 
 # A ConfigDict; its attributes are not known to type checkers.
@@ -24,7 +25,6 @@ GEN1_STAGES: dict[str, dict[str, int]] = {
     "tbptt": {"window_ms": 8100, "segment_ms": 810, "num_iterations": 4523, "log_every": 1},
 }
 GEN1_ITERATIONS_PER_EPOCH = 4523
-GEN1_CLASSES = ("car", "pedestrian")
 
 
 def parse(arg: str, *tables: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
@@ -83,9 +83,9 @@ def gen1(stage: str = "short", batch_size: int = 16, root: str = "data/gen1") ->
     """Windows of prepared GEN1 recordings."""
     times = GEN1_STAGES[stage]
     return block(
-        kind="gen1",
+        kind="events",
         root=root,
-        classes=GEN1_CLASSES,
+        classes=class_names.GEN1,
         train_split="train",
         validation_split="val",
         test_split="test",
@@ -242,18 +242,6 @@ def yolox(size: str, num_classes: int, **changes: Any) -> ConfigDict:
     return block(
         name="yolox", num_classes=num_classes, **{"dtype": "float32", **YOLOX_SIZES[size], **changes}
     )
-
-
-COCO_CLASSES = tuple(
-    """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
-    parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella,
-    handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard,
-    surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange,
-    broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop,
-    mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors,
-    teddy bear, hair drier, toothbrush""".replace("\n    ", " ").split(", ")
-)
-LTD_CLASSES = ("human", "bicycle", "motorcycle", "vehicle")
 
 
 def yolov4_images(

@@ -26,7 +26,7 @@ from jaxdet.weights.torch import file, state_dict
 
 
 def _flags(flags: cli.Flags) -> None:
-    flags.config_file(help="config of the model, FILE.py or FILE.py:argument")
+    flags.config_file("config of the model")
     flags.string("torch", None, "released .pth, .pt or .ckpt file to convert")
     flags.string("out", None, "folder for the converted weights")
     flags.boolean("report", False, "print which tensor became what")

@@ -33,12 +33,12 @@ from jaxdet.data.images import sets
 from jaxdet.detections import files
 from jaxdet.detections import recordings as split_files
 from jaxdet.errors import InputError
-from jaxdet.evaluation import recordings as on_recordings
-from jaxdet.evaluation.recordings import STEP_US, Sensor
 from jaxdet.formats import npy
 from jaxdet.inference import folded, restore
+from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference.events import Frame, Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
+from jaxdet.inference.recordings import STEP_US, Sensor
 from jaxdet.inference.streaming import StreamDetector, latency
 from jaxdet.structs import Boxes
 from jaxdet.training import setup as runs
@@ -52,9 +52,7 @@ _PICTURES_PER_S = 5  # of a film made of single images
 
 
 def _flags(flags: cli.Flags) -> None:
-    flags.config_file(
-        help="config of the model, FILE.py or FILE.py:argument; default: the one stored with --weights"
-    )
+    flags.config_file("config of the model; default: the one stored with --weights", stored=True)
     flags.string("weights", None, "a run, a converted folder, or a released .pth file", required=True)
     flags.string("input", None, "recording (DAT, RAW or prepared folder), image, folder, .txt list or video")
     flags.string("images", None, "folder of images; the same as --input")
@@ -75,7 +73,7 @@ def _flags(flags: cli.Flags) -> None:
 
 def _run(flags: cli.Flags) -> None:
     _check(flags)
-    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights)
+    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights, flags.override)
     metadata = {"model": runs.as_json(cfg)["model"], "weights": flags.weights, "version": jaxdet.__version__}
     if cfg.data.kind == "images":
         predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast))

@@ -8,7 +8,6 @@ that is missing. A run that was stopped goes on where it was. Months with annota
 post-processing.
 """
 
-import importlib.util
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxdet import cli
+from jaxdet import class_names, cli, config_files
 from jaxdet import config as c
 from jaxdet.challenges import recipes, reproduction
 from jaxdet.challenges.recipes import Row
@@ -31,7 +30,12 @@ from jaxdet.weights.load import load_folder
 
 
 def _flags(flags: cli.Flags) -> None:
-    flags.string("recipe", None, "FILE.py:track, such as configs/seasons_in_drift.py:week", required=True)
+    flags.string(
+        "recipe",
+        None,
+        "NAME:track or FILE.py:track (Python, which runs), such as seasons_in_drift:week",
+        required=True,
+    )
     flags.string("data", None, "root of LTD, with Test/<month>/frames", required=True)
     flags.string("weights", None, "folder of the weights the recipe names", required=True)
     flags.string("workdir", None, "folder of the run", required=True)
@@ -59,16 +63,11 @@ def _run(flags: cli.Flags) -> None:
 
 def load_recipe(text: str) -> Recipe:
     """The recipe of `FILE.py:track`: rows, frames and weight of each month as `get_config(track)` gives them."""
-    path, _, track = text.partition(":")
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such recipe; expected a file such as configs/seasons_in_drift.py:week")
-    spec = importlib.util.spec_from_file_location("recipe", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path}: not a Python file; expected a recipe")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(*([track] if track else []))
-    return Recipe(tuple(config.rows), dict(config.num_frames), dict(config.month_weights))
+    recipe = config_files.load(text)
+    missing = [key for key in ("rows", "num_frames", "month_weights") if key not in recipe]
+    if missing:
+        raise InputError(f"{text}: a config without {missing[0]}, expected a recipe; seasons_in_drift is one")
+    return Recipe(tuple(recipe.rows), dict(recipe.num_frames), dict(recipe.month_weights))
 
 
 class _Loader:
@@ -104,9 +103,9 @@ def _released_config(row: Row):
             f"recipe row {row.months}: model {row.model!r}; expected {', '.join(c.YOLOV4_SIZES)}"
         )
     cfg: Any = c.base()
-    cfg.model = c.yolov4(row.model, len(c.LTD_CLASSES))
+    cfg.model = c.yolov4(row.model, len(class_names.LTD))
     stride = 2 << (len(c.YOLOV4_SIZES[row.model]["stages"]) - 1)
-    cfg.data = c.yolov4_images(row.size, stride, c.LTD_CLASSES, batch_size=1)
+    cfg.data = c.yolov4_images(row.size, stride, class_names.LTD, batch_size=1)
     return cfg
 
 

@@ -38,9 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def _flags(flags: cli.Flags) -> None:
-    flags.config_file(
-        help="config of model and data, FILE.py or FILE.py:argument; default: that of the ingredients"
-    )
+    flags.config_file("config of model and data; default: that of the ingredients", stored=True)
     flags.string("run", None, "take checkpoints of this run")
     flags.strings("steps", [], "optimiser steps of --run's checkpoints; default: all that it kept")
     flags.strings("inputs", [], "further ingredients: runs, weights folders, .pt or .pth files")
@@ -59,7 +57,7 @@ def _flags(flags: cli.Flags) -> None:
 
 def _run(flags: cli.Flags) -> None:
     paths = _ingredients(flags)
-    cfg = flags.config if flags.config is not None else _common_config(paths)
+    cfg = flags.config if flags.config is not None else flags.override(_common_config(paths))
     skeleton, target = functional.abstract(lambda: runs.build_model(cfg.model, 0))
     family = families.of_config(cfg.model)
     loaders = {path: partial(_load, path, family, target) for path in paths}

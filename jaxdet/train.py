@@ -39,7 +39,9 @@ logger = logging.getLogger(__name__)
 
 
 def _flags(flags: cli.Flags) -> None:
-    flags.config_file(help="config file, FILE.py or FILE.py:argument; default: the synthetic example")
+    flags.config_file(
+        "config; default: that of the run in --workdir, else the synthetic example", stored=True
+    )
     flags.string("workdir", None, "folder of the run; default: runs/<model>")
     flags.string(
         "init", None, "weights to start from: a run, a converted folder, or a released .pth or .pt file"
@@ -49,8 +51,7 @@ def _flags(flags: cli.Flags) -> None:
 
 
 def _run(flags: cli.Flags) -> None:
-    cfg: config.Config = flags.config if flags.config is not None else config.synthetic()
-    workdir = Path(flags.workdir or f"runs/{'synthetic' if flags.config is None else cfg.model.name}")
+    cfg, workdir = _config(flags)
     if flags.overfit:
         cfg.data.overfit = flags.overfit
     if cfg.model.num_classes != len(cfg.data.classes):
@@ -74,6 +75,15 @@ def _run(flags: cli.Flags) -> None:
     # A run that was told to stop has no time to be evaluated.
     if "simulate" in cfg.data and int(done.state.step) == run.num_steps:
         _show(cfg, done, workdir)
+
+
+def _config(flags: cli.Flags) -> tuple[config.Config, Path]:
+    """The config of the run and its folder."""
+    if flags.config is not None:
+        return flags.config, Path(flags.workdir or f"runs/{flags.config.model.name}")
+    stored = runs.read_config(Path(flags.workdir)) if flags.workdir else None
+    cfg = flags.override(config.synthetic() if stored is None else stored)
+    return cfg, Path(flags.workdir or "runs/synthetic")
 
 
 def _start_from(path: str | None, model: config.Config):

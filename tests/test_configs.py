@@ -3,14 +3,13 @@
 `python tests/test_configs.py` rewrites `configs.json`; read its difference before committing it.
 """
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 from flax import nnx
 
-from jaxdet import config, models
+from jaxdet import config, config_files, models
 from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
 from jaxdet.nn import functional
@@ -32,13 +31,7 @@ NAMES = [
 
 
 def resolve(name: str) -> config.Config:
-    file, _, argument = name.partition(":")
-    spec = importlib.util.spec_from_file_location(file, ROOT / "configs" / f"{file}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(argument) if argument else module.get_config()
+    return config_files.load(name)
 
 
 def _resolved() -> dict:
@@ -52,7 +45,7 @@ def test_config_is_as_stored(name):
 
 def test_every_config_file_is_listed():
     listed = {name.partition(":")[0] for name in NAMES} | {"seasons_in_drift"}  # recipes have their own tests
-    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == listed
+    assert set(config_files.published()) == listed
 
 
 @pytest.mark.parametrize("size", config.HMNET_SIZES)

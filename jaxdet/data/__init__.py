@@ -13,7 +13,7 @@ def open(config: Any, split: str, *, start: int = 0, process: tuple[int, int] = 
     of worker processes, 0 for threads. `process` is this process's index and the number of processes; a process gets
     its consecutive share of the lanes. What comes out depends on neither workers nor threads.
     """
-    if config.kind == "gen1":
+    if config.kind == "events":
         from jaxdet.data.events.windows import Windows
 
         source = Windows(config, split, process)
@@ -22,5 +22,5 @@ def open(config: Any, split: str, *, start: int = 0, process: tuple[int, int] = 
 
         source = LabelledImages(config, split, process)
     else:
-        raise InputError(f"data.kind is {config.kind!r}, expected 'gen1' or 'images'")
+        raise InputError(f"data.kind is {config.kind!r}, expected 'events' or 'images'")
     return Batches(source, start=start, workers=int(config.workers))

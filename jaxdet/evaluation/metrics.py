@@ -1,6 +1,7 @@
 """Numbers of an evaluation, with their names."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +72,16 @@ class Metrics:
         for name, values in self.per_class.items():
             lines.append(f" {name:<{width}}  AP {values['AP']:0.3f}  AP50 {values['AP50']:0.3f}")
         return "\n".join(lines)
+
+    def curves(self) -> dict[str, Any]:
+        """Arguments of `viewing.plots.precision_recall`: boxes of all sizes, 100 an image and class."""
+        return {
+            "class_names": self.class_names,
+            "precision": self.precision[..., 0, 2],
+            "ap": self.ap,
+            "ap_per_class": self.ap_per_class,
+            "ap50_per_class": self.ap50_per_class,
+        }
 
     def as_json(self) -> dict:
         """The numbers with names, ready for a JSON file."""

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from jaxdet import distributed, models, sharding
 from jaxdet.errors import InputError
@@ -24,6 +25,7 @@ from jaxdet.training import state
 from jaxdet.training.loop import NonFiniteLoss
 from jaxdet.training.state import TrainState
 from jaxdet.training.step import TrainStep, make_train_step
+from jaxdet.weights import stored_config
 
 # In the order of the released logs' columns.
 LOSS_NAMES = {
@@ -68,7 +70,7 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
     segments = num_segments(cfg.data)
     recipe = recipes.make(cfg, segments)
     model = build_model(cfg.model, cfg.seed)
-    if cfg.data.kind == "gen1":
+    if cfg.data.kind == "events":
         model.warm_up_once = cfg.data.warmup == "recording"  # the windows leave labels out by the same rule
         check_segments(cfg.data, model.backbone.cycle)
     lanes = sharding.lanes(mesh)
@@ -153,6 +155,19 @@ def write_config(cfg, workdir: Path, version: str) -> None:
         return
     with atomic(workdir / "config.json") as temporary:
         temporary.write_text(json.dumps({"version": version, **as_json(cfg)}, indent=2))
+
+
+def read_config(workdir: Path) -> Any | None:
+    """The config that `write_config` left in `workdir`, None if there is none."""
+    path = workdir / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content.pop("version")
+        return ConfigDict(stored_config.current(content))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not the config of a run ({error}); give --config") from error
 
 
 def as_json(cfg) -> dict[str, Any]:

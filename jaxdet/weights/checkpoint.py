@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Tree, Variables
+from jaxdet.weights import stored_config
 from jaxdet.weights.optimizer import Moments
 
 
@@ -112,7 +113,7 @@ def _restore(folder: Path, item: str, names: tuple[str, ...]) -> tuple[dict[str,
             restored = checkpointer.restore(folder, args=items)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder}: damaged weights ({_reason(error)}); convert or train again") from error
-    return {name: restored[item].get(name, {}) for name in shapes}, restored["config"]
+    return {name: restored[item].get(name, {}) for name in shapes}, stored_config.current(restored["config"])
 
 
 def _checkpointer(item: str) -> ocp.Checkpointer:

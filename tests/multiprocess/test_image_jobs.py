@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdet import config, prepare
+from jaxdet import class_names, config, prepare
 from jaxdet.nn import functional
 from jaxdet.training import setup as runs
 from jaxdet.weights import checkpoint
@@ -46,7 +46,7 @@ def clip(tmp_path_factory):
 def _weights(folder):
     """Fresh weights that report boxes everywhere, so that an evaluation has something to count."""
     cfg = config.base()
-    cfg.model = config.yolox("nano", len(config.LTD_CLASSES), width=0.125)
+    cfg.model = config.yolox("nano", len(class_names.LTD), width=0.125)
     variables = functional.split(runs.build_model(cfg.model, 0))[1]
     for level in variables.params["head"]["levels"].values():
         for name in ("obj_pred", "cls_pred"):

@@ -1,10 +1,12 @@
 """Wrong flags and configs: one line that names what is wrong, and status 1."""
 
+import subprocess
 import sys
 
 import pytest
 
 from jaxdet import cli
+from jaxdet.errors import InputError
 
 CONFIG = """
 from jaxdet import config as c
@@ -31,15 +33,19 @@ def get_config(arg="b1"):
         (["--config={tmp}/good.py", "--config.optim.lr=fast"], "--config.optim.lr=fast"),
         (["--number=x"], "--number=x"),
         (["--nothing=1"], "'nothing'"),
+        (["--numbr=1"], "did you mean --number?"),
+        (["mine.raw"], "'mine.raw' belongs to no flag"),
+        (["--config.optim.lr=1"], "without --config"),
+        (["--config={tmp}/good.py", "--config.optim=1"], "a block of"),
+        (["--config={tmp}/other.py"], "returns a dict"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys, monkeypatch, flags, said):
-    # A config is loaded over the one that a process read before, and keeps its functions.
-    monkeypatch.delitem(sys.modules, "config_config", raising=False)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys, flags, said):
     (tmp_path / "good.py").write_text(CONFIG)
     (tmp_path / "raises.py").write_text("raise ValueError('out of order')")
     (tmp_path / "key.py").write_text("{}['gone']")
     (tmp_path / "empty.py").write_text("")
+    (tmp_path / "other.py").write_text("def get_config():\n    return {}")
     (tmp_path / "syntax.py").write_text("def get_config(:")
 
     def define(flags):
@@ -61,3 +67,37 @@ def test_a_right_config_with_an_override_reaches_the_command(tmp_path):
     main = cli.command(lambda flags: flags.config_file(), lambda flags: seen.append(flags.config), "usage")
     assert main([f"--config={tmp_path}/good.py:b3", "--config.optim.lr=0.5"]) == 0
     assert seen[0].optim.lr == 0.5
+
+
+def test_a_flag_is_true_alone_and_false_with_no_before_it():
+    seen = []
+
+    def define(flags):
+        flags.boolean("fast", False, "")
+        flags.boolean("keep", True, "")
+
+    main = cli.command(define, lambda flags: seen.append((flags.fast, flags.keep)), "usage")
+    for argv in ([], ["--fast"], ["--fast=false", "--nokeep"], ["--fast=true", "--keep=true"]):
+        assert main(argv) == 0
+    assert seen == [(False, True), (True, True), (False, False), (True, True)]
+
+
+def test_control_characters_of_an_error_do_not_reach_the_terminal(capsys):
+    def run(_):
+        raise InputError("a name \x1b[2J with an escape")
+
+    assert cli.command(lambda flags: None, run, "usage")([]) == 1
+    assert capsys.readouterr().err == "error: a name \\x1b[2J with an escape\n"
+
+
+def test_a_closed_pipe_is_no_failure():
+    script = (
+        "import sys; from jaxdet import cli; "
+        "sys.exit(cli.command(lambda f: None, lambda f: [print('line') for _ in range(10**6)], '')())"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    assert child.stdout.readline() == b"line\n"
+    child.stdout.close()
+    assert (child.wait(60), child.stderr.read()) == (0, b"")

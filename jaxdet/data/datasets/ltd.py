@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxdet import class_names
 from jaxdet.errors import InputError
 from jaxdet.structs import Boxes
 
-CLASSES = ("human", "bicycle", "motorcycle", "vehicle")
+CLASSES = class_names.LTD
 WIDTH, HEIGHT = 384, 288
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 TRAIN_SPLITS = ("Day", "Week", "Month")

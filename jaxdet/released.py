@@ -1,0 +1,254 @@
+"""The config of a released model from its file alone, and a sentence for all that the file does not say."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxdet import class_names
+from jaxdet import config as c
+from jaxdet.errors import InputError
+from jaxdet.models.yolov4 import scale_channels
+from jaxdet.weights.identify import Identity
+
+FAMILIES = {"hmnet": "HMNet", "yolox": "YOLOX", "yolov4": "YOLOv4"}
+
+# Cells of the first memory -> height and width of the sensor.
+_SENSORS = {4560: (240, 304)}
+# Pixels a side of a cell in the released models.
+_CELL = 4
+
+# Pixels of the longer side at which the released YOLOv4 are evaluated (Wang et al. 2021, table 9).
+_YOLOV4_PIXELS = {"csp": 640, "p5": 896, "p6": 1280, "p7": 1536}
+
+_COCO = (class_names.COCO, "those of COCO")
+_CLASSES = {
+    ("hmnet", 2): (class_names.GEN1, "those of GEN1"),
+    ("yolox", 80): _COCO,
+    ("yolov4", 80): _COCO,
+    ("yolov4", 4): (class_names.LTD, "those of LTD"),
+}
+
+
+@dataclass(frozen=True)
+class Released:
+    """A config with its `model` and `data`, the name of a published size or None, and what was assumed.
+
+    `guessed` has a sentence for each value that comes from a table or a default and not from the file.
+    """
+
+    config: c.Config
+    size: str | None
+    guessed: tuple[str, ...]
+
+    def line(self) -> str:
+        """One line for the log: what was found, what was assumed."""
+        model = self.config.model
+        found = f"{FAMILIES[model.name]}{'-' + self.size if self.size else ''}, {model.num_classes} classes"
+        assumed = "; assumed, as the file does not say: " + "; ".join(self.guessed) if self.guessed else ""
+        return found + assumed
+
+
+def config_of(
+    identity: Identity,
+    sensor: str | Sequence[int] | None = None,
+    classes: Sequence[str] | None = None,
+    size: int | None = None,
+) -> Released:
+    """Config of an identified model, as the matching file of configs/ gives it.
+
+    `sensor` ("WIDTHxHEIGHT" or (height, width), pixels; HMNet), `classes` (one name for each class) and
+    `size` (pixels of an image's longer side; YOLOX and YOLOv4) overrule the tables. Raises InputError if one
+    of them does not fit the file, or if the file and the tables together do not tell enough.
+    """
+    if sensor is not None and identity.family != "hmnet":
+        raise InputError(f"--sensor is for event cameras; {FAMILIES[identity.family]} takes --size")
+    if size is not None and identity.family == "hmnet":
+        raise InputError("--size is for images; HMNet takes --sensor=WIDTHxHEIGHT")
+    if size is not None and not 0 < size < 1 << 15:
+        raise InputError(f"--size={size}: expected pixels of the longer side, such as 640")
+    guessed: list[str] = []
+    names = _classes(identity, classes, guessed)
+    cfg = c.base()
+    if identity.family == "hmnet":
+        name, cfg.model, cfg.data = _hmnet(identity, names, sensor, guessed)
+    elif identity.family == "yolox":
+        name, cfg.model, cfg.data = _yolox(identity, names, size, guessed)
+    else:
+        name, cfg.model, cfg.data = _yolov4(identity, names, size, guessed)
+    return Released(cfg, name, tuple(guessed))
+
+
+def _classes(identity: Identity, given: Sequence[str] | None, guessed: list[str]) -> tuple[str, ...]:
+    """Names of the classes: those given, those in the file, those of a table, numbers."""
+    number = identity.num_classes
+    if given is not None:
+        names = tuple(given)
+        if isinstance(given, str) or len(names) != number or len(set(names)) != number or "" in names:
+            raise InputError(
+                f"--classes={','.join(names)[:80]}: expected {number} different names, as the file has classes"
+            )
+        return names
+    known, source = _data_set(identity)
+    if identity.class_names is not None:
+        return known or identity.class_names
+    if known:
+        shown = ", ".join(known) if number < 10 else f"{known[0]} ... {known[-1]}"
+        guessed.append(f"the classes are {source} ({shown})")
+        return known
+    names = tuple(f"class_{i}" for i in range(number))
+    guessed.append(f"the classes are called {names[0]}{' ... ' + names[-1] if number > 1 else ''}")
+    return names
+
+
+def _data_set(identity: Identity) -> tuple[tuple[str, ...], str]:
+    """Classes of the data set of released files with this family and class count, and a phrase that names it.
+
+    Both are empty if there is none, or if the file names other classes; case is ignored.
+    """
+    names, source = _CLASSES.get((identity.family, identity.num_classes), ((), ""))
+    told = identity.class_names
+    if told is not None and [n.lower() for n in told] != [n.lower() for n in names]:
+        return (), ""
+    return names, source
+
+
+Blocks = tuple[str | None, c.Config, c.Config]
+
+
+def _hmnet(identity: Identity, names: tuple[str, ...], sensor, guessed: list[str]) -> Blocks:
+    arguments = dict(identity.arguments)
+    name = next((n for n, table in c.HMNET_SIZES.items() if arguments == _hmnet_shapes(table)), None)
+    if name is None and len(arguments["widths"]) > 1:
+        shown = ", ".join(f"{key} {value}" for key, value in arguments.items())
+        raise InputError(
+            f"an HMNet of {shown} is not one of {', '.join(c.HMNET_SIZES)}; the periods of its memories "
+            "are not in the file: give --config"
+        )
+    (height, width), window = _geometry(identity, sensor, guessed)
+    changes = {} if name else arguments
+    if window != _CELL:
+        changes["window"] = window
+    # A single memory fires at every step.
+    model = c.hmnet(name or "b1", len(names), image_size=(height, width), **changes)
+    if len(model.periods) > 1:
+        guessed.append(
+            f"the memories fire every {', '.join(map(str, model.periods))} steps, as those of {name}"
+        )
+    data = c.gen1()
+    data.classes, data.height, data.width = names, height, width
+    return name, model, data
+
+
+def _hmnet_shapes(table: dict) -> dict:
+    """A row of the table as `Identity.arguments` shows it."""
+    shapes = {key: value for key, value in table.items() if key != "periods"}
+    return {**shapes, "out_features": 256, "event_features": 32}
+
+
+def _geometry(identity: Identity, sensor, guessed: list[str]) -> tuple[tuple[int, int], int]:
+    """Height and width of the sensor, and the pixels a side of a cell."""
+    cells = identity.cells
+    assert cells is not None
+    if sensor is None:
+        if cells not in _SENSORS:
+            raise InputError(
+                f"an HMNet of {cells} cells; sensors are known for {', '.join(map(str, _SENSORS))}: "
+                "give --sensor=WIDTHxHEIGHT, or --config"
+            )
+        height, width = _SENSORS[cells]
+        guessed.append(f"the sensor has {width}x{height} pixels, as {cells} cells suggest")
+        return (height, width), _CELL
+    height, width = _height_width(sensor)
+    window = math.isqrt(height * width // cells)
+    if not window or height % window or width % window or (height // window) * (width // window) != cells:
+        of_four = f"{height // _CELL * (width // _CELL)} cells of {_CELL} pixels"
+        raise InputError(
+            f"--sensor={width}x{height} has {of_four} a side, the file {cells} cells; give its own sensor"
+        )
+    return (height, width), window
+
+
+def _height_width(sensor: str | Sequence[int]) -> tuple[int, int]:
+    if isinstance(sensor, str):
+        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", sensor)
+        if match is None:
+            raise InputError(f"--sensor={sensor[:40]}: expected WIDTHxHEIGHT, such as 304x240")
+        return int(match[2]), int(match[1])
+    if len(sensor) != 2 or any(int(n) != n or n < 1 for n in sensor):
+        raise InputError(f"sensor {tuple(sensor)}: expected (height, width), pixels")
+    return int(sensor[0]), int(sensor[1])
+
+
+def _yolox(identity: Identity, names: tuple[str, ...], size: int | None, guessed: list[str]) -> Blocks:
+    arguments = identity.arguments
+    found = tuple(arguments.values())
+    name = next((n for n, table in c.YOLOX_SIZES.items() if found == _yolox_shapes(**table)), None)
+    model = c.yolox(name, len(names)) if name else c.yolox("s", len(names), **arguments)
+    if size is None:
+        size = 416 if name in ("nano", "tiny") else 640
+        guessed.append(f"images are predicted at {size} pixels, as released")
+    data = c.yolox_images(size, names, batch_size=16)
+    data.plain_epochs = 15
+    if names == class_names.COCO:
+        data.update(c.COCO_SPLITS)
+    return name, model, data
+
+
+def _yolox_shapes(width: float, depth: float, depthwise: bool = False) -> tuple[float, float, bool]:
+    """A row of the table as `Identity.arguments` shows it."""
+    return int(64 * width) / 64, round(3 * depth) / 3, depthwise
+
+
+def _yolov4(identity: Identity, names: tuple[str, ...], size: int | None, guessed: list[str]) -> Blocks:
+    ltd = _data_set(identity)[0] == class_names.LTD
+    rule = {"min_score": 0.1, "nms_iou": 0.5} if ltd else {"min_score": 0.001, "nms_iou": 0.65}
+    arguments = dict(identity.arguments)
+    anchors = arguments.pop("anchors")
+    name = next((n for n in c.YOLOV4_SIZES if arguments == _yolov4_shapes(n)), None)
+    anchors_of = next(_same_anchors(anchors), None)
+    changes = {} if name else arguments
+    if name is None or anchors_of != name:
+        changes["anchors"] = anchors
+    model: c.Config = c.yolov4(name or "p5", len(names), **changes, **rule)
+    if size is None:
+        known = name or anchors_of
+        if known is None:
+            shown = f"{len(arguments['stages'])} stages and {len(anchors)} levels"
+            raise InputError(
+                f"a YOLOv4 of {shown} is not one of {', '.join(c.YOLOV4_SIZES)}; the size of its images "
+                "is not in the file: give --size=PIXELS, or --config"
+            )
+        size = _YOLOV4_PIXELS[known]
+        guessed.append(f"images are predicted at {size} pixels, as {known}")
+    source = "on LTD" if ltd else "on COCO"
+    guessed.append("scores from {min_score} and NMS at IoU {nms_iou}, as released {0}".format(source, **rule))
+    stride = 2 << (len(model.stages) - 1)
+    data = c.yolov4_images(size, stride, names, batch_size=32 if ltd else 8)
+    if names == class_names.LTD:
+        data.update(c.ltd_splits())
+    elif names == class_names.COCO:
+        data.update(c.COCO_SPLITS)
+    return name, model, data
+
+
+def _yolov4_shapes(name: str) -> dict:
+    """A row of the table as `Identity.arguments` shows it, without anchors."""
+    table: c.Config = c.yolov4(name, 1)
+    width = table.get("width", 1.0)
+    return {
+        "stem": scale_channels(table.stem, width),
+        "stages": tuple((scale_channels(channels, width), depth) for channels, depth in table.stages),
+        "neck": tuple(scale_channels(channels, width) for channels in table.neck),
+        "neck_depths": tuple(table.get("neck_depths", (3, 3))),
+    }
+
+
+def _same_anchors(anchors) -> Iterator[str]:
+    """Sizes with these anchors; averaged files are off by rounding."""
+    for name, table in c.YOLOV4_SIZES.items():
+        shape, known = np.shape(table["anchors"]), np.asarray(table["anchors"], np.float64)
+        if np.shape(anchors) == shape and np.allclose(np.asarray(anchors), known, rtol=1e-4, atol=0):
+            yield name
