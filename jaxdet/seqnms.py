@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jaxdet import cli
@@ -71,14 +72,17 @@ def _run(flags: cli.Flags) -> None:
         after = files.read(out).frames
     else:
         after = rule(before.frames)
-        _write(out, before, after, flags.rule)
+        _write(out, before, after, flags.rule, of_pickle=files.format_of(source) == "pkl")
     logging.info(
         "%s: %d clips, %d frames, %d boxes -> %d in %.1f s",
         out, len(names.by_clip(before.frames)), len(before.frames), sum(map(len, before.frames)),
         sum(map(len, after)), time.monotonic() - began,
     )  # fmt: skip
     if labels is not None:
-        logging.info("%s: %s", flags.rule, months.change(labels, before.frames, after))
+        parts = (before.frames, after)
+        if files.format_of(source) == "json" and not before.class_names:
+            parts = map(_counted_from_one, parts)
+        logging.info("%s: %s", flags.rule, months.change(labels, *parts))
     if flags.render:
         comparison.draw(flags.render, before.frames, after)
 
@@ -93,13 +97,24 @@ def _read(source: Path, labels: str | None) -> BoxFile:
     return found
 
 
-def _write(out: Path, before: BoxFile, after: Sequence[Boxes], rule: str) -> None:
+def _counted_from_one(frames: Sequence[Boxes]) -> list[Boxes]:
+    """Boxes whose labels are category ids without names: classes in their order, from 1 unless one has id 0."""
+    first = min((int(boxes.labels.min()) for boxes in frames if len(boxes)), default=0)
+    logging.info(
+        "the categories have no names; ids from %d are taken for the labelled classes", min(first, 1)
+    )
+    return [replace(boxes, labels=boxes.labels - min(first, 1)) for boxes in frames]
+
+
+def _write(out: Path, before: BoxFile, after: Sequence[Boxes], rule: str, of_pickle: bool) -> None:
     if files.format_of(out) != "pkl":
         files.write(out, after, before.class_names, {**before.metadata, "rule": rule})
         return
     # A released pickle has no frames but those in which something was found before.
     present = {names.file_name(boxes) for boxes in before.frames if len(boxes)}
     kept = [boxes for boxes in after if names.file_name(boxes) in present]
+    if not of_pickle:  # Parity: the released script writes what it read.
+        kept = [pickle.rounded(boxes) for boxes in kept]
     pickle.write_without_scores(out, kept, numpy_numbers=rule == "seqnms")
 
 

@@ -141,9 +141,7 @@ def writer(
 
         def checked(boxes: Boxes) -> None:
             if not (np.isfinite(boxes.xyxy).all() and np.isfinite(boxes.scores).all()):
-                raise InputError(
-                    f"{names.path_name(boxes)}: a box or score is not finite; check the weights"
-                )
+                raise InputError(f"{names.path_name(boxes)}: a box or score is not finite; check the weights")
             append(boxes)
 
         yield checked

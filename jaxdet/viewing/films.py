@@ -62,4 +62,9 @@ def of_events(
         raise InputError(f"a picture every {stride} steps, expected 1 or more")
     with drawing.open_sink(path, fps=1e6 / (step_us * stride)) as sink:
         pictures = drawing.EventSink(sink, size, class_names, stride, min_score)
-        yield lambda events, boxes: pictures.add(*events, boxes)
+
+        def take(events: Sequence[np.ndarray], boxes: Boxes) -> None:
+            x, y, polarity = events
+            pictures.add(x, y, polarity, boxes)
+
+        yield take

@@ -1,0 +1,48 @@
+"""Boxes of many recordings: a `.npy` each, as the released tool names them, and all in one detections file."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from jaxdet.detections import store
+from jaxdet.formats import npy
+from jaxdet.structs import Boxes
+
+
+@contextmanager
+def writer(
+    folder: str | os.PathLike,
+    ends_us: Mapping[str, int],
+    store_name: str,
+    class_names: Sequence[str],
+    metadata: dict[str, Any],
+) -> Iterator[Callable[[Boxes], None]]:
+    """Yield what takes step after step: `<folder>/<name>_td.npy` of each recording, and all in `store_name`.
+
+    `ends_us` are the ends of the last steps by recording, after which its file appears.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables: dict[str, tuple[ExitStack, Callable[[Boxes], None]]] = {}
+    with (
+        ExitStack() as unfinished,
+        store.create(folder / store_name, class_names, "t_us", metadata) as stored,
+    ):
+
+        def take(boxes: Boxes) -> None:
+            name = boxes.source
+            if name not in tables:
+                stack = unfinished.enter_context(ExitStack())
+                tables[name] = stack, stack.enter_context(npy.writer(folder / f"{name}_td.npy"))
+            stack, append = tables[name]
+            append(boxes)
+            stored.append(boxes)
+            if boxes.time_us is not None and boxes.time_us >= ends_us[name]:
+                stack.close()
+                del tables[name]
+
+        for name in ends_us:
+            stored.add_clip(name)
+        yield take
