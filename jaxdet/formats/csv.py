@@ -51,7 +51,11 @@ def write(path: str | os.PathLike, frames: Iterable[Boxes], class_names: Sequenc
 
 
 def read(path: str | os.PathLike) -> BoxFile:
-    """Read boxes; coordinates and scores are float64. Lines that cannot be read are left out and counted."""
+    """Read boxes. Lines that cannot be read are left out and counted.
+
+    Numbers are float32 if all of them are written as float32 numbers are, else float64: a table that `write` made of
+    a detector's boxes gives the same bits again.
+    """
     rows = csv.DictReader(io.StringIO(read_text(path, _EXPECTED), newline=""))
     columns = _header(path, rows)
     report, frames, pairs = ReadReport(), {}, {}
@@ -78,7 +82,9 @@ def read(path: str | os.PathLike) -> BoxFile:
     if report and not any(frames.values()):
         raise InputError(f"{path}: no box could be read: {report.line()}")
     class_names, index = _classes(pairs)
-    boxes = [_boxes(key, found, class_names, index) for key, found in frames.items()]
+    texts = (text for found in frames.values() for texts, _, _, _ in found for text in texts)
+    kind = np.float32 if all(str(np.float32(text)) == text for text in texts) else np.float64
+    boxes = [_boxes(key, found, class_names, index, kind) for key, found in frames.items()]
     return BoxFile(boxes, class_names, "score" in columns, report)
 
 
@@ -107,7 +113,7 @@ def _frame(row: dict[str, Any]) -> tuple | None:
 
 
 def _values(row: dict[str, Any]) -> tuple | None:
-    """Corners, score and (label, class name) of a line."""
+    """Numbers as they are written, corners, score and (label, class name) of a line."""
     try:
         corners = [float(row[name]) for name in _CORNERS]
         score = float(row["score"]) if row.get("score") else 1.0
@@ -120,7 +126,8 @@ def _values(row: dict[str, Any]) -> tuple | None:
     if label is not None and not 0 <= label < 2**31:
         return None
     # Without numbers the names themselves tell classes apart.
-    return corners, score, (name if label is None else label, name)
+    texts = [row[name] for name in (*_CORNERS, "score") if row.get(name)]
+    return texts, corners, score, (name if label is None else label, name)
 
 
 def _classes(pairs: dict) -> tuple[tuple[str, ...], dict]:
@@ -131,10 +138,10 @@ def _classes(pairs: dict) -> tuple[tuple[str, ...], dict]:
     return tuple(pairs[label] for label in order), {label: i for i, label in enumerate(order)}
 
 
-def _boxes(key: tuple, found: list, class_names: tuple[str, ...], index: dict) -> Boxes:
+def _boxes(key: tuple, found: list, class_names: tuple[str, ...], index: dict, kind: type) -> Boxes:
     source, frame, time_us, image_id, size = key
     where: dict[str, Any] = {"class_names": class_names, "source": source, "frame": frame, "time_us": time_us}
     where |= {"image_id": image_id, "image_size": size}
-    labels = np.array([index[label] for _, _, (label, _) in found], np.int32)
-    corners = np.array([corners for corners, _, _ in found], np.float64).reshape(-1, 4)
-    return Boxes(corners, np.array([score for _, score, _ in found], np.float64), labels, **where)
+    labels = np.array([index[label] for *_, (label, _) in found], np.int32)
+    corners = np.array([corners for _, corners, _, _ in found], kind).reshape(-1, 4)
+    return Boxes(corners, np.array([score for _, _, score, _ in found], kind), labels, **where)

@@ -35,7 +35,9 @@ def _frames(name, *boxes):
 
 def _evaluate(*recordings):
     """Metrics of recordings, each as rows of labels and of detections."""
-    parts = [[_frames(f"r{i}", *rows) for i, rows in enumerate(side)] for side in zip(*recordings, strict=True)]
+    parts = [
+        [_frames(f"r{i}", *rows) for i, rows in enumerate(side)] for side in zip(*recordings, strict=True)
+    ]
     truth, found = ([boxes for frames in part for boxes in frames] for part in parts or ([], []))
     return evaluate(found, truth, "hmnet", ("car", "pedestrian"))
 
