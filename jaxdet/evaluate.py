@@ -39,7 +39,9 @@ def _flags(flags: cli.Flags) -> None:
     flags.string("weights", None, "a run, a converted folder, or a released .pth file")
     flags.string("split", None, "split of the data set; default: the config's test split")
     flags.string(
-        "detections", None, "boxes to measure instead of a model's: a file of any format of predict, a folder of .npy or YOLO text"
+        "detections",
+        None,
+        "boxes to measure instead of a model's: a file of any format of predict, a folder of .npy or YOLO text",
     )
     flags.string("labels", None, "folder of _bbox.npy label files; default: the config's recordings")
     flags.string("images", None, "images: folder of the annotated ones, or a folder or list with YOLO labels")

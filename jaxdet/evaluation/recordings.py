@@ -89,7 +89,9 @@ def _collect(frames: Iterable[Frame], names: Sequence[str], protocol) -> list[li
     # A recording without detections is there all the same.
     found = [[Boxes.none(source=name)] for name in names]
     for frame in frames:
-        boxes = Boxes(frame.boxes, frame.scores, frame.labels, source=names[frame.sequence], time_us=frame.t_us)
+        boxes = Boxes(
+            frame.boxes, frame.scores, frame.labels, source=names[frame.sequence], time_us=frame.t_us
+        )
         found[frame.sequence].append(boxes.take(_kept(frame, protocol)))
     return found
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from jaxdet.data.events import recordings
 from jaxdet.data.images import samples
 from jaxdet.errors import InputError
-from jaxdet.evaluation import seqyolo_ap
 from jaxdet.evaluation import images as image_evaluation
 from jaxdet.evaluation import recordings as on_recordings
+from jaxdet.evaluation import seqyolo_ap
 from jaxdet.evaluation.metrics import Metrics
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import ImagePredictor, ItemPredictor

@@ -1,6 +1,5 @@
 """Images of a set: folders, list files, COCO annotations, videos."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
