@@ -32,10 +32,10 @@ class Holds(NamedTuple):
 HOLDS = {
     "h5": Holds(True, True, "path", "both", "float32 corners"),
     "npy": Holds(True, False, "", "us", "float32 sides"),
-    "json": Holds(True, False, "path", "", "float64 sides"),
+    "json": Holds(True, True, "path", "both", "float64 sides"),
     "pkl": Holds(True, False, "name", "", "corners of 3 decimals"),
     "npz": Holds(True, True, "path", "both", "float64 corners"),
     "txt": Holds(True, False, "number", "frame", "float64 sides"),
-    "yolo": Holds(True, False, "path", "", "centres and sides of 6 decimals, as parts of the image"),
+    "yolo": Holds(True, False, "path", "", "float32 parts of the image"),
     "csv": Holds(True, True, "path", "both", "float64 corners"),
 }

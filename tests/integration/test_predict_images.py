@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdet import config, evaluate, models, predict
+from jaxdet import config, evaluate, models, pickles, predict
 from jaxdet.data.images import sets
 from jaxdet.detections import foreign, image_outputs, store
-from jaxdet import pickles
 from jaxdet.inference.images import ImagePredictor, ItemPredictor
 from jaxdet.nn import functional
 from jaxdet.weights import checkpoint

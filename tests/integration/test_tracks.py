@@ -7,11 +7,10 @@ import pytest
 import yolo_models
 from flax import traverse_util
 
-from jaxdet import config, reproduce
+from jaxdet import config, pickles, reproduce
 from jaxdet.data.datasets import ltd
 from jaxdet.data.synthetic import ltd as synthetic_ltd
 from jaxdet.detections import predictions
-from jaxdet import pickles
 from jaxdet.evaluation import months
 from jaxdet.nn import functional
 from jaxdet.postprocess import overlaps
