@@ -9,10 +9,17 @@
     python -m jaxdet.evaluate --weights=runs/day_p6 --split=Sep/images
 
 Protocols for recordings: `hmnet`, the released evaluator's (the nearest time stamp, closer than 25 ms); `rvt` and
-`toolbox`, all boxes within 50 ms. `--detections` is a folder of one .npy per recording, a detections file of predict,
-or COCO results. Without --images the --split of the config's data set is measured. Images without --annotations have YOLO text in labels/ beside images/; precision, recall and AP are
-then also given as Seq-YOLO counts them. Annotated images that are missing take no part and end in exit status 1 unless
---allow_missing, unreadable ones count as images without boxes and end in 1. The 12 numbers and AP per class are printed, and written with a precision-recall picture to --out.
+`toolbox`, all boxes within 50 ms. Images are compared one by one, as COCO does.
+
+--detections is a file of boxes of any format that predict writes, COCO results of any tool, a folder with a .npy per
+recording, or a folder of YOLO text. The same boxes give the same numbers as by --weights. Labels are COCO's
+--annotations, YOLO text in labels/ beside --images, a folder of .npy (--labels), or else the --split of the config's
+data set. Images are matched by their path, by the id of the COCO file, or by a name that a single image has; classes
+by name. With --weights and YOLO text precision, recall and AP are also given as Seq-YOLO counts them.
+
+Annotated images that are missing take no part and end in exit status 1 unless --allow_missing; unreadable ones count as
+images without boxes and end in 1. What was left out is said in one line. The 12 numbers and AP per class are printed,
+and written with a precision-recall picture to --out.
 """
 
 import json

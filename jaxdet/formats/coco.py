@@ -40,7 +40,7 @@ class Annotations(NamedTuple):
 def read_annotations(path: str | os.PathLike) -> Annotations:
     """Read COCO annotations (instances). Regions (`iscrowd`) are kept and marked.
 
-    Missing or null areas are width times height, missing or null image sizes are None.
+    An annotation without bbox gets the box around its polygons, which is counted. Missing or null areas are width times height, missing or null image sizes are None.
     """
     content = read_json(path, _EXPECTED)
     keys = ("images", "annotations", "categories")
@@ -194,6 +194,9 @@ def _annotation(row, position: int, images: dict, categories: dict, report: Read
     if category is None:
         return report.add("annotations of categories that are not listed", where=where)
     xywh = _bbox(row.get("bbox"))
+    if not row.get("bbox"):
+        xywh = _around(row.get("segmentation"))
+        report.add("bboxes, which were taken from polygons", xywh is not None, where)
     if xywh is None:
         return report.add("annotations without a bbox of four numbers", where=where)
     area = number(row.get("area"))
@@ -209,6 +212,22 @@ def _bbox(value: Any) -> list[float] | None:
     if x is None or y is None or width is None or height is None or width < 0 or height < 0:
         return None
     return [x, y, width, height]
+
+
+def _around(segmentation: Any) -> list[float] | None:
+    """The box around polygons [x1, y1, x2, y2, ...]; None if there is none."""
+    if not isinstance(segmentation, list) or not segmentation:
+        return None
+    if not all(
+        isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation
+    ):
+        return None
+    values = [number(value) for polygon in segmentation for value in polygon]
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < len(values):
+        return None
+    x, y = numbers[::2], numbers[1::2]
+    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
 
 
 def _frames(images: dict, columns: tuple[list, ...], class_names: tuple[str, ...]) -> list[Boxes]:

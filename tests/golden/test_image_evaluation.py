@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from jaxdet.data.images import sets
-from jaxdet.detections import image_outputs
 from jaxdet.evaluation import images as image_evaluation
+from jaxdet.formats import pickle
 from jaxdet.inference.images import ItemPredictor, finish
 from jaxdet.ops import boxes as box_ops
 from jaxdet.ops.select import Candidates, MultiLabel
@@ -59,10 +59,10 @@ def predictor():
 
 def test_boxes_equal_the_released_pickle(items, predictor):
     found = list(predictor.items(items, sort=True))
-    assert {f.item.name for f in found if len(f.scores)} == set(EXPECTED)
+    assert {f.item.name for f in found if len(f.boxes)} == set(EXPECTED)
     for result in found:
-        if len(result.scores):
-            entry, expected = image_outputs.entry(result), EXPECTED[result.item.name]
+        if len(result.boxes):
+            entry, expected = pickle.scored_entry(result.boxes), EXPECTED[result.item.name]
             assert entry["labels"] == expected["labels"]
             np.testing.assert_allclose(entry["scores"], expected["scores"], rtol=0, atol=1.01e-5)
             # A last bit before rounding to 3 decimals.

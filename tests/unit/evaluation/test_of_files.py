@@ -1,8 +1,10 @@
 """`evaluate` on boxes from disk: every format gives the same numbers, what does not fit is one line."""
 
 import json
+import types
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from golden_data import load
@@ -290,3 +292,27 @@ def test_results_of_other_tools_by_id(tmp_path):
     metrics = of_files.of_files(tmp_path / "dt.json", annotations=tmp_path / "gt.json")
     # IoU 34 / 40 = 0.85: a hit at the eight thresholds up to 0.85, if equality counts as it does for COCO.
     assert [metrics.per_class[name]["AP"] for name in ("a", "b")] == pytest.approx([1, 0.8])
+
+
+def test_labels_as_yolo_text_beside_the_images(tmp_path):
+    truth, found = _pictures()
+    rows = {}
+    for boxes in truth:
+        path = tmp_path / "images" / boxes.source
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((*SIZE, 3), np.uint8))
+        text = yolo.write_text(tmp_path / "labels", boxes, scores=False)
+        rows[boxes.source] = yolo.read_labels(text, 3)
+    data = types.SimpleNamespace(kind="images", classes=NAMES, root=str(tmp_path), test_split="images")
+    expected = measure(found, truth, "coco", NAMES)
+    for out in ("x.json", "x.h5", "x"):
+        files.write(tmp_path / out, found, NAMES)
+        for where in ({"images": tmp_path / "images"}, {}):
+            metrics = of_files.of_files(tmp_path / out, data=data, **where)
+            # Labels are fractions in float32.
+            np.testing.assert_allclose(metrics.statistics, expected.statistics, atol=0.02)
+            assert metrics.num_truth == 24
+    with pytest.raises(InputError, match="names the classes"):
+        of_files.of_files(tmp_path / "x.json", images=tmp_path / "images")
+    with pytest.raises(InputError, match="to compare with"):
+        of_files.of_files(tmp_path / "x.json")

@@ -87,6 +87,23 @@ def test_one_bad_annotation_is_counted_and_the_rest_is_read(tmp_path, bad):
         _read(tmp_path, [{**ROW, "id": 268988, **bad}])
 
 
+@pytest.mark.parametrize("bbox", [{"bbox": None}, {"bbox": []}, {}])
+def test_an_annotation_without_a_box_gets_that_of_its_polygons(tmp_path, bbox):
+    row = {key: value for key, value in ROW.items() if key != "bbox"} | bbox
+    polygons = [[1, 2, 4.5, 2, 4, 8], [0.5, 3, 1, 7, 2, 6]]
+    found = _read(tmp_path, [row | {"segmentation": polygons}])
+    assert found.frames[1].xywh.tolist() == [[0.5, 2, 4, 6]]
+    assert found.report.counts == {"bboxes, which were taken from polygons": 1}
+    for bad in (
+        {"counts": [1], "size": [1, 1]},
+        [],
+        [[1, 2]],
+        [[1, 2, 3, 4, 5, "6"]],
+        [[1, 2, 3, 4, 5, 6, 7]],
+    ):
+        assert len(_read(tmp_path, [ROW, row | {"segmentation": bad}]).frames[1]) == 1
+
+
 @pytest.mark.parametrize(
     "size", [{"width": None, "height": None}, {"width": "20", "height": 10}, {"width": 0, "height": 0}]
 )

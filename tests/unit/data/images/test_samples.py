@@ -167,11 +167,11 @@ def test_an_annotation_of_another_class_is_named(config, tmp_path):
         if number == 1:  # a category that no box has is no harm
             assert len(samples.open_set(tmp_path, "some.json", CLASSES).labels[0]) == 1
         else:
-            with pytest.raises(InputError, match="0.png has a box of category 'other'"):
+            with pytest.raises(InputError, match=r"0\.png has a box of category 'other'"):
                 samples.open_set(tmp_path, "some.json", CLASSES)
     strange = {"images": [image], "annotations": [{**rows[0], "category_id": 5}], "categories": categories}
     (tmp_path / "some.json").write_text(json.dumps(strange))
-    with pytest.raises(InputError, match="categories that are not listed .first: annotation 7"):
+    with pytest.raises(InputError, match=r"categories that are not listed \(first: annotation 7"):
         samples.open_set(tmp_path, "some.json", CLASSES)
     strange["annotations"].append(rows[0])
     (tmp_path / "some.json").write_text(json.dumps(strange))
