@@ -1,6 +1,5 @@
 """Metrics of boxes that lie on disk, written by `predict` or by any other tool, in any format."""
 
-from pathlib import Path
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Metrics of a model on the data that its config or the user names."""
 
-from pathlib import Path
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jaxdet.data.events import recordings as prepared

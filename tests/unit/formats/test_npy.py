@@ -25,7 +25,10 @@ def test_rows_have_the_released_layout(tmp_path):
     assert table["class_id"].tolist() == [0, 1, 1]
     np.testing.assert_array_equal(table["class_confidence"], np.array([0.9, 0.5, 0.5], np.float32))
     found = npy.read(tmp_path / "x_td.npy")
-    assert [(boxes.source, boxes.time_us, len(boxes)) for boxes in found.frames] == [("x", 5_000, 2), ("x", 10_000, 1)]
+    assert [(boxes.source, boxes.time_us, len(boxes)) for boxes in found.frames] == [
+        ("x", 5_000, 2),
+        ("x", 10_000, 1),
+    ]
     assert found.has_scores
     npy.write(tmp_path / "e.npy", [])
     assert npy.read(tmp_path / "e.npy").frames == []
