@@ -73,8 +73,8 @@ def _names(sources: list[tuple[str, int | None, int | None]]) -> Sequence[Id]:
 
 def _name(source: str, frame: int | None, time_us: int | None, with_suffix: bool) -> str:
     base = source if with_suffix or not source else str(PurePath(source).with_suffix(""))
-    number = "" if frame is None else f"_{frame:06d}"
-    return base + number + ("" if time_us is None else f"_{time_us}")
+    number = "" if frame is None else f"_{frame:04d}"
+    return base + number + ("" if time_us is None else f"_{time_us:04d}")
 
 
 def same_id(value: Any) -> Id | None:

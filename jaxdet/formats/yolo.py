@@ -96,7 +96,7 @@ def write_text(folder: str | os.PathLike, boxes: Boxes, scores: bool = True) -> 
         raise InputError(
             f"{boxes.source}: the size of the image is not known, which YOLO text needs; use .json"
         )
-    name = source.name if boxes.frame is None else f"{source.stem}_{boxes.frame:06d}"
+    name = source.name if boxes.frame is None else f"{source.stem}_{boxes.frame:04d}"
     path = Path(folder) / source.with_name(name).with_suffix(".txt")
     scale = np.tile(boxes.image_size[::-1], 2).astype(np.float64)
     xyxy = boxes.xyxy.astype(np.float64)
