@@ -84,9 +84,7 @@ def test_a_track_from_frames_to_submission(place, tmp_path, track, monkeypatch, 
     assert reproduce.main(_arguments(place, track, tmp_path / "whole")) == 0
     content = pickles.load(tmp_path / "whole" / "predictions.pkl")
     assert {month: len(entries) for month, entries in content.items()} == dict.fromkeys(months.MONTHS, 6)
-    num_boxes = sum(
-        e["boxes"] != pickle.PLACEHOLDER["boxes"] for m in content.values() for e in m.values()
-    )
+    num_boxes = sum(e["boxes"] != pickle.PLACEHOLDER["boxes"] for m in content.values() for e in m.values())
     assert num_boxes > 6
     assert (tmp_path / "whole" / "drift.png").exists()  # simulated months have annotations
 

@@ -261,3 +261,15 @@ def test_a_folder_of_recordings_is_read_by_name(tmp_path):
         boxes = Boxes(np.ones((1, 4)), np.ones(1), np.zeros(1, int), source=name, time_us=5)
         files.write(tmp_path / f"{name}_td.npy", [boxes])
     assert [boxes.source for boxes in files.read(tmp_path).frames] == ["day", "night"]
+
+
+@pytest.mark.parametrize(
+    "source", ["../x.jpg", "..", "/x.jpg", "a/../../b.jpg", "a\nb", "a\x1b[2J", "a//b", ""]
+)
+@pytest.mark.parametrize("name", ["folder", "x.json"])
+def test_names_that_lead_elsewhere_are_refused_before_the_work(tmp_path, name, source):
+    opened = files.writer(tmp_path / "sub" / name, class_names.LTD, sources=["a.jpg", source])
+    with pytest.raises(InputError, match="name of an image") as error, opened:
+        pytest.fail("the work began")
+    assert str(error.value).isprintable()
+    assert not any(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdet.detections import files, recordings
+from jaxdet.errors import InputError
 from jaxdet.structs import Boxes
 
 
@@ -19,7 +20,7 @@ def _boxes(source, time_us):
 
 def test_a_recording_is_written_when_its_last_step_is_taken(tmp_path):
     def interrupted():
-        with recordings.writer(tmp_path, {"a": 10, "b": 10}, "all.h5", ["car"], {}) as take:
+        with recordings.writer(tmp_path, [("a", 10), ("b", 10)], "all.h5", ["car"], {}) as take:
             for source, time_us in (("a", 5), ("b", 5), ("a", 10)):
                 take(_boxes(source, time_us))
             raise KeyboardInterrupt
@@ -31,7 +32,9 @@ def test_a_recording_is_written_when_its_last_step_is_taken(tmp_path):
 
 
 def test_a_split_is_a_file_each_and_one_of_all(tmp_path):
-    with recordings.writer(tmp_path, {"a": 10, "b": 10, "c": 10}, "all.h5", ["car"], {"model": "b3"}) as take:
+    with recordings.writer(
+        tmp_path, [("a", 10), ("b", 10), ("c", 10)], "all.h5", ["car"], {"model": "b3"}
+    ) as take:
         for source in ("b", "a"):
             for time_us in (5, 10):
                 take(_boxes(source, time_us))
@@ -44,3 +47,19 @@ def test_a_split_is_a_file_each_and_one_of_all(tmp_path):
         ("b", 10),
     ]
     assert found.metadata == {"model": "b3"}
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "..", "a/b", "a\nb", "a\0b", None])
+def test_a_name_from_info_json_leads_nowhere_else(tmp_path, name):
+    opened = recordings.writer(tmp_path / "sub" / "out", [("a", 5), (name, 5)], "all.h5", ["car"], {})
+    with pytest.raises(InputError, match="expected a plain file name") as error, opened:
+        pytest.fail("the work began")
+    assert str(error.value).isprintable()
+    assert not any(tmp_path.iterdir())
+
+
+def test_recordings_of_one_name_do_not_run_together(tmp_path):
+    opened = recordings.writer(tmp_path / "out", [("a", 5), ("b", 5), ("a", 5)], "all.h5", ["car"], {})
+    with pytest.raises(InputError, match="2 recordings are called a"), opened:
+        pytest.fail("the work began")
+    assert not any(tmp_path.iterdir())

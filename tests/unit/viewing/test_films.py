@@ -49,3 +49,13 @@ def test_a_recording_gives_a_picture_every_stride(tmp_path):
         films.of_events(tmp_path / "y.avi", (40, 60), (), 5_000, 0, 0.3),
     ):
         pass
+
+
+@pytest.mark.parametrize("source", ["../x.png", "/x.png", "a\nb.png"])
+def test_pictures_stay_in_their_folder(tmp_path, source):
+    with (
+        films.of_images(tmp_path / "drawn", (), 5, 0.3) as take,
+        pytest.raises(InputError, match="name of an image"),
+    ):
+        take(np.zeros((40, 60, 3), np.uint8), _boxes(source))
+    assert not any(tmp_path.iterdir())
