@@ -65,7 +65,7 @@ def write(
     Raises InputError for a source that leads out of `folder`.
     """
     for boxes in frames:
-        name = safe_path(names.path_name(boxes), "name of an image")
+        place = safe_path(names.path_name(boxes), "name of an image")
         root = ElementTree.Element("annotation")
         ElementTree.SubElement(root, "filename").text = boxes.source
         if boxes.image_size is not None:
@@ -81,7 +81,7 @@ def write(
             for name, value in zip(_CORNERS, corners, strict=True):
                 ElementTree.SubElement(box, name).text = str(value)
         ElementTree.indent(root)
-        with atomic(Path(folder) / f"{name}.xml") as temporary:
+        with atomic(Path(folder) / f"{place}.xml") as temporary:
             temporary.write_text(ElementTree.tostring(root, "unicode") + "\n", encoding="utf-8")
 
 

@@ -84,6 +84,6 @@ def test_frames_that_the_file_cannot_tell_apart_are_refused(tmp_path):
     with pytest.raises(InputError, match="no time"):
         npy.write(tmp_path / "a.npy", [Boxes(XYXY, np.ones(2), np.zeros(2, int), source="a.jpg")])
     other = Boxes(XYXY, np.ones(2), np.zeros(2, int), source="y", time_us=5)
-    with pytest.raises(InputError, match="boxes of x and y; .npy holds one recording"):
+    with pytest.raises(InputError, match=r"boxes of x and y; \.npy holds one recording"):
         npy.write(tmp_path / "a.npy", [_frame(5), other])
     assert list(tmp_path.iterdir()) == []
