@@ -209,10 +209,10 @@ def _split(flags, cfg, predictor, sensor: Sensor, metadata) -> None:
     index, count = _chunk(flags.chunk)
     name = "detections.h5" if count == 1 else f"detections_{index}of{count}.h5"
     names = tuple(cfg.data.classes)
-    ends_us = {r.name: -(-1000 * r.duration_ms // STEP_US) * STEP_US for r in chosen}
+    ends_us = [(r.name, -(-1000 * r.duration_ms // STEP_US) * STEP_US) for r in chosen]
     with split_files.writer(flags.out, ends_us, name, names, metadata) as write:
         found = on_recordings.predict(predictor, chosen, sensor)
-        _deliver(found, list(ends_us), sensor, names, [lambda frame, boxes: write(boxes)])
+        _deliver(found, [r.name for r in chosen], sensor, names, [lambda frame, boxes: write(boxes)])
     logger.info("%d of %d recordings -> %s", len(chosen), num_all, flags.out)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from jaxdet.detections import store
 from jaxdet.errors import InputError
+from jaxdet.files import safe_path
 from jaxdet.formats import BoxFile, coco, coco_ids, csv, mot, names, npy, npz, pickle, yolo
 from jaxdet.structs import Boxes, ReadReport
 
@@ -162,7 +163,9 @@ def write(
 
 
 def _check_identity(path, kind: str, key: str, sources: Sequence[str]) -> None:
-    """InputError for a format that could not tell frames of these sources apart."""
+    """InputError for a format that could not tell frames of these sources apart, and for names that are not of files."""
+    for source in sources:
+        safe_path(source, "name of an image" if key == "name" else "name")
     if kind == "npy" and key != "t_us":
         raise InputError(f"{path}: .npy holds boxes of a recording, by time; write .h5, .json, .npz or .csv")
     if kind == "yolo" and key == "t_us":

@@ -18,7 +18,7 @@ import numpy as np
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.formats import BoxFile
-from jaxdet.formats.coco_ids import Id, ids_of_classes, image_ids, order_of, same_id
+from jaxdet.formats.coco_ids import Id, classes_of, ids_of_classes, image_ids, order_of, same_id
 from jaxdet.formats.text import number, read_json, shown
 from jaxdet.structs import Boxes, ReadReport
 
@@ -276,9 +276,8 @@ def _labels_of(path, rows: list, annotations: Annotations | None):
             if named.setdefault(category, name) != name:
                 raise InputError(f"{path}: category {shown(category)} has two names or a name only at times")
     if named and all(isinstance(name, str) and category is not None for category, name in named.items()):
-        order = sorted(named, key=order_of)
-        index = {category: i for i, category in enumerate(order)}
-        return tuple(named[category] for category in order), lambda row: index[same_id(row["category_id"])]
+        class_names, index = classes_of(named, first=1)
+        return class_names, lambda row: index[same_id(row["category_id"])]
     return (
         (),
         lambda row: (

@@ -1,6 +1,6 @@
 """Ids of COCO files: which id stands for an image, a category."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -9,6 +9,7 @@ from jaxdet.errors import InputError
 from jaxdet.structs import Boxes
 
 Id = int | str
+_MOST_CLASSES = 10_000  # larger numbers are ids of a data base, not a count
 
 
 def ids_of_classes(class_names: Sequence[str]) -> tuple[int, ...]:
@@ -17,6 +18,24 @@ def ids_of_classes(class_names: Sequence[str]) -> tuple[int, ...]:
     if all(name in known for name in class_names):
         return tuple(known[name] for name in class_names)
     return tuple(range(1, len(class_names) + 1))
+
+
+def classes_of(named: Mapping[Any, str], first: int = 0) -> tuple[tuple[str, ...], dict[Any, int]]:
+    """Class names of a file that names the classes of its boxes by number, and the index of each number.
+
+    A file knows the classes it has boxes of. Where the numbers count from `first`, or are COCO's, the indices are those
+    of the whole list all the same, so that formats without names (MOT, pickles) get them unchanged; a class without
+    boxes is called `class_<index>`.
+    """
+    coco = dict(zip(names_of.COCO_IDS, names_of.COCO, strict=True))
+    if first == 1 and all(coco.get(number) == name for number, name in named.items()):
+        return names_of.COCO, {number: names_of.COCO_IDS.index(number) for number in named}
+    if named and all(isinstance(n, int) and first <= n < first + _MOST_CLASSES for n in named):
+        spare = names_of.numbered(max(named) - first + 1)
+        names = tuple(named.get(first + index, name) for index, name in enumerate(spare))
+        return names, {number: number - first for number in named}
+    order = sorted(named, key=order_of)
+    return tuple(named[number] for number in order), {number: index for index, number in enumerate(order)}
 
 
 def image_ids(frames: Sequence[Boxes]) -> list[Id]:
@@ -54,8 +73,8 @@ def _names(sources: list[tuple[str, int | None, int | None]]) -> Sequence[Id]:
 
 def _name(source: str, frame: int | None, time_us: int | None, with_suffix: bool) -> str:
     base = source if with_suffix or not source else str(PurePath(source).with_suffix(""))
-    number = "" if frame is None else f"_{frame:06d}"
-    return base + number + ("" if time_us is None else f"_{time_us}")
+    number = "" if frame is None else f"_{frame:04d}"
+    return base + number + ("" if time_us is None else f"_{time_us:04d}")
 
 
 def same_id(value: Any) -> Id | None:

@@ -24,7 +24,7 @@ import numpy as np
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.formats import BoxFile
-from jaxdet.formats.coco_ids import same_id
+from jaxdet.formats.coco_ids import classes_of, same_id
 from jaxdet.formats.text import read_text, shown
 from jaxdet.structs import Boxes, ReadReport
 
@@ -134,6 +134,8 @@ def _classes(pairs: dict) -> tuple[tuple[str, ...], dict]:
     """Class names, and the label of each class of the file; () and the file's own numbers if not all have names."""
     if any(name is None for name in pairs.values()):
         return (), {label: label for label in pairs}
+    if all(isinstance(label, int) for label in pairs):
+        return classes_of(pairs)
     order = sorted(pairs, key=lambda label: (isinstance(label, str), label))
     return tuple(pairs[label] for label in order), {label: i for i, label in enumerate(order)}
 

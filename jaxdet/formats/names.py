@@ -26,7 +26,7 @@ def without_suffix(source: str) -> str:
 def path_name(boxes: Boxes) -> str:
     """A name that tells frames apart: the path of an image without suffix, or `<source>_<number>`."""
     if boxes.frame is not None:
-        return f"{boxes.source}_{boxes.frame:06d}"
+        return f"{boxes.source}_{boxes.frame:04d}"
     if boxes.time_us is not None:
         return f"{boxes.source}_{boxes.time_us:04d}"
     if not boxes.source and boxes.image_id is not None:

@@ -7,14 +7,14 @@ ignored: such objects count as all others.
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
 from jaxdet.errors import InputError
-from jaxdet.files import atomic
-from jaxdet.formats import BoxFile
+from jaxdet.files import atomic, safe_path
+from jaxdet.formats import BoxFile, names
 from jaxdet.formats.text import read_text, shown
 from jaxdet.structs import Boxes, ReadReport
 
@@ -65,9 +65,7 @@ def write(
     Raises InputError for a source that leads out of `folder`.
     """
     for boxes in frames:
-        source = PurePath(boxes.source)
-        if not source.name or source.is_absolute() or ".." in source.parts:
-            raise InputError(f"{shown(boxes.source)}: expected the name of an image, relative and without ..")
+        place = safe_path(names.path_name(boxes), "name of an image")
         root = ElementTree.Element("annotation")
         ElementTree.SubElement(root, "filename").text = boxes.source
         if boxes.image_size is not None:
@@ -83,7 +81,7 @@ def write(
             for name, value in zip(_CORNERS, corners, strict=True):
                 ElementTree.SubElement(box, name).text = str(value)
         ElementTree.indent(root)
-        with atomic(Path(folder) / source.with_suffix(".xml")) as temporary:
+        with atomic(Path(folder) / f"{place}.xml") as temporary:
             temporary.write_text(ElementTree.tostring(root, "unicode") + "\n", encoding="utf-8")
 
 

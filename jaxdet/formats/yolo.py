@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
 from jaxdet.errors import InputError
-from jaxdet.files import atomic
+from jaxdet.files import atomic, safe_path
+from jaxdet.formats import names
 from jaxdet.formats.text import read_text as read_lines
 from jaxdet.formats.text import shown
 from jaxdet.structs import Boxes, ReadReport
@@ -89,15 +90,12 @@ def write_text(folder: str | os.PathLike, boxes: Boxes, scores: bool = True) -> 
 
     Raises InputError for boxes that do not know the size of their image, or whose source leads out of `folder`.
     """
-    source = PurePath(boxes.source)
-    if not source.name or source.is_absolute() or ".." in source.parts:
-        raise InputError(f"{shown(boxes.source)}: expected the name of an image, relative and without ..")
+    name = f"{safe_path(names.path_name(boxes), 'name of an image')}.txt"
     if boxes.image_size is None:
         raise InputError(
             f"{boxes.source}: the size of the image is not known, which YOLO text needs; use .json"
         )
-    name = source.name if boxes.frame is None else f"{source.stem}_{boxes.frame:06d}"
-    path = Path(folder) / source.with_name(name).with_suffix(".txt")
+    path = Path(folder) / name
     scale = np.tile(boxes.image_size[::-1], 2).astype(np.float64)
     xyxy = boxes.xyxy.astype(np.float64)
     centred = np.concatenate(((xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]), 1) / scale

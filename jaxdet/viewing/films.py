@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxdet.errors import InputError
+from jaxdet.files import safe_path
 from jaxdet.formats import names
 from jaxdet.structs import Boxes
 from jaxdet.viewing import drawing
@@ -28,7 +29,7 @@ def of_images(
 
     if not path.suffix:
         yield lambda image, boxes: drawing.write_picture(
-            path / f"{names.path_name(boxes)}.jpg", drawn(image, boxes)
+            path / f"{safe_path(names.path_name(boxes), 'name of an image')}.jpg", drawn(image, boxes)
         )
         return
     sizes: set[tuple[int, ...]] = set()

@@ -12,7 +12,15 @@ from jaxdet.detections import files
 from jaxdet.formats import HOLDS, coco, names
 from jaxdet.structs import Boxes, ReadReport
 
-NAMES = {"h5": "x.h5", "npy": "x.npy", "json": "x.json", "pkl": "x.pkl", "npz": "x.npz", "txt": "x.txt", "csv": "x.csv"}
+NAMES = {
+    "h5": "x.h5",
+    "npy": "x.npy",
+    "json": "x.json",
+    "pkl": "x.pkl",
+    "npz": "x.npz",
+    "txt": "x.txt",
+    "csv": "x.csv",
+}
 CLASSES = ("car", "pedestrian", "a, b", "ü")
 SIZE = (480, 640)
 
@@ -86,10 +94,9 @@ def test_what_a_format_holds_comes_back(kind, data):
         assert len(result) == len(boxes)
         if not len(boxes):
             continue
+        np.testing.assert_array_equal(result.labels, boxes.labels)
         if holds.class_names:
             assert _classes(result, found.class_names) == _classes(boxes, CLASSES)
-        else:
-            np.testing.assert_array_equal(result.labels, boxes.labels)
         _check_precision(holds.precision, boxes, result)
     assert not results  # no frame was made up
 

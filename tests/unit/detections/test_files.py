@@ -114,7 +114,7 @@ def test_clips_are_rescored_apart():
     np.testing.assert_allclose(result[f"{CLIP}_0000"].scores, [0.85], rtol=1e-15)
 
 
-@pytest.mark.parametrize("suffix", ["h5", "npz", "csv"])
+@pytest.mark.parametrize("suffix", ["h5", "npz", "csv", "json"])
 def test_a_gap_is_skipped_as_in_a_pickle(tmp_path, walk, suffix):
     """These files know frames without boxes, the pickle leaves them out; all must link across."""
     gap = [boxes.take(slice(0)) if t in (2, 3) else boxes for t, boxes in enumerate(walk)]
@@ -195,8 +195,9 @@ def test_results_take_the_ids_of_annotations_by_path_and_name(tmp_path, annotate
 def test_annotations_of_other_images_or_classes_are_refused_before_the_work(
     tmp_path, annotated, classes, sources, message
 ):
-    with pytest.raises(InputError, match=message), files.writer(
-        tmp_path / "x.json", classes, sources=sources, annotations=annotated
+    with (
+        pytest.raises(InputError, match=message),
+        files.writer(tmp_path / "x.json", classes, sources=sources, annotations=annotated),
     ):
         pytest.fail("the work began")
 
@@ -213,8 +214,9 @@ def test_annotations_of_other_images_or_classes_are_refused_before_the_work(
     ],
 )
 def test_what_a_format_cannot_hold_is_said_before_the_work(tmp_path, name, key, sources, message):
-    with pytest.raises(InputError, match=message), files.writer(
-        tmp_path / name, class_names.LTD, key=key, sources=sources
+    with (
+        pytest.raises(InputError, match=message),
+        files.writer(tmp_path / name, class_names.LTD, key=key, sources=sources),
     ):
         pytest.fail("the work began")
     assert list(tmp_path.iterdir()) == []
@@ -223,8 +225,12 @@ def test_what_a_format_cannot_hold_is_said_before_the_work(tmp_path, name, key, 
 @pytest.mark.parametrize("name", ["x.h5", "x.json", "x.npz", "x.csv", "folder"])
 def test_two_images_of_one_name_in_two_folders_stay_two(tmp_path, name):
     sources = ["a/1.jpg", "b/1.jpg"]
-    files.write(tmp_path / name, [_frame(s, (1, 2, 3, 4, 0.5, i)) for i, s in enumerate(sources)], class_names.LTD)
-    annotations = coco.Annotations([_frame(source) for source in sources], class_names.LTD, (1, 2, 3, 4), None)
+    files.write(
+        tmp_path / name, [_frame(s, (1, 2, 3, 4, 0.5, i)) for i, s in enumerate(sources)], class_names.LTD
+    )
+    annotations = coco.Annotations(
+        [_frame(source) for source in sources], class_names.LTD, (1, 2, 3, 4), None
+    )
     found = files.read(tmp_path / name, annotations if name == "folder" else None)
     classes = {boxes.source: boxes.labels.tolist() for boxes in found.frames}
     assert set(classes) == set(sources)
@@ -255,3 +261,15 @@ def test_a_folder_of_recordings_is_read_by_name(tmp_path):
         boxes = Boxes(np.ones((1, 4)), np.ones(1), np.zeros(1, int), source=name, time_us=5)
         files.write(tmp_path / f"{name}_td.npy", [boxes])
     assert [boxes.source for boxes in files.read(tmp_path).frames] == ["day", "night"]
+
+
+@pytest.mark.parametrize(
+    "source", ["../x.jpg", "..", "/x.jpg", "a/../../b.jpg", "a\nb", "a\x1b[2J", "a//b", ""]
+)
+@pytest.mark.parametrize("name", ["folder", "x.json"])
+def test_names_that_lead_elsewhere_are_refused_before_the_work(tmp_path, name, source):
+    opened = files.writer(tmp_path / "sub" / name, class_names.LTD, sources=["a.jpg", source])
+    with pytest.raises(InputError, match="name of an image") as error, opened:
+        pytest.fail("the work began")
+    assert str(error.value).isprintable()
+    assert not any(tmp_path.iterdir())

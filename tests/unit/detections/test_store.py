@@ -35,7 +35,9 @@ def test_what_is_appended_is_read(tmp_path, key):
         names = ("car", "pedestrian")
         assert (reader.key, reader.class_names, reader.metadata) == (key, names, {"model": "b3"})
         frames = reader.frames("one")
-        for index, (boxes, rows) in enumerate(zip(frames, (slice(None), slice(0, 0), slice(1, 2)), strict=True)):
+        for index, (boxes, rows) in enumerate(
+            zip(frames, (slice(None), slice(0, 0), slice(1, 2)), strict=True)
+        ):
             for found, expected in ((boxes.xyxy, XYXY), (boxes.scores, SCORES), (boxes.labels, LABELS)):
                 np.testing.assert_array_equal(found, expected[rows])
             where = {"time_us": None, "frame": None} | _identity(key, "one", index)

@@ -23,9 +23,13 @@ def test_frames_of_a_clip_are_in_order_of_their_number():
 
 
 def test_frames_of_videos_and_steps_belong_to_their_source():
-    frames = [Boxes.none(source="v_1", frame=7), Boxes.none(source="v_1", frame=2), Boxes.none(source="r", time_us=5)]
+    frames = [
+        Boxes.none(source="v_1", frame=7),
+        Boxes.none(source="v_1", frame=2),
+        Boxes.none(source="r", time_us=5),
+    ]
     assert names.by_clip(frames) == {"r": [2], "v_1": [1, 0]}
-    assert [names.path_name(boxes) for boxes in frames] == ["v_1_000007", "v_1_000002", "r_0005"]
+    assert [names.path_name(boxes) for boxes in frames] == ["v_1_0007", "v_1_0002", "r_0005"]
 
 
 def test_names_keep_folders_and_dots():

@@ -25,7 +25,10 @@ def test_rows_have_the_released_layout(tmp_path):
     assert table["class_id"].tolist() == [0, 1, 1]
     np.testing.assert_array_equal(table["class_confidence"], np.array([0.9, 0.5, 0.5], np.float32))
     found = npy.read(tmp_path / "x_td.npy")
-    assert [(boxes.source, boxes.time_us, len(boxes)) for boxes in found.frames] == [("x", 5_000, 2), ("x", 10_000, 1)]
+    assert [(boxes.source, boxes.time_us, len(boxes)) for boxes in found.frames] == [
+        ("x", 5_000, 2),
+        ("x", 10_000, 1),
+    ]
     assert found.has_scores
     npy.write(tmp_path / "e.npy", [])
     assert npy.read(tmp_path / "e.npy").frames == []
@@ -81,6 +84,6 @@ def test_frames_that_the_file_cannot_tell_apart_are_refused(tmp_path):
     with pytest.raises(InputError, match="no time"):
         npy.write(tmp_path / "a.npy", [Boxes(XYXY, np.ones(2), np.zeros(2, int), source="a.jpg")])
     other = Boxes(XYXY, np.ones(2), np.zeros(2, int), source="y", time_us=5)
-    with pytest.raises(InputError, match="boxes of x and y; .npy holds one recording"):
+    with pytest.raises(InputError, match=r"boxes of x and y; \.npy holds one recording"):
         npy.write(tmp_path / "a.npy", [_frame(5), other])
     assert list(tmp_path.iterdir()) == []

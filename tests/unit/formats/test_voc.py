@@ -37,7 +37,7 @@ def test_boxes_with_scores_come_back(tmp_path):
     np.testing.assert_array_equal(one.xyxy.astype(np.float32), boxes.xyxy)
     np.testing.assert_array_equal(one.scores.astype(np.float32), boxes.scores)
     assert one.labels.tolist() == [1, 0, 1, 0]
-    with pytest.raises(InputError, match=r"without \.\."):
+    with pytest.raises(InputError, match="name of an image"):
         voc.write(tmp_path, [Boxes.none(source="../x.jpg")], ())
 
 

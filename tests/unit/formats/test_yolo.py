@@ -71,7 +71,7 @@ def test_detections_come_back_bit_for_bit(tmp_path):
 
 @pytest.mark.parametrize("source", ["../x.jpg", "/x.jpg", ""])
 def test_sources_that_lead_out_of_the_folder_are_refused(tmp_path, source):
-    with pytest.raises(InputError, match="expected the name of an image"):
+    with pytest.raises(InputError, match="name of an image"):
         yolo.write_text(tmp_path / "out", Boxes.none(source=source, image_size=(1, 1)))
     with pytest.raises(InputError, match="size of the image is not known"):
         yolo.write_text(tmp_path / "out", Boxes.none(source="x.jpg"))
