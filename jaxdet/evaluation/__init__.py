@@ -1,1 +1,1 @@
-"""Evaluation: detections store, metrics of each data set, pictures."""
+"""Evaluation: boxes of any source against labels of any kind, by the protocol of their data set."""

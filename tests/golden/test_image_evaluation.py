@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from jaxdet.data.images import sets
-from jaxdet.detections import image_outputs
 from jaxdet.evaluation import images as image_evaluation
+from jaxdet.formats import pickle
 from jaxdet.inference.images import ItemPredictor, finish
 from jaxdet.ops import boxes as box_ops
 from jaxdet.ops.select import Candidates, MultiLabel
@@ -59,10 +59,10 @@ def predictor():
 
 def test_boxes_equal_the_released_pickle(items, predictor):
     found = list(predictor.items(items, sort=True))
-    assert {f.item.name for f in found if len(f.scores)} == set(EXPECTED)
+    assert {f.item.name for f in found if len(f.boxes)} == set(EXPECTED)
     for result in found:
-        if len(result.scores):
-            entry, expected = image_outputs.entry(result), EXPECTED[result.item.name]
+        if len(result.boxes):
+            entry, expected = pickle.scored_entry(result.boxes), EXPECTED[result.item.name]
             assert entry["labels"] == expected["labels"]
             np.testing.assert_allclose(entry["scores"], expected["scores"], rtol=0, atol=1.01e-5)
             # A last bit before rounding to 3 decimals.
@@ -71,7 +71,7 @@ def test_boxes_equal_the_released_pickle(items, predictor):
 
 def test_figures_equal_the_released_ones(items, predictor):
     result = image_evaluation.labelled(predictor, items, ("human", "bicycle", "motorcycle", "vehicle"))
-    scores = result.released
+    scores = result.seqyolo
     figures = [scores.precision.mean(), scores.recall.mean(), scores.ap[:, 0].mean(), scores.ap.mean()]
     np.testing.assert_allclose(figures, EVALUATE["test__results_P_R_mAP50_mAP"], rtol=1e-6)
     np.testing.assert_allclose(scores.ap.mean(1), EVALUATE["test__maps"][scores.classes], rtol=1e-9)

@@ -11,7 +11,8 @@ from jaxdet import evaluate, models, predict
 from jaxdet.data.datasets import gen1
 from jaxdet.data.events import dat
 from jaxdet.data.events.streams import EventChunk
-from jaxdet.detections import foreign, store
+from jaxdet.detections import store
+from jaxdet.formats import npy
 from jaxdet.nn import functional
 from jaxdet.viewing import drawing
 from jaxdet.weights import checkpoint
@@ -87,16 +88,17 @@ def test_a_file_gives_boxes_and_a_video_of_them(place, monkeypatch):
     out, film = place / "a.npy", place / "a.mp4"
     drawn, draw = [], drawing.draw
 
-    def spy(picture, boxes, scores, labels, *arguments):
-        drawn.append((boxes, scores, labels))
-        return draw(picture, boxes, scores, labels, *arguments)
+    def spy(picture, boxes, names, scale, min_score):
+        shown = boxes.take(boxes.scores >= min_score)
+        drawn.append((shown.xyxy, shown.scores, shown.labels))
+        return draw(picture, boxes, names, scale, min_score)
 
     monkeypatch.setattr(drawing, "draw", spy)
     source = place / "source" / "test" / "rec_a_td.dat"
     rendering = [f"--render={film}", "--render_stride=7", "--render_score=0.1"]
     assert _run(predict, place, f"--input={source}", f"--out={out}", *rendering) == 0
-    table = foreign.read_table(out)
-    assert table.dtype == foreign.RELEASED
+    table = npy.read_table(out)
+    assert table.dtype == npy.ROWS
     assert len(table) > 100
     # The slower of two memories is published at the step after its first cycle.
     assert table["t"].min() == 4 * 5_000
@@ -136,8 +138,9 @@ def test_numbers_of_the_model_are_those_of_its_files(place):
         with store.read(parts / name) as reader:
             assert reader.names == recordings
             for recording in recordings:
-                table = foreign.read_table(parts / f"{recording}_td.npy")
-                np.testing.assert_array_equal(foreign.released(reader.clip(recording)), table)
+                table = npy.read_table(parts / f"{recording}_td.npy")
+                rows = [npy.rows_of(boxes) for boxes in reader.frames(recording)]
+                np.testing.assert_array_equal(np.concatenate(rows), table)
     numbers = {}
     for kind, arguments in {
         "sparse": [f"--weights={place / 'weights'}"],
