@@ -33,7 +33,6 @@ from jaxdet.files import atomic
 from jaxdet.inference import folded, restore
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
-from jaxdet.inference.recordings import Sensor
 from jaxdet.viewing import plots
 
 logger = logging.getLogger(__name__)
@@ -109,7 +108,7 @@ def _of_model(flags, report: _Report) -> coco.Metrics:
     return on_recordings.evaluate(
         Predictor(skeleton, variables, flags.lanes, flags.lanes),
         _recordings(cfg, flags.split),
-        Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets)),
+        tuple(cfg.data.event_buckets),
         protocols.PROTOCOLS[flags.protocol],
         tuple(cfg.data.classes),
         flags.full,

@@ -8,10 +8,11 @@ from typing import Any
 
 from jaxdet.detections import foreign, store
 from jaxdet.errors import InputError
-from jaxdet.inference.events import Frame
+from jaxdet.inference.events import StepBoxes
+from jaxdet.structs import Boxes
 from jaxdet.viewing import drawing
 
-Output = Callable[[Frame], None]
+Output = Callable[[StepBoxes], None]
 
 
 @contextmanager
@@ -26,11 +27,11 @@ def boxes(
     suffix = Path(path).suffix
     if suffix == ".npy":
         with foreign.open_table(path) as append:
-            yield lambda frame: append(_released(frame))
+            yield lambda step: append(_released(step.boxes))
     elif suffix in (".h5", ".hdf5"):
         with store.create(path, class_names, "t_us", metadata) as writer:
             writer.add_clip(name)
-            yield lambda frame: _store(writer, name, size, frame)
+            yield lambda step: _store(writer, name, size, step.boxes)
     else:
         raise InputError(
             f"{path}: cannot write boxes as {suffix or 'a file without suffix'}; use .npy or .h5"
@@ -52,9 +53,9 @@ def video(
     with drawing.open_sink(path, fps=1e6 / (step_us * stride)) as sink:
         pictures = drawing.EventSink(sink, size, class_names, stride, min_score)
 
-        def take(frame: Frame) -> None:
-            x, y, polarity = frame.events
-            pictures.add(x, y, polarity, frame.boxes, frame.scores, frame.labels)
+        def take(step: StepBoxes) -> None:
+            x, y, polarity = step.events
+            pictures.add(x, y, polarity, step.boxes.xyxy, step.boxes.scores, step.boxes.labels)
 
         yield take
 
@@ -82,27 +83,27 @@ def split(
         store.create(folder / store_name, class_names, "t_us", metadata) as writer,
     ):
 
-        def take(frame: Frame) -> None:
-            name = recordings[frame.sequence].name
-            if frame.sequence not in open_tables:
+        def take(step: StepBoxes) -> None:
+            name, time_us = step.boxes.source, step.boxes.time_us or 0
+            if step.sequence not in open_tables:
                 stack = unfinished.enter_context(ExitStack())
                 append = stack.enter_context(foreign.open_table(folder / f"{name}_td.npy"))
-                open_tables[frame.sequence] = stack, append
-            stack, append = open_tables[frame.sequence]
-            append(_released(frame))
-            _store(writer, name, size, frame)
-            if frame.t_us >= ends[frame.sequence]:
+                open_tables[step.sequence] = stack, append
+            stack, append = open_tables[step.sequence]
+            append(_released(step.boxes))
+            _store(writer, name, size, step.boxes)
+            if time_us >= ends[step.sequence]:
                 stack.close()
-                del open_tables[frame.sequence]
+                del open_tables[step.sequence]
 
         for recording in recordings:
             writer.add_clip(recording.name)
         yield take
 
 
-def _released(frame: Frame):
-    return foreign.released_rows(frame.t_us, frame.boxes, frame.scores, frame.labels)
+def _released(boxes: Boxes):
+    return foreign.released_rows(boxes.time_us, boxes.xyxy, boxes.scores, boxes.labels)
 
 
-def _store(writer, name, size, frame: Frame):
-    writer.append(name, frame.t_us, size[::-1], frame.boxes, frame.scores, frame.labels)
+def _store(writer, name, size, boxes: Boxes):
+    writer.append(name, boxes.time_us, size[::-1], boxes.xyxy, boxes.scores, boxes.labels)

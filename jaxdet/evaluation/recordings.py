@@ -16,8 +16,8 @@ from jaxdet.data.events import sequences
 from jaxdet.evaluation import coco, protocols
 from jaxdet.evaluation.protocols import Protocol, Rows
 from jaxdet.inference import recordings as running
-from jaxdet.inference.events import Frame, Predictor
-from jaxdet.inference.recordings import FULL_STEPS, Sensor
+from jaxdet.inference.events import Predictor, StepBoxes
+from jaxdet.structs import Boxes
 
 _SPARSE_STEPS = 45  # steps a segment where few are looked at
 
@@ -25,7 +25,7 @@ _SPARSE_STEPS = 45  # steps a segment where few are looked at
 def evaluate(
     predictor: Predictor,
     recordings: Sequence[Any],
-    sensor: Sensor,
+    event_buckets: Sequence[int],
     protocol: Protocol = protocols.PROTOCOLS["hmnet"],
     class_names: Sequence[str] = protocols.CLASS_NAMES,
     full: bool = False,
@@ -37,34 +37,34 @@ def evaluate(
     of all recordings.
     """
     mine = distributed.share(recordings)
-    found = _detections(predictor, mine, sensor, protocol, full)
+    found = _detections(predictor, mine, event_buckets, protocol, full)
     labels = [protocols.rows(recording.labels, recording.name) for recording in recordings]
     return protocols.evaluate(zip(labels, distributed.joined(found)), protocol, class_names, backend)
 
 
-def _detections(predictor, recordings, sensor, protocol, full) -> list[Rows]:
+def _detections(predictor, recordings, event_buckets, protocol, full) -> list[Rows]:
     """What the protocol compares of each recording."""
     labels = [protocols.rows(recording.labels, recording.name) for recording in recordings]
     times = [_label_times(table, protocol) for table in labels]
+    names = [recording.name for recording in recordings]
     wanted = None if full else _wanted(times, protocol)
-    num_steps = running.whole_cycles(predictor, FULL_STEPS if full else _SPARSE_STEPS)
+    num_steps = running.whole_cycles(predictor, running.FULL_STEPS if full else _SPARSE_STEPS)
     batches = distributed.told(
-        running.batches(predictor, recordings, sensor, num_steps, wanted), "reading a recording"
+        running.batches(predictor, recordings, event_buckets, num_steps, wanted), "reading a recording"
     )
     if full or not protocol.nearest:
-        frames = predictor.every_slot(batches)
+        steps = predictor.every_slot(batches, names)
     else:
-        frames = predictor.first_hits(batches, _wishes(recordings, times, protocol), _survives(protocol))
-    return _collect(frames, len(recordings), protocol)
+        wishes = _wishes(recordings, times, protocol, predictor.geometry.step_us)
+        steps = predictor.first_hits(batches, names, wishes, _survives(protocol))
+    return _collect(steps, len(recordings), protocol)
 
 
-def rows(frames: Sequence[Frame]) -> Rows:
-    """Frames of one recording as the table that evaluators read."""
-    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(f.boxes for f in frames)])
-    xywh = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), 1)
+def rows(frames: Sequence[Boxes]) -> Rows:
+    """Boxes of one recording as the table that evaluators read."""
     return Rows(
-        np.repeat(np.array([f.t_us for f in frames], np.int64), [len(f.scores) for f in frames]),
-        xywh,
+        np.repeat(np.array([f.time_us for f in frames], np.int64), [len(f) for f in frames]),
+        np.concatenate([np.zeros((0, 4), np.float32), *(f.xywh for f in frames)]),
         np.concatenate([np.zeros(0, np.int64), *(f.labels for f in frames)]),
         np.concatenate([np.zeros(0, np.float32), *(f.scores for f in frames)]),
     )
@@ -81,28 +81,26 @@ def _wanted(times: Sequence[np.ndarray], protocol) -> sequences.Wanted:
     return lambda sequence, ends_us: near[sequence](ends_us) & (ends_us > protocol.skip_us)
 
 
-def _wishes(recordings, times, protocol) -> Iterator[tuple[int, list[int]]]:
+def _wishes(recordings, times, protocol, step_us) -> Iterator[tuple[int, list[int]]]:
     for sequence, recording in enumerate(recordings):
-        ends = running.ends(recording)
+        ends = running.ends(recording, step_us)
         ends = ends[ends > protocol.skip_us]
         for t_us in times[sequence]:
             yield sequence, ends[protocol.candidates(int(t_us), ends)].tolist()
 
 
 def _survives(protocol):
-    def counts(frame: Frame) -> bool:
-        size = frame.boxes[:, 2:] - frame.boxes[:, :2]
-        return bool(protocol.keep(np.full(len(size), frame.t_us), size[:, 0], size[:, 1]).any())
-
-    return counts
+    return lambda boxes: bool(_kept(boxes, protocol).any())
 
 
-def _collect(frames: Iterable[Frame], num_recordings: int, protocol) -> list[Rows]:
-    """Detections by recording, less what the protocol drops anyway."""
-    found: list[list[Frame]] = [[] for _ in range(num_recordings)]
-    for frame in frames:
-        size = frame.boxes[:, 2:] - frame.boxes[:, :2]
-        kept = protocol.keep(np.full(len(size), frame.t_us), size[:, 0], size[:, 1])
-        parts = (frame.boxes[kept], frame.scores[kept], frame.labels[kept])
-        found[frame.sequence].append(Frame(frame.sequence, frame.t_us, *parts, ()))
+def _collect(steps: Iterable[StepBoxes], num_recordings: int, protocol) -> list[Rows]:
+    """Boxes by recording, less what the protocol drops anyway."""
+    found: list[list[Boxes]] = [[] for _ in range(num_recordings)]
+    for step in steps:
+        found[step.sequence].append(step.boxes.take(_kept(step.boxes, protocol)))
     return [rows(of_recording) for of_recording in found]
+
+
+def _kept(boxes: Boxes, protocol) -> np.ndarray:
+    """Boxes that pass the protocol's filter of time and size."""
+    return protocol.keep(np.full(len(boxes), boxes.time_us), boxes.xywh[:, 2], boxes.xywh[:, 3])
