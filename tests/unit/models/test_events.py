@@ -1,4 +1,4 @@
-"""The size of the event windows of reduced models."""
+"""Steps and event windows of another size than the published models'."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +6,8 @@ import pytest
 from flax import nnx
 
 from jaxdet import models
-from jaxdet.structs import Events
+from jaxdet.models import events as event_ops
+from jaxdet.structs import EventGeometry, Events
 
 SIZE = (48, 64)
 
@@ -22,6 +23,36 @@ def lane(rows, order):
     )
 
 
+@pytest.mark.parametrize("step_us", [5_000, 10_000, 1_234, 32_767])
+def test_bins_of_time_divide_the_step_whatever_its_length(step_us):
+    t_us = np.arange(step_us)
+    found = np.asarray(
+        event_ops.time_bins(jnp.asarray(t_us, jnp.int16), EventGeometry(*SIZE, step_us=step_us))
+    )
+    np.testing.assert_array_equal(found, [int(t) * 100 // step_us for t in t_us])
+    if step_us == 5_000:  # as released
+        np.testing.assert_array_equal(found, t_us // 50)
+
+
+def test_a_step_twice_as_long_reads_events_twice_as_late_alike():
+    rng = np.random.default_rng(0)
+    xy = jnp.asarray(rng.integers(0, 16, (40, 2)), jnp.float32)
+    t_us, polarity = jnp.asarray(rng.integers(0, 5_000, 40), jnp.int16), jnp.asarray(rng.integers(0, 2, 40))
+    found = []
+    for factor in (1, 2):
+        geometry = EventGeometry(*SIZE, step_us=factor * 5_000)
+        embed = event_ops.EventEmbedding(4, geometry, rngs=nnx.Rngs(0))
+        write = event_ops.EventWrite(8, 12, 2, rngs=nnx.Rngs(1))
+        direct = event_ops.key_values(embed, write, xy, factor * t_us, polarity, jnp.float32)
+        table = event_ops.key_value_table(embed, write, jnp.float32)
+        looked_up = table[event_ops.table_rows(xy, factor * t_us, polarity, geometry)]
+        # The table's rows are one larger product, which may add in another order.
+        np.testing.assert_allclose(looked_up, direct, atol=1e-5)
+        found.append((direct, looked_up))
+    for one, two in zip(*found):
+        np.testing.assert_array_equal(one, two)
+
+
 @pytest.mark.slow
 def test_wider_windows_read_the_same_from_events_in_the_order_of_narrow_ones():
     """The host sorts by windows of 4 pixels; a model with windows of 8 must not depend on that order."""
@@ -30,14 +61,13 @@ def test_wider_windows_read_the_same_from_events_in_the_order_of_narrow_ones():
     order = {size: np.lexsort((rows[:, 0] // size, rows[:, 1] // size)) for size in (4, 8)}
     model = models.build(
         "hmnet",
-        image_size=SIZE,
+        geometry=EventGeometry(*SIZE, window=8),
         widths=(8,),
         num_heads=(2,),
         depths=(1,),
         periods=(1,),
         out_features=8,
         event_features=4,
-        window=8,
         rngs=nnx.Rngs(0),
     )
     at_step, reset = jnp.zeros((1, 1), jnp.int32), jnp.ones(1, bool)
