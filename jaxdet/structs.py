@@ -114,6 +114,12 @@ class Boxes:
             return self.file_xywh
         return np.concatenate((self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]), 1)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each box's class, its number where classes have no names."""
+        known = dict(enumerate(self.class_names))
+        return tuple(known.get(label, str(label)) for label in self.labels.tolist())
+
     def take(self, rows: Any) -> "Boxes":
         """The boxes of `rows`, an index array, a mask [n] or a slice, of the same frame."""
         columns = ("xyxy", "scores", "labels", "area", "crowd", "file_xywh")
