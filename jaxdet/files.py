@@ -1,25 +1,57 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and names of foreign origin that become file names."""
 
 import hashlib
 import os
-import socket
+import secrets
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from jaxdet.errors import InputError
+
+MAX_NAME_BYTES = 200  # file systems allow 255; suffixes such as `_td.npy` come on top
+
+
+def safe_name(name: Any, what: str) -> str:
+    """Return `name`, which came from a file or an archive, once it is fit to be part of a file name.
+
+    Raises InputError for what is no text, empty, `.`, `..`, too long, or holds a separator of paths (of any system), a
+    control character or bytes that are no text. `what` says in the message whose name it is.
+    """
+    fault = _fault(name)
+    if fault is None:
+        return name
+    shown = ascii(name) if len(ascii(name)) <= 80 else ascii(name)[:80] + "..."
+    raise InputError(f"{what} {shown} {fault}, expected a plain file name; rename it")
+
+
+def _fault(name: Any) -> str | None:
+    if not isinstance(name, str):
+        return f"is a {type(name).__name__}"
+    if name in ("", ".", ".."):
+        return "names no file"
+    if "/" in name or "\\" in name:
+        return "holds a separator of paths"
+    # Cc and Cs are control characters and halves of surrogate pairs (undecodable bytes); Zl and Zp break lines.
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
+        return "holds a control character"
+    size = len(name.encode())
+    return f"is {size} bytes long (up to {MAX_NAME_BYTES} fit)" if size > MAX_NAME_BYTES else None
 
 
 @contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it to disk and give it the final name.
+    """Yield an empty temporary file beside `path`; on success flush it to disk and give it the final name.
 
-    On any exception, a full disk included, the temporary file is removed and `path` stays as it was.
+    The file is new: what another program put under its name, a symbolic link included, is never written to. On any
+    exception, a full disk included, the temporary file is removed and `path` stays as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept: writers such as numpy and OpenCV choose the format by it. Hosts and containers that share a
-    # disk have equal process ids.
-    writer = f"{socket.gethostname()}.{os.getpid()}"
-    temporary = path.with_name(f".{path.stem}.{writer}.partial{path.suffix}")
+    temporary = _temporary(path)
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -27,6 +59,39 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def put_link(source: str | os.PathLike, target: str | os.PathLike, hard: bool) -> None:
+    """Make `target` a link to `source`; a hard link that the file systems do not allow becomes a symbolic one.
+
+    An older file of that name is replaced in one step.
+    """
+    source, target = Path(source), Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    if not (hard and _links_hard(source, temporary)):
+        temporary.symlink_to(source.resolve())
+    try:
+        os.replace(temporary, target)
+    finally:
+        # Replacing a link by another one to the same file leaves both names.
+        temporary.unlink(missing_ok=True)
+
+
+def _links_hard(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True
+
+
+def _temporary(path: Path) -> Path:
+    """A hidden name beside `path` that nobody can guess.
+
+    The suffix is kept: writers such as numpy and OpenCV choose the format by it.
+    """
+    return path.with_name(f".{path.stem[:32]}.{secrets.token_hex(8)}.partial{path.suffix}")
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from jaxdet.data.processes import exit_with_parent
 from jaxdet.errors import InputError
+from jaxdet.files import safe_name
 
 POLL_S = 0.1
 PRINTED = 16_000  # characters of a tool's output; a pipe holds 64 kB before somebody reads
@@ -31,24 +32,25 @@ class Member(NamedTuple):
 
 
 def members(path: str | os.PathLike) -> list[Member]:
-    """Files of the archive; raises InputError when it is truncated or none."""
+    """Files of the archive, whatever their names (see `check_name`); raises InputError when it is truncated or none."""
     import py7zr
 
     try:
         with py7zr.SevenZipFile(Path(path)) as archive:
             entries = [e for e in archive.list() if e.is_file]
-            found = [Member(e.filename, e.uncompressed, e.crc32 or 0) for e in entries]
+            return [Member(e.filename, e.uncompressed, e.crc32 or 0) for e in entries]
     except OSError:
         raise
     except Exception as error:  # py7zr raises almost anything on a broken file
         raise InputError(
             f"{path}: no whole 7z archive ({type(error).__name__}), its directory is unreadable; download it again"
         ) from error
-    return [
-        m
-        for m in found
-        if not PurePosixPath(m.name).is_absolute() and ".." not in PurePosixPath(m.name).parts
-    ]
+
+
+def check_name(name: str) -> None:
+    """Raises InputError for a member whose name leads out of the folder it is extracted to, or holds what no name may."""
+    for part in PurePosixPath(name).parts:
+        safe_name(part, f"member {name!a}: part")
 
 
 def program() -> str | None:
@@ -61,9 +63,11 @@ def extract(
 ) -> Iterator[tuple[Member, Path]]:
     """Extract `wanted` into `folder` and yield each file as soon as it is whole; the caller may delete it then.
 
-    `tool` is a 7z program; without it `program()`, without that py7zr. Raises InputError, after the files that are
-    good, when the archive is broken or the disk is full.
+    `tool` is a 7z program; without it `program()`, without that py7zr. Raises InputError for a name that `check_name`
+    refuses and, after the files that are good, when the archive is broken or the disk is full.
     """
+    for member in wanted:
+        check_name(member.name)
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     said, say = context.Pipe(duplex=False)
@@ -134,7 +138,8 @@ def _extract(archive, folder, names, tool, say):
     if tool is None:
         say.send(_extract_in_python(archive, folder, names))
         return
-    command = [tool, "x", "-y", "-bd", "-sccUTF-8", f"-o{folder}", "--", archive, *names]
+    # -spd: names are names, not patterns that would match other members.
+    command = [tool, "x", "-y", "-bd", "-spd", "-sccUTF-8", f"-o{folder}", "--", archive, *names]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

@@ -17,7 +17,7 @@ import numpy as np
 from jaxdet.detections.store import Clip
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco
-from jaxdet.files import atomic
+from jaxdet.files import atomic, safe_name
 
 # The released tool's detections: padded records of 40 bytes.
 RELEASED = np.dtype(
@@ -178,7 +178,8 @@ def write_yolo_text(folder: str | os.PathLike, clip: Clip) -> None:
             f"{label} {' '.join(f'{value:.6f}' for value in row)} {score:.5f}\n"
             for label, row, score in zip(labels, centred, scores)
         ]
-        with atomic(Path(folder) / f"{Path(str(key)).stem}.txt") as temporary:
+        stem = Path(safe_name(str(key), "key of a frame")).stem
+        with atomic(Path(folder) / f"{stem}.txt") as temporary:
             temporary.write_text("".join(lines))
 
 

@@ -13,7 +13,7 @@ from jaxdet.data.images.sets import ImageItem
 from jaxdet.detections import foreign, store
 from jaxdet.errors import InputError
 from jaxdet.evaluation import pickles
-from jaxdet.files import atomic
+from jaxdet.files import atomic, safe_name
 from jaxdet.inference.images import Found
 from jaxdet.viewing import drawing
 
@@ -68,7 +68,9 @@ def boxes(
 
 
 def check_names(items: Sequence[ImageItem]) -> None:
-    """Raises InputError if two images have one name: outputs are filed under it."""
+    """Raises InputError if two images have one name, or one that is none of a file: outputs are filed under it."""
+    for item in items:
+        safe_name(item.name, f"{str(item.path.parent)!a}: name of an image")
     name, count = Counter(item.name for item in items).most_common(1)[0]
     if count > 1:
         raise InputError(
@@ -83,7 +85,8 @@ def pictures(
     """Boxes scoring at least `min_score` drawn on the images: a film, one picture, or a folder of pictures."""
     if not Path(path).suffix:
         yield lambda found: drawing.write_picture(
-            Path(path) / f"{found.item.name}.jpg", _drawn(found, class_names, min_score)[0]
+            Path(path) / f"{safe_name(found.item.name, 'name of an image')}.jpg",
+            _drawn(found, class_names, min_score)[0],
         )
         return
     sizes: set[tuple[int, int]] = set()

@@ -1,6 +1,7 @@
 """Where predicted frames of recordings go: the released tool's `.npy`, the detections file, a video."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from jaxdet.detections import foreign, store
 from jaxdet.errors import InputError
+from jaxdet.files import safe_name
 from jaxdet.inference.events import Frame
 from jaxdet.viewing import drawing
 
@@ -71,9 +73,12 @@ def split(
 ) -> Iterator[Output]:
     """Boxes of many recordings: `<folder>/<name>_td.npy` each, as the released tool names them, and `store_name`.
 
-    A recording's file appears when its last step has been taken.
+    A recording's file appears when its last step has been taken. Raises InputError, before anything is written, for
+    recordings of one name or of a name that is none of a file.
     """
     folder = Path(folder)
+    names = [safe_name(recording.name, f"{recording.path}: name") for recording in recordings]
+    _check_distinct(names)
     folder.mkdir(parents=True, exist_ok=True)
     ends = [-(-1000 * r.duration_ms // step_us) * step_us for r in recordings]
     open_tables: dict[int, tuple[ExitStack, Callable]] = {}
@@ -83,7 +88,7 @@ def split(
     ):
 
         def take(frame: Frame) -> None:
-            name = recordings[frame.sequence].name
+            name = names[frame.sequence]
             if frame.sequence not in open_tables:
                 stack = unfinished.enter_context(ExitStack())
                 append = stack.enter_context(foreign.open_table(folder / f"{name}_td.npy"))
@@ -95,9 +100,17 @@ def split(
                 stack.close()
                 del open_tables[frame.sequence]
 
-        for recording in recordings:
-            writer.add_clip(recording.name)
+        for name in names:
+            writer.add_clip(name)
         yield take
+
+
+def _check_distinct(names: Sequence[str]) -> None:
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise InputError(
+            f"{count} recordings are called {name}; expected one of each name, prepare them again"
+        )
 
 
 def _released(frame: Frame):

@@ -14,13 +14,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 import h5py
 import numpy as np
 
+from jaxdet.data import hdf5
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 
@@ -158,7 +158,7 @@ def create(
     """Write a detections file; it appears under `path` when the block ends without an exception."""
     if key not in KEYS:
         raise ValueError(f"key {key}; expected one of {', '.join(KEYS)}")
-    with atomic(path) as temporary, _open(temporary, "w") as file:
+    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(
             format=FORMAT,
             version=VERSION,
@@ -173,14 +173,8 @@ def create(
 
 @contextmanager
 def read(path: str | os.PathLike) -> Iterator[Reader]:
-    """Open a detections file; raises InputError if it is none or of a newer version."""
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file; expected a detections file written by predict")
-    try:
-        file = _open(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: not an HDF5 file, or cut short; expected detections of predict") from error
-    with file:
+    """Open a detections file; raises InputError if it is none, of a newer version, or leads to other files."""
+    with hdf5.open_own(path, "detections written by predict") as file:
         if file.attrs.get("format") != FORMAT:
             raise InputError(
                 f"{path}: an HDF5 file, but not one of detections; expected the output of predict"
@@ -190,10 +184,6 @@ def read(path: str | os.PathLike) -> Iterator[Reader]:
                 f"{path}: version {file.attrs['version']} found, up to {VERSION} known; update jaxdet"
             )
         yield Reader(file)
-
-
-def _open(path, mode) -> Any:  # h5py's own types admit every kind of node at every name
-    return h5py.File(path, mode)
 
 
 def _extend(dataset, values):

@@ -1,14 +1,14 @@
 """Checkpoints of a run: everything needed to go on exactly where it was."""
 
 import logging
-import shutil
+import os
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
-from jaxdet import distributed
+from jaxdet import distributed, folders
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
 from jaxdet.sharding import path_of
@@ -16,6 +16,7 @@ from jaxdet.training.average import Average
 from jaxdet.training.state import TrainState
 
 logger = logging.getLogger(__name__)
+_KIND = "checkpoints"  # in the marker of the folder
 
 
 class RunCheckpoints:
@@ -27,6 +28,8 @@ class RunCheckpoints:
 
     def __init__(self, workdir: Path, config: dict[str, Any], keep: int = 3, keep_every: int = 0):
         self.folder, self.config = workdir.absolute() / "checkpoints", config
+        if distributed.is_main() and not os.path.lexists(self.folder):
+            folders.begin(self.folder, _KIND)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, keep_period=keep_every or None, enable_async_checkpointing=False, create=True
         )
@@ -78,7 +81,10 @@ class RunCheckpoints:
 
     def _remove_partial(self, step: int) -> None:
         for path in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
-            shutil.rmtree(path, ignore_errors=True)
+            try:
+                folders.remove_inside(self.folder, _KIND, path)
+            except (OSError, InputError) as error:
+                logger.warning("%s stays: %s", path, error)
 
 
 def _reason(error: Exception) -> str:

@@ -163,9 +163,8 @@ def _trim(path: Path, last_step: int) -> None:
 
 def _rebuild_csv(workdir: Path, columns: Sequence[str]) -> None:
     """The table anew from the lines that stayed."""
-    path = workdir / "train.csv"
-    path.unlink(missing_ok=True)
-    writer = CsvWriter(path, columns)
-    for line in read_log(workdir):
-        writer.write(int(line["step"]), line)
-    writer.close()
+    with atomic(workdir / "train.csv") as temporary:
+        writer = CsvWriter(temporary, columns)
+        for line in read_log(workdir):
+            writer.write(int(line["step"]), line)
+        writer.close()

@@ -6,7 +6,7 @@ A training run's checkpoints hold the same two trees under `state`, so weights c
 import json
 import os
 import re
-import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +14,89 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxdet import folders
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Tree, Variables
 from jaxdet.weights import stored_config
 from jaxdet.weights.optimizer import Moments
 
+_KIND = "weights"  # in the marker of the folder
+# What Orbax writes into a folder of weights, by the part of it.
+_WRITTEN = {
+    "": re.compile(r"weights|config|_CHECKPOINT_METADATA|commit_success\.txt"),
+    "config": re.compile(r"metadata|commit_success\.txt"),
+    "weights": re.compile(
+        r"_METADATA|_sharding|array_metadatas|commit_success\.txt|d|manifest\.ocdbt|ocdbt\.process_\d+"
+    ),
+}
+
 
 def save_weights(folder: str | os.PathLike, variables: Variables, config: dict[str, Any]) -> None:
     """Write `variables` and the resolved config (JSON values) as `folder`, whole or not at all.
 
-    An older weights folder of that name is replaced; anything else of that name is an InputError, and so is a disk
-    that cannot take them.
+    An older weights folder of that name is replaced and whole until the new one stands; anything else of that name is
+    an InputError, and so is a disk that cannot take them. What a killed call left is removed by the next one.
     """
     folder = Path(folder).absolute()
-    if folder.exists() and not is_weights(folder) and (folder.is_file() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and holds no weights; choose another name")
+    folders.check_own(folder, _KIND, _made_before)
     json.dumps(config)  # fails here rather than in a writer thread
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    # Orbax works under names of its own beside its target: all of it lies in one folder that is ours.
+    scratch = folder.with_name(f".{folder.name}.{_writer(os.getpid())}.partial")
     tree = jax.tree.map(np.asarray, variables._asdict())
     items = ocp.args.Composite(weights=ocp.args.PyTreeSave(tree), config=ocp.args.JsonSave(config))
     try:
+        _remove_leftovers(folder)
+        folders.begin(scratch, _KIND)
         with _checkpointer("weights") as checkpointer:
-            checkpointer.save(partial, args=items)
-        if folder.exists():
-            # rename() does not replace a folder that has content.
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
+            checkpointer.save(scratch / "new", args=items)
+        folders.finish(scratch / "new", _KIND)
+        folders.replace_own(scratch / "new", folder, _KIND, _made_before)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} could not be written ({_reason(error)})") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        folders.discard(scratch, _KIND)
+
+
+def _writer(process: int) -> str:
+    # Hosts and containers that share a disk have equal process ids.
+    return f"{socket.gethostname()}.{process}"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what calls of this host that were killed left beside `folder`; that of a living process stays."""
+    pattern = re.compile(rf"\.{re.escape(folder.name)}\.{re.escape(_writer(0)[:-1])}(\d+)\.partial")
+    for path in folder.parent.glob(".*.partial"):
+        match = pattern.fullmatch(path.name)
+        if match and not _lives(int(match[1])) and folders.is_own(path, _KIND):
+            folders.remove_own(path, _KIND)
+
+
+def _lives(process: int) -> bool:
+    if process == os.getpid():
+        return False  # its earlier calls are over
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is another user's
+    return True
+
+
+def _made_before(folder: Path) -> bool:
+    """Whether a folder without a marker is one that `save_weights` of version 0.1.0 made, and nothing lies beside."""
+    if not is_weights(folder):
+        return False
+    for part, written in _WRITTEN.items():
+        if not all(written.fullmatch(entry.name) for entry in (folder / part).iterdir()):
+            return False
+    try:
+        handlers = json.loads((folder / "_CHECKPOINT_METADATA").read_text())["item_handlers"]
+        return set(handlers) == {"weights", "config"}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def load_weights(folder: str | os.PathLike) -> tuple[Variables, dict[str, Any]]:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from jaxdet import folders
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
 from jaxdet.weights import checkpoint, rules
@@ -21,7 +22,15 @@ def load(
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path} does not exist; expected a weights folder, a run or a .pth or .pt file")
+        kept = folders.aside(path)
+        more = (
+            f"; a save that was cut short left the older weights in {kept}, rename it"
+            if kept.exists()
+            else ""
+        )
+        raise InputError(
+            f"{path} does not exist; expected a weights folder, a run or a .pth or .pt file{more}"
+        )
     try:
         if path.is_file():
             contents = state_dict.find(file.load(path))

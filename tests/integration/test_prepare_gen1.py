@@ -14,7 +14,7 @@ import numpy as np
 import py7zr
 import pytest
 
-from jaxdet import prepare
+from jaxdet import folders, prepare
 from jaxdet.data import archive
 from jaxdet.data.datasets import gen1
 from jaxdet.data.events import dat, recordings
@@ -190,6 +190,102 @@ def test_a_bad_recording_is_one_clear_line_and_the_others_are_made(source, tmp_p
     assert "train/r0" in line
     assert [p.name for p in (tmp_path / "out" / "train").iterdir()] == ["r1"]
     assert told in (tmp_path / "out" / "report.txt").read_text()
+
+
+# The first six can be names in an archive too: its format has no backslash, and text in UTF-16.
+BAD_NAMES = ["", ".", "..", ".hidden", "a\nb", "\x1b[2J", "a\\b", "\udc80", "x" * 230]
+
+
+@pytest.fixture
+def own_files(tmp_path):
+    """Files of the user below --out, one of them in the folder of a split."""
+    paths = [
+        tmp_path / "out" / "thesis.tex",
+        tmp_path / "out" / "train" / "notes.txt",
+        tmp_path / "beside.txt",
+    ]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    return paths
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_a_recording_of_a_bad_name_is_one_line_and_nothing_is_removed(
+    source, tmp_path, expected, own_files, capsys, name
+):
+    for suffix in ("_td.dat", "_bbox.npy"):
+        good = source / ROOT / "train" / f"r0{suffix}"
+        (good.parent / f"{name}{suffix}").write_bytes(good.read_bytes())
+    assert run(source, tmp_path / "out") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "name of a recording" in line
+    assert line.isprintable()
+    assert all(path.read_text() == "mine" for path in own_files)
+    for path in own_files[:2]:
+        path.unlink()
+    found = contents(tmp_path / "out")
+    assert found.pop("report.txt") == f"{line.removeprefix('error: ')}\n".encode()
+    assert found == {key: value for key, value in expected.items() if key != "report.txt"}
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES[:6], "../x", "../../out/x", "a/../../../../x"])
+def test_a_member_of_a_bad_name_is_one_line_and_nothing_is_removed(
+    source, tmp_path, expected, own_files, capsys, monkeypatch, name
+):
+    packed = pack(source, tmp_path / "packed")
+    monkeypatch.setattr(py7zr.py7zr, "check_archive_path", lambda _: True)
+    with py7zr.SevenZipFile(packed / "train_b.7z", "w") as handle:
+        for suffix in ("_td.dat", "_bbox.npy"):
+            handle.writestr((source / ROOT / "train" / f"r0{suffix}").read_bytes(), f"train/{name}{suffix}")
+    monkeypatch.undo()
+    assert run(packed, tmp_path / "out") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "train" in line
+    assert line.isprintable()
+    assert all(path.read_text() == "mine" for path in own_files)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["beside.txt", "expected", "out", "packed", "source"]
+    for path in own_files[:2]:
+        path.unlink()
+    found = contents(tmp_path / "out")
+    assert {key: value for key, value in expected.items() if key != "report.txt"} == {
+        key: value for key, value in found.items() if key != "report.txt"
+    }
+
+
+def test_files_of_the_user_where_a_recording_goes_are_one_line_and_stay(source, tmp_path, expected, capsys):
+    out = tmp_path / "out"
+    (out / "train" / "r0").mkdir(parents=True)
+    (out / "train" / "r0" / "thesis.tex").write_text("mine")
+    assert run(source, out) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "train/r0 was not made here as recording" in line
+    assert (out / "train" / "r0" / "thesis.tex").read_text() == "mine"
+    assert {key for key in expected if not key.startswith("train/r0/")} == contents(out).keys() - {
+        "train/r0/thesis.tex"
+    }
+
+
+def test_recordings_of_version_0_1_0_are_kept_and_made_anew(source, tmp_path, expected):
+    """They have no marker, nor has what a killed run left."""
+    out = tmp_path / "out"
+    assert run(source, out) == 0
+    for marker in list(out.rglob(folders.MARKER)):
+        marker.unlink()
+    shutil.copytree(out / "train" / "r0", out / "train" / ".r0.partial")
+    (out / "train" / ".r0.partial" / ".events.host.7.partial.npy").touch()
+    (out / ".extract-0-1" / "train_a" / "train").mkdir(parents=True)
+    (out / ".extract-0-1" / "train_a" / "train" / "r0_td.dat").touch()
+    assert run(source, out) == 0
+    assert not (out / ".extract-0-1").exists()
+    assert not list(out.rglob(folders.MARKER)), "a recording was made again that is whole"
+    (out / "train" / "r0" / "events.npy").write_bytes(b"damaged")
+    assert run(source, out) == 0
+    found = contents(out)
+    assert {k: v for k, v in expected.items() if not k.endswith(folders.MARKER)} == {
+        k: v for k, v in found.items() if not k.endswith(folders.MARKER)
+    }
+    assert [k for k in found if k.endswith(folders.MARKER)] == [f"train/r0/{folders.MARKER}"]
 
 
 def test_late_events_are_kept_with_a_longer_duration(source, tmp_path):

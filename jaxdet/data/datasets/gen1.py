@@ -8,7 +8,6 @@ the same bytes. A recording that cannot be made is one line in the report; the o
 import json
 import logging
 import multiprocessing
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from concurrent import futures
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdet import files
+from jaxdet import files, folders
 from jaxdet.data import archive
 from jaxdet.data.events import dat, labels, recordings
 from jaxdet.data.events.streams import EventChunk
@@ -29,6 +28,7 @@ from jaxdet.errors import InputError
 SPLITS = ("train", "val", "test")
 GEN1_SIZE = (304, 240)
 EVENTS, BOXES = "_td.dat", "_bbox.npy"
+_EXTRACTED = "extracted files"  # in the marker of the folder for them
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Job(NamedTuple):
     pair: Pair
     out: Path
     options: Options
-    delete_source: bool  # it was extracted for this job only
+    scratch: Path | None  # folder the source was extracted to, for this job only
 
 
 @dataclass
@@ -84,7 +84,7 @@ def make(
     tree, archives = find_sources(source, report.problems)
     tree, archives = tree[shard[0] :: shard[1]], archives[shard[0] :: shard[1]]
     scratch = out / f".extract-{shard[0]}-{shard[1]}"
-    shutil.rmtree(scratch, ignore_errors=True)
+    folders.remove_own(scratch, _EXTRACTED, _made_before)
 
     def is_pending(pair: Pair) -> bool:
         pending = not _is_made(pair, out, options, verify)
@@ -98,9 +98,14 @@ def make(
     progress = _Progress(sum(len(pairs) for _, pairs in work))
 
     def jobs() -> Iterator[Job]:
-        for path, pairs in work:
-            found = pairs if path is None else _extracted(path, pairs, scratch / path.stem, report.problems)
-            yield from (Job(pair, out, options, path is not None) for pair in found)
+        for number, (path, pairs) in enumerate(work):
+            if path is None:
+                yield from (Job(pair, out, options, None) for pair in pairs)
+            elif pairs:
+                if not scratch.exists():
+                    folders.begin(scratch, _EXTRACTED)
+                found = _extracted(path, pairs, scratch / str(number), report.problems)
+                yield from (Job(pair, out, options, scratch) for pair in found)
 
     try:
         for done in _results(jobs(), workers):
@@ -118,7 +123,7 @@ def make(
             f"{error.filename or out}: {error.strerror or error}; finished recordings are kept: free disk and run again"
         ) from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        folders.discard(scratch, _EXTRACTED)
     return report
 
 
@@ -145,7 +150,7 @@ def find_sources(source: Path, problems: list[str]) -> tuple[list[Pair], list[tu
     archives = []
     for path in [source] if source.is_file() else sorted(source.glob("*.7z")):
         try:
-            members = [(m.name, m.size) for m in archive.members(path) if m.name.endswith((EVENTS, BOXES))]
+            members = _members(path, problems)
         except InputError as error:
             problems.append(str(error))
             continue
@@ -155,6 +160,35 @@ def find_sources(source: Path, problems: list[str]) -> tuple[list[Pair], list[tu
             f"{source}: neither .7z archives nor train, val or test folders with *{EVENTS} and *{BOXES}; check --source"
         )
     return tree, archives
+
+
+def _made_before(scratch: Path) -> bool:
+    """Whether a folder without a marker holds nothing but files that version 0.1.0 extracted."""
+    inside = [path for path in scratch.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return all(path.name.endswith((EVENTS, BOXES)) and not path.is_symlink() for path in inside)
+
+
+def _members(path: Path, problems: list[str]) -> list[tuple[str, int]]:
+    """Names and sizes of the halves of recordings in an archive; a recording of a bad name is a line of `problems`."""
+    members: list[tuple[str, int]] = []
+    refused: dict[str, str] = {}
+    for member in archive.members(path):
+        if member.name.endswith((EVENTS, BOXES)):
+            try:
+                archive.check_name(member.name)
+                members.append((member.name, member.size))
+            except InputError as error:
+                refused.setdefault(member.name.removesuffix(EVENTS).removesuffix(BOXES), f"{path}: {error}")
+    problems += refused.values()
+    return members
+
+
+def _check_name(name: str, location: str) -> None:
+    """Raises InputError for a name that cannot be that of a recording's folder, which no reader would find if hidden."""
+    what = f"{location!a}: name of a recording"
+    files.safe_name(name, what)
+    if name.startswith("."):
+        raise InputError(f"{what} {name!a} begins with a dot, expected one that is not hidden; rename it")
 
 
 def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[str]) -> list[Pair]:
@@ -167,6 +201,11 @@ def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[s
             halves.setdefault((split, path.name.removesuffix(suffix)), {})[suffix] = (location, size)
     pairs = []
     for (split, name), half in sorted(halves.items()):
+        try:
+            _check_name(name, min(location for location, _ in half.values()))
+        except InputError as error:
+            problems.append(str(error))
+            continue
         if len(half) == 2:
             (events, events_size), (boxes, boxes_size) = half[EVENTS], half[BOXES]
             pairs.append(Pair(split, name, events, boxes, (events_size, boxes_size)))
@@ -200,8 +239,6 @@ def _origin(pair: Pair, options: Options) -> dict[str, Any]:
 
 def _extracted(path: Path, pairs: list[Pair], folder: Path, problems: list[str]) -> Iterator[Pair]:
     """Pairs of an archive as their files arrive in `folder`."""
-    if not pairs:
-        return
     wanted = {name for pair in pairs for name in (pair.events, pair.boxes)}
     arrived: set[str] = set()
     try:
@@ -217,15 +254,15 @@ def _extracted(path: Path, pairs: list[Pair], folder: Path, problems: list[str])
 
 def convert(job: Job) -> dict[str, Any] | str:
     """Make one recording; its info, or one line that says why there is none. OSError only when writing fails."""
-    pair, out, options, delete_source = job
+    pair, out, options, scratch = job
     try:
         return _convert(pair, out, options)
     except InputError as error:
         return f"{pair.split}/{pair.name}: {error}"
     finally:
-        if delete_source:
-            Path(pair.events).unlink(missing_ok=True)
-            Path(pair.boxes).unlink(missing_ok=True)
+        if scratch is not None:
+            folders.remove_inside(scratch, _EXTRACTED, pair.events)
+            folders.remove_inside(scratch, _EXTRACTED, pair.boxes)
 
 
 def _convert(pair: Pair, out: Path, options: Options) -> dict[str, Any]:

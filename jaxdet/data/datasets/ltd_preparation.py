@@ -3,7 +3,6 @@
 Images are linked, not copied. A label file is written after its image and replaced as a whole.
 """
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from jaxdet.data.datasets import ltd
 from jaxdet.data.images import letterbox
 from jaxdet.errors import InputError
-from jaxdet.files import atomic
+from jaxdet.files import atomic, put_link, safe_name
 
 LINKS = ("hard", "symbolic", "copy")
 
@@ -125,6 +124,7 @@ def _tolerant(pool: ThreadPoolExecutor, jobs: Iterable[_Job]):
 def _frame(job: _Job) -> tuple[str, frozenset[int]]:
     """Prepare one frame: what was done ("made", "kept", "unlabelled") and the classes in it."""
     frame = job.frame
+    safe_name(frame.key, f"{frame.image}: key of the frame")
     annotated = frame.annotation.is_file()
     if job.train and not annotated:
         return "unlabelled", frozenset()
@@ -159,18 +159,11 @@ def _same(image: Path, source: Path) -> bool:
 
 def _link(source: Path, target: Path, link: str) -> None:
     """Put `source` at `target`; a hard link that the file systems do not allow becomes a symbolic one."""
-    with atomic(target) as temporary:
-        temporary.unlink(missing_ok=True)
-        if link == "copy":
+    if link == "copy":
+        with atomic(target) as temporary:
             shutil.copyfile(source, temporary)
-            return
-        if link == "hard":
-            try:
-                os.link(source, temporary)
-                return
-            except OSError:
-                pass
-        temporary.symlink_to(source.resolve())
+    else:
+        put_link(source, target, hard=link == "hard")
 
 
 def _write(path: Path, text: str) -> None:

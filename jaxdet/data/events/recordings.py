@@ -6,6 +6,7 @@ A recording is a folder `<root>/<split>/<name>/`, renamed into place when it is 
     ms_start.npy   int64 [milliseconds + 1]: events of millisecond m are rows ms_start[m] : ms_start[m + 1]
     labels.npy     LABEL_DTYPE [boxes]
     info.json      geometry, counts, label interval, where it came from, size and SHA-256 of the files above
+    .jaxdet        marker of a folder that `prepare` made and may therefore replace (`folders`)
 
 The millisecond of an event is in the index and the rest of its time in its word, so an event takes 4 bytes, half of a
 DAT record, and a random read of 10,000 events touches 10 consecutive pages of one file.
@@ -13,7 +14,7 @@ DAT record, and a random read of 10,000 events touches 10 consecutive pages of o
 
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet import files
+from jaxdet import files, folders
 from jaxdet.data.events import dat
 from jaxdet.data.events.streams import EventChunk, EventStream
 from jaxdet.errors import InputError
@@ -29,6 +30,8 @@ from jaxdet.errors import InputError
 MAX_WIDTH, MAX_HEIGHT = 2048, 1024
 LABEL_DTYPE = np.dtype([*dat.BOX_DTYPE.descr, ("invalid", "?")])
 ARRAYS = ("events.npy", "ms_start.npy", "labels.npy")
+KIND = "recording"  # in the marker of the folder
+_TEMPORARY = re.compile(r"\..*\.partial(\.npy|\.json|)")
 
 
 class Recording:
@@ -38,12 +41,14 @@ class Recording:
         self.path = Path(path)
         try:
             self.info: dict[str, Any] = json.loads((self.path / "info.json").read_text())
-            self.name: str = self.info["name"]
+            self.name: str = files.safe_name(self.info["name"], f"{self.path / 'info.json'}: name")
             self.width: int = self.info["width"]
             self.height: int = self.info["height"]
             self.duration_ms: int = self.info["duration_ms"]
             self.num_events: int = self.info["num_events"]
             self.label_interval_us: int = self.info["label_interval_us"]
+        except InputError:
+            raise
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"{path}: no prepared recording ({type(error).__name__}: {error}), expected a folder with info.json; "
@@ -172,13 +177,16 @@ def write(
 ) -> dict[str, Any]:
     """Write the recording folder `path` from packed events, index, labels and the rest of info.json; return the latter.
 
-    The folder appears whole or not at all, also when the process is killed or the disk is full. An older one is replaced.
+    The folder appears whole or not at all, also when the process is killed or the disk is full. An older recording is
+    replaced; raises InputError when something else lies there, or the last part of `path` is no plain name.
     """
     path = Path(path)
+    files.safe_name(path.name, "name of a recording")
+    folders.check_own(path, KIND, _made_before)
     partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    folders.remove_own(partial, KIND, _made_before)
     try:
+        folders.begin(partial, KIND)
         contents = {"events.npy": words, "ms_start.npy": ms_start, "labels.npy": labels}
         for file, array in contents.items():
             _save(partial / file, array)
@@ -189,13 +197,28 @@ def write(
         info = {"name": path.name, **info, "num_events": len(words), "num_labels": len(labels), "files": sums}
         with files.atomic(partial / "info.json") as temporary:
             temporary.write_text(json.dumps(info, indent=1) + "\n")
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(partial, path)
+        folders.finish(partial, KIND)
+        folders.replace_own(partial, path, KIND, _made_before)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        folders.discard(partial, KIND)
     return info
+
+
+def _made_before(path: Path) -> bool:
+    """Whether a folder without a marker is a recording of version 0.1.0, or one that it left unfinished."""
+    names = {entry.name for entry in path.iterdir()}
+    if not all((path / name).is_file() and not (path / name).is_symlink() for name in names):
+        return False
+    if not all(name in (*ARRAYS, "info.json") or _TEMPORARY.fullmatch(name) for name in names):
+        return False
+    if path.name.startswith(".") and path.name.endswith(".partial"):
+        return True
+    try:
+        return set(json.loads((path / "info.json").read_text())["files"]) == set(ARRAYS)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _save(path, array):

@@ -5,7 +5,7 @@ same in Day, Week and Month, whatever the number of clips or processes. The came
 """
 
 import multiprocessing
-import shutil
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from jaxdet import folders
 from jaxdet.data.datasets import ltd
 from jaxdet.data.synthetic import thermal
 from jaxdet.errors import InputError
@@ -25,6 +26,7 @@ _DAYS = {"Day": (13,), "Week": tuple(range(13, 20)), "Month": tuple(range(1, 29)
 _TEST_DAYS = 28
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95]
 DESCRIPTION = "synthetic_ltd.txt"
+_KIND = "simulated clip"  # in the marker of its folders
 
 
 class Clip(NamedTuple):
@@ -127,12 +129,16 @@ def simulate(date: str, number: int, seed: int, num_frames: int) -> Iterator[tup
 
 
 def write_clip(out: Path, clip: Clip, seed: int, num_frames: int) -> None:
-    """Simulate one clip. Its annotations get their name last: with them it is complete."""
+    """Simulate one clip. Its annotations get their name last: with them it is complete.
+
+    Raises InputError when frames or annotations lie there that were not simulated here.
+    """
     partial = [folder.with_name(f".{folder.name}.partial") for folder in _folders(out, clip)]
-    for folder in (*partial, *_folders(out, clip)):
-        shutil.rmtree(folder, ignore_errors=True)
+    for folder in _folders(out, clip):
+        folders.check_own(folder, _KIND)
     for folder in partial:
-        folder.mkdir(parents=True)
+        folders.remove_own(folder, _KIND, _made_before)
+        folders.begin(folder, _KIND)
     frames, annotations = partial
     for index, (picture, labels) in enumerate(simulate(clip.date, clip.number, seed, num_frames)):
         _, data = cv2.imencode(".jpg", picture, _QUALITY)
@@ -143,4 +149,11 @@ def write_clip(out: Path, clip: Clip, seed: int, num_frames: int) -> None:
         ]
         (annotations / f"annotations_{index:04d}.txt").write_text("".join(lines))
     for folder, final in zip(partial, _folders(out, clip), strict=True):
-        folder.rename(final)
+        folders.finish(folder, _KIND)
+        folders.replace_own(folder, final, _KIND)
+
+
+def _made_before(partial: Path) -> bool:
+    """Whether a folder without a marker holds nothing but files of a clip that version 0.1.0 left unfinished."""
+    name = re.compile(r"image_\d{4}\.jpg|annotations_\d{4}\.txt")
+    return all(name.fullmatch(p.name) and p.is_file() and not p.is_symlink() for p in partial.iterdir())

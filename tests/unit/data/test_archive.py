@@ -67,18 +67,12 @@ def test_another_kind_of_archive(tmp_path):
         archive.members(tmp_path / "a.7z")
 
 
-def test_names_that_leave_the_folder_are_not_members(tmp_path, monkeypatch):
-    path = tmp_path / "a.7z"
-    with py7zr.SevenZipFile(path, "w") as handle:
-        handle.writestr(b"x", "train/a.dat")
-
-    class Entry:
-        is_file, uncompressed, crc32 = True, 1, 0
-
-        def __init__(self, filename):
-            self.filename = filename
-
-    monkeypatch.setattr(
-        py7zr.SevenZipFile, "list", lambda _: [Entry("../a"), Entry("/a"), Entry("b/../../a")]
-    )
-    assert archive.members(path) == []
+@pytest.mark.parametrize(
+    "name", ["../a", "/a", "b/../../a", "b/a\nc", "b\\..\\..\\a", "b/\x1b[2Ja", "b/\ud800a"]
+)
+def test_members_whose_names_leave_the_folder_or_are_not_plain_are_not_extracted(tmp_path, packed, name):
+    wanted = [archive.members(packed)[0], archive.Member(name, 1, 0)]
+    with pytest.raises(InputError, match="member") as error:
+        list(archive.extract(packed, tmp_path / "out", wanted))
+    assert str(error.value).isprintable()
+    assert not (tmp_path / "out").exists()

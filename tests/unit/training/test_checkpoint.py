@@ -81,4 +81,4 @@ def test_only_the_newest_and_every_kept_one_stay(tmp_path):
     checkpoints = RunCheckpoints(tmp_path, {}, keep=2, keep_every=4)
     for step in range(1, 8):
         checkpoints.save(step, *_example())
-    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [4, 6, 7]
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("[!.]*")) == [4, 6, 7]

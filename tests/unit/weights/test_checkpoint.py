@@ -1,13 +1,21 @@
+import contextlib
+import errno
+import os
+import socket
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdet import folders
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
 from jaxdet.training import optim, state
 from jaxdet.training.checkpoint import RunCheckpoints
-from jaxdet.weights import checkpoint
+from jaxdet.weights import checkpoint, families, load
 
 PARAMS = {"stem": {"0": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": np.ones(3, np.float32)}}}
 STATS = {"stem": {"norm": {"mean": np.zeros(3, np.float32), "num_batches_tracked": np.array(7, np.int32)}}}
@@ -38,7 +46,7 @@ def test_weights_replace_weights_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["w"]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
-    with pytest.raises(InputError, match="holds no weights"):
+    with pytest.raises(InputError, match="was not made here as weights"):
         checkpoint.save_weights(tmp_path / "other", Variables(PARAMS, {}), {})
     assert (tmp_path / "other" / "thesis.tex").exists()
 
@@ -82,3 +90,115 @@ def test_weights_of_a_run_are_those_of_its_newest_checkpoint(tmp_path, averaged)
         checkpoint.load_run(tmp_path, 4)
     with pytest.raises(InputError, match="no checkpoints"):
         checkpoint.load_run(tmp_path / "elsewhere")
+
+
+def _value(folder):
+    return int(checkpoint.load_weights(folder)[1]["epoch"])
+
+
+def _unmarked(folder):
+    """As version 0.1.0 left it."""
+    (folder / folders.MARKER).unlink()
+
+
+def test_a_folder_that_only_looks_like_weights_is_not_replaced(tmp_path):
+    theirs = tmp_path / "theirs"
+    for part in ("weights", "config"):
+        (theirs / part).mkdir(parents=True)
+        (theirs / part / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="was not made here as weights"):
+        checkpoint.save_weights(theirs, Variables(PARAMS, {}), {})
+    assert len(list(theirs.rglob("thesis.tex"))) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("part", ["", "weights", "config"])
+def test_weights_with_a_file_of_the_user_inside_are_not_replaced(tmp_path, marked, part):
+    folder = tmp_path / "w"
+    checkpoint.save_weights(folder, Variables(PARAMS, {}), {"epoch": 1})
+    if not marked:
+        _unmarked(folder)
+    (folder / part / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="made here"):
+        checkpoint.save_weights(folder, Variables(PARAMS, {}), {"epoch": 2})
+    assert (folder / part / "notes.txt").read_text() == "mine"
+    assert _value(folder) == 1
+
+
+def test_weights_of_version_0_1_0_are_read_and_replaced(tmp_path):
+    folder = tmp_path / "w"
+    checkpoint.save_weights(folder, Variables(PARAMS, STATS), {"epoch": 1})
+    _unmarked(folder)
+    assert _value(folder) == 1
+    checkpoint.save_weights(folder, Variables(PARAMS, STATS), {"epoch": 2})
+    assert _value(folder) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]
+
+
+class _Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+_STEPS = [(folders, name) for name in ("_mark", "_exchange", "_remove")] + [(os, "rename"), (os, "replace")]
+
+
+@pytest.mark.parametrize("swaps", [True, False], ids=["exchange", "two renames"])
+def test_killed_at_any_step_old_or_new_weights_are_whole_and_the_next_save_clears_up(
+    tmp_path, monkeypatch, swaps
+):
+    def cannot(*_):
+        raise OSError(errno.EINVAL, "no exchange here")
+
+    def watched(function):
+        def call(*arguments, **named):
+            left[0] -= 1
+            if left[0] < 0:
+                raise _Killed
+            return function(*arguments, **named)
+
+        return call
+
+    folder = tmp_path / "w"
+    for number in range(100):
+        checkpoint.save_weights(folder, Variables(PARAMS, {}), {"epoch": 1})
+        left = [number]
+        with monkeypatch.context() as patch:
+            patch.setattr(folders, "discard", lambda *_: None)  # nothing runs after SIGKILL
+            if not swaps:
+                patch.setattr(folders, "_exchange", cannot)
+            for owner, name in _STEPS:
+                patch.setattr(owner, name, watched(getattr(owner, name)))
+            with contextlib.suppress(_Killed, InputError):
+                checkpoint.save_weights(folder, Variables(PARAMS, {}), {"epoch": 2})
+            finished = left[0] > 0
+        if folder.exists():
+            assert _value(folder) in (1, 2)
+        else:
+            assert not swaps
+            assert _value(folders.aside(folder)) == 1
+            with pytest.raises(InputError, match=r"left the older weights in .*\.w\.old, rename it"):
+                load.load(folder, families.YOLOX, Variables({}, {}))
+        checkpoint.save_weights(folder, Variables(PARAMS, {}), {"epoch": 3})
+        assert _value(folder) == 3
+        assert [path.name for path in tmp_path.iterdir()] == ["w"]
+        if finished:
+            return
+    pytest.fail("never came to an end")
+
+
+def test_leftovers_of_a_killed_process_go_and_those_of_a_living_one_stay(tmp_path):
+    over = subprocess.Popen([sys.executable, "-c", ""])
+    over.wait()
+    leftover, working = (
+        folders.begin(tmp_path / f".w.{socket.gethostname()}.{process}.partial", "weights")
+        for process in (over.pid, os.getppid())
+    )
+    theirs = tmp_path / f".w.{socket.gethostname()}.{over.pid + 1}.partial"
+    theirs.mkdir()
+    (theirs / "thesis.tex").write_text("mine")
+    (leftover / "new.orbax-checkpoint-tmp").mkdir()
+    checkpoint.save_weights(tmp_path / "w", Variables(PARAMS, {}), {})
+    assert not leftover.exists()
+    assert working.exists()
+    assert (theirs / "thesis.tex").exists()

@@ -1,3 +1,4 @@
+import json
 import pickle
 import shutil
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from jaxdet import folders
 from jaxdet.data.events import dat, labels, recordings
 from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.errors import InputError
@@ -105,6 +107,40 @@ def test_a_failed_write_leaves_the_old_recording(tmp_path, monkeypatch):
         store(tmp_path / "a", make_events(7, 5), 5)
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     assert recordings.open_recording(tmp_path / "a").info["files"] == before
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "", "..", "a\nb", 7])
+def test_a_name_in_info_json_that_is_no_file_name_is_one_line(tmp_path, name):
+    store(tmp_path / "a", make_events(5, 5), 5)
+    info = json.loads((tmp_path / "a" / "info.json").read_text())
+    (tmp_path / "a" / "info.json").write_text(json.dumps({**info, "name": name}))
+    with pytest.raises(InputError, match=r"info\.json: name .* expected a plain file name") as error:
+        recordings.open_recording(tmp_path / "a")
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_recording_is_replaced_unless_a_file_of_the_user_lies_in_it(tmp_path, marked):
+    store(tmp_path / "a", make_events(5, 5), 5)
+    if not marked:  # as version 0.1.0 left it
+        (tmp_path / "a" / folders.MARKER).unlink()
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="made here"):
+        store(tmp_path / "a", make_events(7, 5), 5)
+    assert (tmp_path / "a" / "notes.txt").read_text() == "mine"
+    assert recordings.open_recording(tmp_path / "a").num_events == 5
+    (tmp_path / "a" / "notes.txt").unlink()
+    assert store(tmp_path / "a", make_events(7, 5), 5).num_events == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_arrays_of_the_user_are_not_taken_for_a_recording(tmp_path):
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / "a" / "events.npy", np.arange(3))
+    (tmp_path / "a" / "info.json").write_text("{}")
+    with pytest.raises(InputError, match="was not made here as recording"):
+        store(tmp_path / "a", make_events(5, 5), 5)
+    assert np.load(tmp_path / "a" / "events.npy").tolist() == [0, 1, 2]
 
 
 def test_check_finds_missing_short_and_changed_files(tmp_path):

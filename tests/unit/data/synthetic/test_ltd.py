@@ -1,12 +1,14 @@
+import shutil
+
 import cv2
 import numpy as np
 import pytest
 
 from jaxdet import prepare
 from jaxdet.data.datasets import ltd
-from jaxdet.data.images import sets
-from jaxdet.data.synthetic import ltd as synthetic_ltd
-from jaxdet.data.synthetic import thermal
+from jaxdet.data.images.letterbox import sets
+from jaxdet.data.synthetic.gen1 import ltd as synthetic_ltd
+from jaxdet.data.synthetic.gen1 import thermal
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco
 
@@ -125,6 +127,32 @@ def test_clips_are_the_same_whatever_was_made_before_and_whoever_makes_them(tmp_
         assert (tmp_path / "a/Train/Day" / name).read_bytes() == expected
     with pytest.raises(InputError, match="choose another --out"):
         synthetic_ltd.write(tmp_path / "a", {}, 0, seed=1, num_frames=2, report=_quiet)
+
+
+def test_frames_of_the_data_set_itself_are_not_removed(tmp_path):
+    """Frames and annotations of LTD come in archives of their own; those of the frames may be there alone."""
+    frames = tmp_path / "Train/Day/frames/20210213/clip_0_0000"
+    frames.mkdir(parents=True)
+    (frames / "image_0000.jpg").write_bytes(b"a real one")
+    with pytest.raises(InputError, match="clip_0_0000 was not made here as simulated clip"):
+        synthetic_ltd.write(tmp_path, {"Day": 1}, 0, num_frames=2, workers=1, report=_quiet)
+    assert [p.read_bytes() for p in frames.iterdir()] == [b"a real one"]
+
+
+def test_a_clip_that_was_cut_short_is_made_anew(tmp_path):
+    for name in ("a", "b"):
+        synthetic_ltd.write(tmp_path / name, {"Day": 1}, 0, num_frames=2, workers=1, report=_quiet)
+    annotations = tmp_path / "b/Train/Day/annotations/20210213/clip_0_0000"
+    shutil.rmtree(annotations)
+    partial = annotations.with_name(".clip_0_0000.partial")  # as version 0.1.0 left it, without a marker
+    partial.mkdir()
+    (partial / "annotations_0000.txt").touch()
+    synthetic_ltd.write(tmp_path / "b", {"Day": 1}, 0, num_frames=2, workers=1, report=_quiet)
+    a, b = (
+        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        for name in ("a", "b")
+    )
+    assert a == b
 
 
 def test_lists_by_day_name_the_frames_of_their_days_in_all_months(tmp_path, capsys):

@@ -1,0 +1,99 @@
+"""Names that become file names, and files that are whole or absent."""
+
+import os
+import secrets
+import socket
+
+import pytest
+
+from jaxdet.errors import InputError
+from jaxdet.files import MAX_NAME_BYTES, atomic, put_link, safe_name
+
+BAD_NAMES = [
+    "",
+    ".",
+    "..",
+    "a/b",
+    "/",
+    "../x",
+    "a\\b",
+    "a\nb",
+    "\x1b[2J",
+    "a\0b",
+    "\x7f",
+    "\u2028",
+    "\udc80",
+    7,
+    None,
+]
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, "x" * (MAX_NAME_BYTES + 1), "ü" * (MAX_NAME_BYTES // 2 + 1)])
+def test_what_is_no_plain_name_is_one_printable_line(name):
+    with pytest.raises(InputError, match="name of a clip") as error:
+        safe_name(name, "name of a clip")
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "name", ["r0", "17-04-13_15-05-43_122500000", "a b", "ü.dat", "...", ".a", "名", "x" * MAX_NAME_BYTES]
+)
+def test_plain_names_stay_as_they_are(name):
+    assert safe_name(name, "name") == name
+
+
+def test_a_link_under_the_name_of_a_temporary_file_is_not_written_through(tmp_path, monkeypatch):
+    precious = tmp_path / "precious"
+    precious.write_text("keep me")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    # The name that followed from host and process, and the one that the next call would draw.
+    guessed = folder / f".a.{socket.gethostname()}.{os.getpid()}.partial.txt"
+    guessed.symlink_to(precious)
+    with atomic(folder / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert (folder / "a.txt").read_text() == "new"
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "0" * 16)
+    drawn = folder / f".a.{'0' * 16}.partial.txt"
+    drawn.symlink_to(precious)
+    with pytest.raises(FileExistsError), atomic(folder / "a.txt") as temporary:
+        temporary.write_text("newer")
+    with pytest.raises(FileExistsError):
+        put_link(folder / "a.txt", folder / "a.txt", hard=True)
+    assert precious.read_text() == "keep me"
+    assert guessed.is_symlink()
+    assert drawn.is_symlink()
+    assert (folder / "a.txt").read_text() == "new"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+
+    def fail():
+        with atomic(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path):
+    with atomic(tmp_path / "a") as temporary:
+        temporary.write_text("x")
+    (tmp_path / "b").write_text("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_a_link_replaces_what_is_there_also_when_it_is_the_same_file(tmp_path, hard):
+    source, target = tmp_path / "source", tmp_path / "sub" / "target"
+    source.write_text("x")
+    for _ in range(2):
+        put_link(source, target, hard)
+        assert target.samefile(source)
+        assert target.is_symlink() != hard
+        assert [path.name for path in target.parent.iterdir()] == ["target"]
