@@ -19,21 +19,16 @@ import json
 import logging
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxdet import cli, distributed
-from jaxdet.data.events import recordings
-from jaxdet.data.images import samples, sets
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, protocols, stored
-from jaxdet.evaluation import images as image_evaluation
-from jaxdet.evaluation import recordings as on_recordings
-from jaxdet.evaluation.recordings import Sensor
+from jaxdet.evaluation import protocols
+from jaxdet.evaluation.of_files import of_files
+from jaxdet.evaluation.of_weights import Evaluation, of_images, of_recordings
 from jaxdet.files import atomic
-from jaxdet.inference import folded, restore
-from jaxdet.inference.events import Predictor
-from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
+from jaxdet.inference import restore
+from jaxdet.inference.images import VIEWS
 from jaxdet.viewing import plots
 
 logger = logging.getLogger(__name__)
@@ -44,7 +39,9 @@ def _flags(flags: cli.Flags) -> None:
     flags.string("weights", None, "a run, a converted folder, or a released .pth file")
     flags.string("split", None, "split of the data set; default: the config's test split")
     flags.string(
-        "detections", None, "boxes to measure instead of a model's: folder of .npy, .h5, or COCO results"
+        "detections",
+        None,
+        "boxes to measure instead of a model's: a file of any format of predict, a folder of .npy or YOLO text",
     )
     flags.string("labels", None, "folder of _bbox.npy label files; default: the config's recordings")
     flags.string("images", None, "images: folder of the annotated ones, or a folder or list with YOLO labels")
@@ -65,103 +62,56 @@ def _run(flags: cli.Flags) -> None:
     if bool(flags.weights) == bool(flags.detections):
         raise InputError("give --weights to measure a model, or --detections to measure boxes")
     began = time.perf_counter()
-    report = _Report()
-    metrics = _of_model(flags, report) if flags.weights else _of_boxes(flags)
+    found = _of_weights(flags) if flags.weights else Evaluation(_of_files(flags))
     if distributed.is_main():
-        _tell(flags, metrics, report, time.perf_counter() - began)
+        _report(flags, found, time.perf_counter() - began)
     distributed.barrier()
-    if report.problems:
-        raise InputError("; ".join(report.problems))
+    if found.problems:
+        raise InputError("; ".join(found.problems))
 
 
-def _tell(flags, metrics: coco.Metrics, report: "_Report", took_s: float) -> None:
+def _of_weights(flags) -> Evaluation:
+    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights, flags.override)
+    shared = {"split": flags.split, "fast": flags.fast, "backend": flags.backend}
+    if cfg.data.kind == "images":
+        return of_images(
+            cfg.data, skeleton, variables, images=flags.images, annotations=flags.annotations, tta=flags.tta,
+            allow_missing=flags.allow_missing, **shared,
+        )  # fmt: skip
+    return of_recordings(
+        cfg.data, skeleton, variables, protocol=flags.protocol, lanes=flags.lanes, full=flags.full, **shared
+    )
+
+
+def _of_files(flags):
+    return of_files(
+        flags.detections,
+        labels=flags.labels,
+        annotations=flags.annotations,
+        images=flags.images,
+        data=None if flags.config is None else flags.config.data,
+        split=flags.split,
+        protocol=flags.protocol,
+        backend=flags.backend,
+    )
+
+
+def _report(flags, found: Evaluation, took_s: float) -> None:
+    metrics = found.metrics
     logger.info(
         "%d images, %d labels, %d detections, %.1f s",
-        metrics.num_images,
-        metrics.num_truth,
-        metrics.num_detections,
-        took_s,
-    )
-    print(coco.text(metrics))
-    if report.text:
-        print(report.text)
+        metrics.num_images, metrics.num_truth, metrics.num_detections, took_s,
+    )  # fmt: skip
+    if metrics.report:
+        logger.warning("%s", metrics.report.line())
+    print(metrics.table())
+    if found.seqyolo:
+        print(found.seqyolo)
     out = Path(flags.out)
     settings = {k: getattr(flags, k) for k in ("weights", "detections", "protocol", "split")}
     with atomic(out) as temporary:
-        temporary.write_text(json.dumps({**coco.as_json(metrics), "settings": settings}, indent=2) + "\n")
-    plots.precision_recall(out.with_suffix(".png"), metrics)
-
-
-@dataclass
-class _Report:
-    """What is said after the numbers."""
-
-    text: str = ""
-    problems: list[str] = field(default_factory=list)
-
-
-def _of_model(flags, report: _Report) -> coco.Metrics:
-    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights, flags.override)
-    if cfg.data.kind == "images":
-        predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast))
-        return _of_images(flags, predictor, cfg.data, report)
-    skeleton, variables = folded.prepare(skeleton, variables, flags.fast)
-    return on_recordings.evaluate(
-        Predictor(skeleton, variables, flags.lanes, flags.lanes),
-        _recordings(cfg, flags.split),
-        Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets)),
-        protocols.PROTOCOLS[flags.protocol],
-        tuple(cfg.data.classes),
-        flags.full,
-        flags.backend,
-    )
-
-
-def _of_images(flags, predictor: ItemPredictor, data, report: _Report) -> coco.Metrics:
-    names = tuple(data.classes)
-    if flags.annotations and not flags.images:
-        raise InputError("--annotations without --images; which folder are the annotated images in?")
-    if not flags.images:
-        if "root" not in data:
-            raise InputError("missing --images; the config names no data set")
-        split = flags.split or data.test_split
-        labelled = samples.open_set(data.root, split, names)
-        result = image_evaluation.with_labels(predictor, *labelled, names, flags.backend)
-    elif flags.annotations:
-        result = image_evaluation.annotated(predictor, flags.images, flags.annotations, names, flags.backend)
-    else:
-        items = sets.open_input(flags.images)
-        result = image_evaluation.labelled(predictor, items, names, flags.backend)
-    if result.released is not None:
-        report.text = image_evaluation.released_text(result.released, names)
-    if result.num_missing:
-        line = f"{result.num_missing} annotated images are not in {flags.images}"
-        logger.warning("%s", line)
-        if not flags.allow_missing:
-            report.problems.append(f"{line} and took no part; add them or give --allow_missing")
-    if result.num_skipped:
-        report.problems.append(f"{result.num_skipped} images could not be read, named above")
-    return result.metrics
-
-
-def _of_boxes(flags) -> coco.Metrics:
-    if flags.annotations:
-        return stored.images(flags.detections, flags.annotations, flags.backend)
-    if flags.labels:
-        labels = stored.label_files(flags.labels)
-    elif flags.config is not None:
-        labels = {r.name: protocols.rows(r.labels, r.name) for r in _recordings(flags.config, flags.split)}
-    else:
-        raise InputError("--detections needs --labels, --config or --annotations to compare with")
-    names = protocols.CLASS_NAMES if flags.config is None else tuple(flags.config.data.classes)
-    return stored.recordings(
-        flags.detections, labels, protocols.PROTOCOLS[flags.protocol], names, flags.backend
-    )
-
-
-def _recordings(cfg, split):
-    paths = recordings.find(cfg.data.root, split or cfg.data.test_split)
-    return [recordings.open_recording(path) for path in paths]
+        temporary.write_text(json.dumps({**metrics.as_json(), "settings": settings}, indent=2) + "\n")
+    plots.precision_recall(out.with_suffix(".png"), **metrics.curves())
 
 
 main = cli.command(_flags, _run, __doc__, several_processes=True)

@@ -27,6 +27,13 @@ def safe_name(name: Any, what: str) -> str:
     raise InputError(f"{what} {shown} {fault}, expected a plain file name; rename it")
 
 
+def safe_path(path: Any, what: str) -> str:
+    """As `safe_name`, for a relative path whose parts are separated by `/`."""
+    for part in path.split("/") if isinstance(path, str) else [path]:
+        safe_name(part, f"{what} {path!a}:" if part != path else what)
+    return path
+
+
 def _fault(name: Any) -> str | None:
     if not isinstance(name, str):
         return f"is a {type(name).__name__}"

@@ -7,8 +7,9 @@
         --images=pictures --out=boxes.json --render=drawn
 
 For a model of images `--input` is an image, a folder of images, a .txt with a path a line, or a video. Boxes go to --out
-as .h5, .json (COCO results), .pkl (as released) or into a folder as YOLO text, pictures to --render: a folder, a film,
-or the image with the most boxes. What cannot be read is named and left out, the rest is done, and the exit status is 1.
+as .h5, .json (COCO results), .pkl (as released), .npz, .csv, .txt (MOT) or into a folder as YOLO text, pictures to
+--render: a folder, a film, or the image with the most boxes. What cannot be read is named and left out, the rest is
+done, and the exit status is 1.
 
 For a model of events `--input` is one recording: a DAT or RAW (EVT2, EVT3) file or a prepared folder. Without it every recording of the
 split of the config's data set is predicted; `--chunk=1/4` takes the second quarter of them. Boxes come after every
@@ -18,7 +19,7 @@ step of 5 ms, as `.npy` in the released layout and, for a split, also as detecti
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,23 @@ import jaxdet
 from jaxdet import cli
 from jaxdet.data.events import recordings
 from jaxdet.data.images import sets
-from jaxdet.detections import image_outputs, outputs
+from jaxdet.detections import files
+from jaxdet.detections import recordings as split_files
 from jaxdet.errors import InputError
-from jaxdet.evaluation import recordings as on_recordings
-from jaxdet.evaluation.recordings import STEP_US, Sensor
+from jaxdet.formats import npy
 from jaxdet.inference import folded, restore
+from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference.events import Frame, Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
+from jaxdet.inference.recordings import STEP_US, Sensor
 from jaxdet.inference.streaming import StreamDetector, latency
+from jaxdet.structs import Boxes
 from jaxdet.training import setup as runs
+from jaxdet.viewing import films
 
 logger = logging.getLogger(__name__)
+
+Taker = Callable[[Frame, Boxes], None]
 
 _PICTURES_PER_S = 5  # of a film made of single images
 
@@ -53,7 +60,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.string("annotations", None, "COCO annotations whose ids a .json of --out takes")
     flags.string("split", None, "split of the data set; default: the config's test split")
     flags.string("chunk", "0/1", "i/n: part number i of n of the split")
-    flags.string("out", None, "boxes of --input as .npy or .h5 (images: .h5, .json, .pkl), or a folder")
+    flags.string("out", None, "boxes of --input: .npy, .h5, .json, .pkl, .npz, .csv, .txt, or a folder")
     flags.string(
         "render", None, "boxes drawn over --input: .mp4, .webm, .avi, one picture as .png, images: a folder"
     )
@@ -107,24 +114,26 @@ def _images(flags, predictor: ItemPredictor, names, metadata) -> None:
     video = sets.Video(source) if sets.is_video(source) else None
     items = [] if video else sets.open_input(source)
     with ExitStack() as stack:
-        takers = []
+        write = draw = None
         if flags.out:
-            if not video:
-                image_outputs.check_names(items)
-            takers.append(
-                stack.enter_context(image_outputs.boxes(flags.out, names, metadata, flags.annotations))
+            key, sources = (
+                ("frame", [video.path.stem]) if video else ("name", [item.source for item in items])
             )
+            opened = files.writer(
+                flags.out, names, metadata, key=key, sources=sources, annotations=flags.annotations
+            )
+            write = stack.enter_context(opened)
         if flags.render:
             fps = video.frame_rate if video else _PICTURES_PER_S
-            takers.append(
-                stack.enter_context(image_outputs.pictures(flags.render, names, fps, flags.render_score))
-            )
+            draw = stack.enter_context(films.of_images(flags.render, names, fps, flags.render_score))
         found = predictor.video(video) if video else predictor.items(items, keep=bool(flags.render))
         num_images = num_boxes = 0
         for result in found:
-            for take in takers:
-                take(result)
-            num_images, num_boxes = num_images + 1, num_boxes + len(result.scores)
+            if write is not None:
+                write(result.boxes)
+            if draw is not None and result.image is not None:
+                draw(result.image, result.boxes)
+            num_images, num_boxes = num_images + 1, num_boxes + len(result.boxes)
     logger.info("%d boxes in %d images", num_boxes, num_images)
     if predictor.num_skipped:
         raise InputError(
@@ -138,18 +147,20 @@ def _images(flags, predictor: ItemPredictor, names, metadata) -> None:
 
 def _one(flags, cfg, predictor, sensor: Sensor, metadata) -> None:
     path, names = Path(flags.input), tuple(cfg.data.classes)
+    source = npy.recording_name(path)
     with ExitStack() as stack:
-        takers = []
+        takers: list[Taker] = []
         if flags.out:
-            takers.append(
-                stack.enter_context(outputs.boxes(flags.out, path.stem, sensor.size, names, metadata))
-            )
+            opened = files.writer(flags.out, names, metadata, key="t_us", sources=[source])
+            write = stack.enter_context(opened)
+            takers.append(lambda frame, boxes: write(boxes))
         if flags.render:
-            film = outputs.video(
+            film = films.of_events(
                 flags.render, sensor.size, names, STEP_US, flags.render_stride, flags.render_score
             )
-            takers.append(stack.enter_context(film))
-        _deliver(_frames(path, predictor, sensor), takers)
+            draw = stack.enter_context(film)
+            takers.append(lambda frame, boxes: draw(frame.events, boxes))
+        _deliver(_frames(path, predictor, sensor), [source], sensor, names, takers)
 
 
 def _frames(path: Path, predictor, sensor: Sensor) -> Iterator[Frame]:
@@ -198,8 +209,10 @@ def _split(flags, cfg, predictor, sensor: Sensor, metadata) -> None:
     index, count = _chunk(flags.chunk)
     name = "detections.h5" if count == 1 else f"detections_{index}of{count}.h5"
     names = tuple(cfg.data.classes)
-    with outputs.split(flags.out, chosen, sensor.size, names, metadata, STEP_US, name) as take:
-        _deliver(on_recordings.predict(predictor, chosen, sensor), [take])
+    ends_us = [(r.name, -(-1000 * r.duration_ms // STEP_US) * STEP_US) for r in chosen]
+    with split_files.writer(flags.out, ends_us, name, names, metadata) as write:
+        found = on_recordings.predict(predictor, chosen, sensor)
+        _deliver(found, [r.name for r in chosen], sensor, names, [lambda frame, boxes: write(boxes)])
     logger.info("%d of %d recordings -> %s", len(chosen), num_all, flags.out)
 
 
@@ -218,13 +231,23 @@ def _chunk(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def _deliver(frames: Iterable[Frame], takers) -> None:
+def _deliver(frames: Iterable[Frame], sources, sensor: Sensor, class_names, takers: Sequence[Taker]) -> None:
+    """Hand every step to `takers`; `sources` are the names of the recordings."""
     began = reported = time.perf_counter()
     num_steps = num_boxes = 0
     for frame in frames:
+        boxes = Boxes(
+            frame.boxes,
+            frame.scores,
+            frame.labels,
+            class_names,
+            source=sources[frame.sequence],
+            time_us=frame.t_us,
+            image_size=sensor.size,
+        )
         for take in takers:
-            take(frame)
-        num_steps, num_boxes = num_steps + 1, num_boxes + len(frame.scores)
+            take(frame, boxes)
+        num_steps, num_boxes = num_steps + 1, num_boxes + len(boxes)
         if time.perf_counter() - reported > 30:
             reported = time.perf_counter()
             logger.info("%d steps, %.0f steps/s", num_steps, num_steps / (reported - began))

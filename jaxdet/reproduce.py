@@ -25,7 +25,7 @@ from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.inference import restore
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
-from jaxdet.postprocess.seqnms import Frame
+from jaxdet.structs import Boxes
 from jaxdet.weights.load import load_folder
 
 
@@ -85,11 +85,10 @@ class _Loader:
         _, skeleton, variables = restore.load_model(cfg, str(weights))
         predictor = ItemPredictor(cfg.data, ImagePredictor(skeleton, variables, VIEWS[row.tta or "none"]))
 
-        def detect(paths: Sequence[Path]) -> Iterator[tuple[Frame, tuple[int, int]]]:
+        def detect(paths: Sequence[Path]) -> Iterator[Boxes]:
             items = [ImageItem(path, path.stem, i, None) for i, path in enumerate(paths)]
             for found in predictor.items(items):
-                height, width = found.placement.size
-                yield Frame(found.boxes, found.scores, found.labels), (width, height)
+                yield found.boxes
             if predictor.num_skipped:
                 raise InputError(
                     f"{predictor.num_skipped} frames cannot be decoded, named above; copy them again"

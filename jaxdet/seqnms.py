@@ -2,21 +2,25 @@
 
     python -m jaxdet.seqnms --detections=Sep_1536_w_51_0.5_0.1.pkl --min_score=0.6 --out=Sep.pkl
 
-Reads and writes detections of predict (.h5), released pickles (.pkl), .npz, MOT text (.txt) and COCO results (.json).
-A pickle written here has no scores, as the challenge wants it; the other layouts keep them.
+Reads and writes detections of predict (.h5), released pickles (.pkl), .npz, MOT text (.txt), COCO results (.json) and
+tables (.csv). Frames belong to a clip up to the last underscore of their name. A pickle written here has no scores, as
+the challenge wants it; the other formats keep them.
 """
 
 import logging
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jaxdet import cli
-from jaxdet.detections import predictions
-from jaxdet.detections.predictions import Predictions
+from jaxdet.detections import files
 from jaxdet.errors import InputError
 from jaxdet.evaluation import months
+from jaxdet.formats import BoxFile, coco, names, pickle
 from jaxdet.postprocess import seqnms
+from jaxdet.structs import Boxes
 from jaxdet.viewing import comparison
 
 
@@ -45,10 +49,7 @@ def _flags(flags: cli.Flags) -> None:
 
 def _run(flags: cli.Flags) -> None:
     source, out = Path(flags.detections), Path(flags.out)
-    if source.suffix != ".h5" and out.suffix == ".h5":
-        raise InputError(
-            f"{out}: a detections file needs image sizes, which {source} has not; choose .npz or .json"
-        )
+    kind = files.format_of(out)
     options = seqnms.Options(
         flags.link_iou,
         flags.suppress_iou,
@@ -60,31 +61,61 @@ def _run(flags: cli.Flags) -> None:
     labels = months.read_labels(flags.labels) if flags.labels else None
     began = time.monotonic()
 
-    def rule(found: Predictions) -> Predictions:
+    def rule(frames: Sequence[Boxes]) -> list[Boxes]:
         if flags.rule == "score":
-            return predictions.drop_scores_below(found, options.min_score)
-        return predictions.rescore(found, options)
+            return seqnms.drop_scores_below(frames, options.min_score)
+        return seqnms.rescore(frames, options)
 
-    if out.suffix == ".h5":
-        predictions.map_stores([source], out, rule, flags.rule)
-        before = predictions.read(source)
-        after = predictions.read(out)
+    before = _read(source, flags.labels)
+    if kind == files.format_of(source) == "h5":
+        files.map_clips([source], out, rule, flags.rule)
+        after = files.read(out).frames
     else:
-        before = predictions.read(source)
-        if source.suffix == ".h5":
-            before = predictions.without_empty(before)
-        after = rule(before)
-        predictions.write(out, after)
-    counts = [sum(len(frame.scores) for frame in found.frames.values()) for found in (before, after)]
+        after = rule(before.frames)
+        _write(out, before, after, flags.rule, of_pickle=files.format_of(source) == "pkl")
     logging.info(
         "%s: %d clips, %d frames, %d boxes -> %d in %.1f s",
-        out, len(before.clips), len(before.frames), *counts, time.monotonic() - began,
+        out, len(names.by_clip(before.frames)), len(before.frames), sum(map(len, before.frames)),
+        sum(map(len, after)), time.monotonic() - began,
     )  # fmt: skip
     if labels is not None:
-        logging.info("%s: %s", flags.rule, months.change(labels, before, after))
+        parts = (before.frames, after)
+        if files.format_of(source) == "json" and not before.class_names:
+            parts = map(_counted_from_one, parts)
+        logging.info("%s: %s", flags.rule, months.change(labels, *parts))
     if flags.render:
-        names = labels.class_names if labels is not None else ()
-        comparison.draw(flags.render, before, after, names)
+        comparison.draw(flags.render, before.frames, after)
+
+
+def _read(source: Path, labels: str | None) -> BoxFile:
+    annotations = coco.read_annotations(labels) if labels and labels.endswith(".json") else None
+    found = files.read(source, annotations)
+    if found.report:
+        logging.warning("%s", found.report.line(str(source)))
+    if not found.has_scores:
+        raise InputError(f"{source}: boxes without scores; take the ones written by predict")
+    return found
+
+
+def _counted_from_one(frames: Sequence[Boxes]) -> list[Boxes]:
+    """Boxes whose labels are category ids without names: classes in their order, from 1 unless one has id 0."""
+    first = min((int(boxes.labels.min()) for boxes in frames if len(boxes)), default=0)
+    logging.info(
+        "the categories have no names; ids from %d are taken for the labelled classes", min(first, 1)
+    )
+    return [replace(boxes, labels=boxes.labels - min(first, 1)) for boxes in frames]
+
+
+def _write(out: Path, before: BoxFile, after: Sequence[Boxes], rule: str, of_pickle: bool) -> None:
+    if files.format_of(out) != "pkl":
+        files.write(out, after, before.class_names, {**before.metadata, "rule": rule})
+        return
+    # A released pickle has no frames but those in which something was found before.
+    present = {names.file_name(boxes) for boxes in before.frames if len(boxes)}
+    kept = [boxes for boxes in after if names.file_name(boxes) in present]
+    if not of_pickle:  # Parity: the released script writes what it read.
+        kept = [pickle.rounded(boxes) for boxes in kept]
+    pickle.write_without_scores(out, kept, numpy_numbers=rule == "seqnms")
 
 
 main = cli.command(_flags, _run, __doc__)

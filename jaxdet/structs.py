@@ -162,20 +162,24 @@ class ReadReport:
     """Count of what was left out, clamped or guessed while reading, by reason.
 
     Readers add to it; whoever asked for the data prints `line()` before the work ends and stores `counts` beside the
-    result.
+    result. `first` says where the first of each reason was, if its reader said so.
     """
 
     def __init__(self, counts: Mapping[str, int] | None = None):
         self.counts: Counter[str] = Counter(counts or {})
+        self.first: dict[str, str] = {}
 
-    def add(self, reason: str, count: int = 1) -> None:
+    def add(self, reason: str, count: int = 1, where: str = "") -> None:
         """Count `count` times `reason`, a plural noun phrase such as "events outside the sensor"."""
         if count:
             self.counts[reason] += int(count)
+            if where:
+                self.first.setdefault(reason, where)
 
     def merge(self, other: "ReadReport") -> None:
         """Add the counts of another report."""
         self.counts.update(other.counts)
+        self.first = other.first | self.first
 
     def __bool__(self) -> bool:
         return any(self.counts.values())
@@ -185,8 +189,8 @@ class ReadReport:
         if not self:
             return ""
         where = f"{source}: " if source else ""
-        return (
-            where
-            + "left out "
-            + ", ".join(f"{count} {reason}" for reason, count in sorted(self.counts.items()))
-        )
+        parts = [
+            f"{count} {reason}" + (f" (first: {self.first[reason]})" if reason in self.first else "")
+            for reason, count in sorted(self.counts.items())
+        ]
+        return where + "left out " + ", ".join(parts)

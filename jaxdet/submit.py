@@ -11,8 +11,9 @@ import sys
 
 from jaxdet import cli
 from jaxdet.challenges import submission
-from jaxdet.detections import predictions
+from jaxdet.errors import InputError
 from jaxdet.evaluation import months
+from jaxdet.formats import names
 
 
 def _flags(flags: cli.Flags) -> None:
@@ -23,7 +24,7 @@ def _flags(flags: cli.Flags) -> None:
 
 
 def _run(flags: cli.Flags) -> None:
-    parts = [(submission.month_of(path), predictions.read(path)) for path in flags.detections]
+    parts = [(submission.month_of(path), submission.read_detections(path)) for path in flags.detections]
     content = submission.merge(parts)
     expected = None
     if flags.data:
@@ -45,11 +46,13 @@ def _run(flags: cli.Flags) -> None:
         labels = months.read_labels(flags.labels)
         values = {}
         for month, found in submission.read(flags.out).items():
-            own = labels._replace(frames={k: v for k, v in labels.frames.items() if k in found.frames})
-            if own.frames:
-                values[month] = months.precision(own, found).ap
-        if values:
-            logging.info("without scores, ranked by order of rows: %s", months.report(values))
+            index = names.index_of([names.file_name(boxes) for boxes in found.frames])
+            own = [boxes for boxes in labels.frames if index(names.file_name(boxes)) is not None]
+            if own:
+                values[month] = months.precision(labels._replace(frames=own), found.frames).ap
+        if not values:
+            raise InputError(f"{flags.labels}: none of its {len(labels.frames)} frames is in {flags.out}")
+        logging.info("without scores, ranked by order of rows: %s", months.report(values))
     logging.info("%s: %d months, %d frames", flags.out, len(content), sum(len(e) for e in content.values()))
 
 

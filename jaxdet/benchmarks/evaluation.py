@@ -10,6 +10,7 @@ from jaxdet.data.events.recordings import LABEL_DTYPE
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.evaluation import protocols, recordings
 from jaxdet.inference.events import Predictor
+from jaxdet.inference.recordings import STEP_US, Sensor
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 
@@ -22,7 +23,7 @@ class RandomRecording:
 
     def __init__(self, size: tuple[int, int], duration_ms: int, events_a_step: int):
         rng = np.random.default_rng(0)
-        count = duration_ms * 1000 // recordings.STEP_US * events_a_step
+        count = duration_ms * 1000 // STEP_US * events_a_step
         t_us = np.sort(rng.integers(0, duration_ms * 1000, count))
         columns = (rng.integers(0, limit, count) for limit in (size[1], size[0], 2))
         self._events = EventChunk(
@@ -47,7 +48,7 @@ def measure(
     size = timing.pixels(functional.merge(skeleton, variables))
     recording = RandomRecording(size, duration_ms, events_a_step)
     predictor = Predictor(skeleton, variables)
-    sensor = recordings.Sensor(size, (1 << 16, 1 << 20))
+    sensor = Sensor(size, (1 << 16, 1 << 20))
 
     def seconds(protocol: protocols.Protocol, full: bool) -> float:
         begin = time.perf_counter()

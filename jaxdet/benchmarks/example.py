@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxdet.evaluation import coco, recordings
-from jaxdet.evaluation.recordings import Sensor
+from jaxdet.evaluation import recordings
+from jaxdet.evaluation.metrics import Metrics
 from jaxdet.files import atomic
+from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference.events import Predictor
+from jaxdet.inference.recordings import Sensor
 from jaxdet.nn.functional import Skeleton, Variables
+from jaxdet.structs import Boxes
 from jaxdet.viewing import drawing, plots
 
 _STRIDE = 10  # steps a picture: 50 ms
@@ -23,7 +26,7 @@ def compare(
     unseen: Sequence[Any],
     sensor: Sensor,
     class_names: Sequence[str],
-) -> dict[str, coco.Metrics]:
+) -> dict[str, Metrics]:
     """Metrics on recordings: trained, untrained, and trained but with its memory reset at every step."""
     lanes = max(1, min(4, len(unseen)))
     able, fresh = (Predictor(skeleton, v, lanes, head_batch=lanes) for v in (trained, untrained))
@@ -35,7 +38,7 @@ def compare(
     }
 
 
-def table(results: Mapping[str, coco.Metrics]) -> str:
+def table(results: Mapping[str, Metrics]) -> str:
     """A line per model: AP, AP50 and AP50 of every class."""
     names = next(iter(results.values())).class_names
     lines = [f"{'':14}{'AP':>8}{'AP50':>8}" + "".join(f"{f'AP50 {name}':>18}" for name in names)]
@@ -45,11 +48,11 @@ def table(results: Mapping[str, coco.Metrics]) -> str:
     return "\n".join(lines)
 
 
-def write(workdir: Path, results: Mapping[str, coco.Metrics]) -> None:
+def write(workdir: Path, results: Mapping[str, Metrics]) -> None:
     """`evaluation.json` and the precision-recall picture of the trained model."""
     with atomic(workdir / "evaluation.json") as temporary:
-        temporary.write_text(json.dumps({k: coco.as_json(m) for k, m in results.items()}, indent=2))
-    plots.precision_recall(workdir / "precision_recall.png", results["trained"])
+        temporary.write_text(json.dumps({k: m.as_json() for k, m in results.items()}, indent=2))
+    plots.precision_recall(workdir / "precision_recall.png", **results["trained"].curves())
 
 
 def film(
@@ -64,6 +67,6 @@ def film(
     predictor = Predictor(skeleton, variables)
     with drawing.open_sink(path, fps=20) as sink:
         pictures = drawing.EventSink(sink, sensor.size, class_names, _STRIDE, _MIN_SCORE)
-        for frame in recordings.predict(predictor, [recording], sensor):
+        for frame in on_recordings.predict(predictor, [recording], sensor):
             x, y, polarity = frame.events
-            pictures.add(x, y, polarity, frame.boxes, frame.scores, frame.labels)
+            pictures.add(x, y, polarity, Boxes(frame.boxes, frame.scores, frame.labels))

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdet.benchmarks import timing
 from jaxdet.postprocess import overlaps, seqnms
-from jaxdet.postprocess.seqnms import Frame
+from jaxdet.structs import Boxes
 
 RELEASED_S = {(300, 30): 11.0, (1000, 60): 335.0, (1000, 100): 936.0}
 _RELEASED_UNIT_S = 0.0286
@@ -51,7 +51,7 @@ def measure(
     return [_measure(num_frames, max_boxes, repeats, min_score) for num_frames, max_boxes in sizes]
 
 
-def tracks(num_frames: int, max_boxes: int, num_classes: int = 4, seed: int = 0) -> list[Frame]:
+def tracks(num_frames: int, max_boxes: int, num_classes: int = 4, seed: int = 0) -> list[Boxes]:
     """Objects that come, drift and go, with near-duplicates, dropouts and wrong labels; three quarters full."""
     rng = np.random.default_rng(seed)
     rows: list[list] = [[] for _ in range(num_frames)]
@@ -74,10 +74,10 @@ def tracks(num_frames: int, max_boxes: int, num_classes: int = 4, seed: int = 0)
     return [_frame(found[:max_boxes]) for found in rows]
 
 
-def _frame(rows) -> Frame:
+def _frame(rows) -> Boxes:
     table = np.array(rows, np.float64).reshape(-1, 6)
     table = table[np.argsort(-table[:, 4], kind="stable")]
-    return Frame(table[:, :4].round(3), table[:, 4].round(5), table[:, 5].astype(np.int64))
+    return Boxes(table[:, :4].round(3), table[:, 4].round(5), table[:, 5].astype(np.int32))
 
 
 def _measure(num_frames, max_boxes, repeats, min_score) -> Row:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from jaxdet.detections.predictions import Predictions, drop_scores_below, rescore
 from jaxdet.errors import InputError
 from jaxdet.evaluation import months
 from jaxdet.postprocess import seqnms
+from jaxdet.structs import Boxes
 
 NMS_IOU = 0.5
 
@@ -23,11 +23,11 @@ class Row(NamedTuple):
     rule: str  # "seqnms", or "score": only drop what is not above min_score
     min_score: float
 
-    def apply(self, found: Predictions) -> Predictions:
-        """The row's post-processing."""
+    def apply(self, frames: Sequence[Boxes]) -> list[Boxes]:
+        """The frames after the row's post-processing."""
         if self.rule == "score":
-            return drop_scores_below(found, self.min_score)
-        return rescore(found, seqnms.Options(min_score=self.min_score))
+            return seqnms.drop_scores_below(frames, self.min_score)
+        return seqnms.rescore(frames, seqnms.Options(min_score=self.min_score))
 
     def __str__(self):
         view = f", {self.tta}" if self.tta else ""

@@ -10,21 +10,23 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxdet.challenges import recipes, submission
 from jaxdet.challenges.recipes import Row
-from jaxdet.detections import predictions, store
-from jaxdet.detections.predictions import Predictions
+from jaxdet.detections import files, store
 from jaxdet.errors import InputError
 from jaxdet.evaluation import months
 from jaxdet.files import sha256
-from jaxdet.postprocess.seqnms import Frame
+from jaxdet.formats import BoxFile, names, pickle
+from jaxdet.structs import Boxes, ReadReport
+from jaxdet.viewing import plots
 
-# Images -> their detections in pixels of the image, in the same order, with the image's (width, height).
-Detect = Callable[[Sequence[Path]], Iterator[tuple[Frame, tuple[int, int]]]]
+# Images -> their detections in pixels of the image, in the same order, with the size of the image.
+Detect = Callable[[Sequence[Path]], Iterator[Boxes]]
 # (row, weights) -> a detector that is ready to run
 Load = Callable[[Row, Path], Detect]
 
@@ -104,16 +106,16 @@ def run(todo: Sequence[Month], workdir: str | Path, load: Load, month_weights: M
         line = f"{month.name} {number}/{len(todo)}: {month.num_frames} frames, {month.row}"
         if month.labels is not None:
             labels = months.read_labels(month.labels)
-            raw, final = (_joined(paths) for paths in (made, [results[month.name]]))
-            before[month.name] = months.precision(labels, raw).ap
-            after[month.name] = months.precision(labels, final).ap
+            raw, final = (_released(paths) for paths in (made, [results[month.name]]))
+            before[month.name] = months.precision(labels, raw.frames).ap
+            after[month.name] = months.precision(labels, final.frames).ap
             line += f", AP before {before[month.name]:.4f}, after {after[month.name]:.4f}"
         logging.info("%s, %.0f s", line, time.monotonic() - began)
     if after:
         logging.info("before post-processing: %s", months.report(before, month_weights))
         logging.info("after post-processing:  %s", months.report(after, month_weights))
         rules = {"without post-processing": before, "as submitted": after}
-        months.drift(workdir / "drift.png", rules)
+        drift(workdir / "drift.png", rules)
     return _submit(todo, results, workdir / "predictions.pkl")
 
 
@@ -153,21 +155,24 @@ def _result(month: Month, workdir: Path, weights_hash: str, detectors: _Detector
     settings = [month.row.rule, month.row.min_score, [path.name for path in made]]
     result = workdir / "results" / f"{month.name}-{_digest(settings)}.h5"
     if not result.exists():
-        predictions.map_stores(made, result, month.row.apply, month.row.rule)
+        # Parity: the released scripts read the pickle of the released test, whose numbers are rounded.
+        files.map_clips(
+            made, result, lambda frames: month.row.apply(list(map(pickle.rounded, frames))), month.row.rule
+        )
     return result, made
 
 
 def _predict(part: Part, path: Path, detect: Detect, month: Month) -> None:
     with store.create(path, months.CLASSES, "name", {"month": month.name, "row": str(month.row)}) as writer:
         found = detect(list(part.frames.values()))
-        for key, (frame, size) in zip(part.frames, found, strict=True):
-            writer.append(key.rpartition("_")[0], key, size, *frame)
+        for key, boxes in zip(part.frames, found, strict=True):
+            writer.append(replace(boxes, source=key))
 
 
 def _submit(todo: Sequence[Month], results: Mapping[str, Path], path: Path) -> Path:
     content = {}
     for month in todo:
-        found = predictions.without_empty(predictions.read(results[month.name]))
+        found = _released([results[month.name]])
         entries = submission.merge([(month.name, found)])[month.name]
         listing = sorted(key for part in month.parts for key in part.frames)
         added = submission.fill(month.name, entries, listing)
@@ -177,15 +182,34 @@ def _submit(todo: Sequence[Month], results: Mapping[str, Path], path: Path) -> P
     return path
 
 
-def _joined(paths: Sequence[Path]) -> Predictions:
-    parts = [predictions.read(path) for path in paths]
-    frames = {key: frame for part in parts for key, frame in part.frames.items()}
-    return Predictions(frames, {name: keys for part in parts for name, keys in part.clips.items()})
+def _released(paths: Sequence[Path]) -> BoxFile:
+    """The boxes of these files as a released pickle holds them: rounded, and without frames without boxes."""
+    frames, metadata = [], {}
+    for path in paths:
+        with store.read(path) as reader:
+            frames += [pickle.rounded(boxes) for boxes in reader if len(boxes)]
+            metadata = reader.metadata
+    return BoxFile(frames, months.CLASSES, True, ReadReport(), metadata)
+
+
+def drift(path: Path, series: Mapping[str, Mapping[str, float]]) -> None:
+    """Picture of AP by month, one line per entry of `series`, for example with and without Seq-NMS."""
+    rows = {
+        name: ([m for m in months.MONTHS if m in values], [values[m] for m in months.MONTHS if m in values])
+        for name, values in series.items()
+    }
+    plots.lines(path, rows, "month", "AP")
+
+
+def _clips(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Frame keys by clip, each clip's in order of their numbers."""
+    frames = [Boxes.none(source=key) for key in keys]
+    return {clip: [frames[row].source for row in rows] for clip, rows in names.by_clip(frames).items()}
 
 
 def _parts(frames: Mapping[str, Path]) -> list[Part]:
     days: dict[str, dict[str, Path]] = {}
-    for keys in predictions.clips_of(frames).values():
+    for keys in _clips(frames).values():
         for key in keys:
             days.setdefault(key.split("_", 1)[0], {})[key] = frames[key]
     return [
@@ -197,7 +221,7 @@ def _parts(frames: Mapping[str, Path]) -> list[Part]:
 def _gaps(frames: Mapping[str, Path], num_missing: int) -> str:
     """Names of frames that are missing between others of their clip, if there are any."""
     missing = []
-    for clip, keys in predictions.clips_of(frames).items():
+    for clip, keys in _clips(frames).items():
         width = len(keys[-1].rpartition("_")[2])
         numbers = {int(key.rpartition("_")[2]) for key in keys}
         missing += [f"{clip}_{n:0{width}d}" for n in range(max(numbers)) if n not in numbers]

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxdet import pickles
 from jaxdet.data.datasets import ltd
-from jaxdet.detections import predictions
-from jaxdet.detections.predictions import Predictions
+from jaxdet.detections import files
 from jaxdet.errors import InputError
-from jaxdet.evaluation import pickles
 from jaxdet.evaluation.months import MONTHS
+from jaxdet.formats import BoxFile, names, pickle
 
 # Frames of the test months of LTD.
 NUM_FRAMES = {
@@ -54,22 +54,32 @@ def frame_paths(data: str | os.PathLike, month: str) -> dict[str, Path]:
     raise InputError(f"{where}: no frames of {month}; expected frames/<date>/<clip>/image_NNNN.jpg below it")
 
 
-def merge(parts: Iterable[tuple[str, Predictions]]) -> dict[str, dict[str, Any]]:
-    """Entries by month of (month, predictions).
+def read_detections(path: str | os.PathLike) -> BoxFile:
+    """Detections of a month; those of a detections file (.h5) as a released pickle holds them, with 3 decimals."""
+    found = files.read(path)
+    if files.format_of(path) == "h5":
+        found = found._replace(frames=[pickle.rounded(boxes) for boxes in found.frames])
+    return found
+
+
+def merge(parts: Iterable[tuple[str, BoxFile]]) -> dict[str, dict[str, Any]]:
+    """Entries by month of (month, detections).
 
     InputError for a frame that comes twice, or whose date is of another month.
     """
     merged: dict[str, dict[str, Any]] = {}
     for month, found in parts:
         target = merged.setdefault(month, {})
-        for key, frame in found.frames.items():
+        for boxes in found.frames:
+            key = names.stem(boxes)
             if _DATED.match(key) and ltd.MONTHS[int(key[4:6]) - 1] != month:
                 raise InputError(
                     f"{month}: frame {key} is of {ltd.MONTHS[int(key[4:6]) - 1]}; was the file renamed?"
                 )
             if key in target:
                 raise InputError(f"{month}: frame {key} comes twice; expected each frame in one file")
-            target[key] = predictions.entry(frame, found.numpy_numbers)
+            # Parity: the released Seq-NMS leaves numpy.float64, the removal of scores float.
+            target[key] = pickle.entry(boxes, numpy_numbers=found.metadata.get("rule") == "seqnms")
     return merged
 
 
@@ -84,7 +94,7 @@ def fill(month: str, entries: dict[str, Any], listing: Sequence[str]) -> int:
             raise InputError(f"{month}: prediction for {key}, which is not among its {len(known)} frames")
     missing = [key for key in listing if key not in entries]
     for key in missing:
-        entries[key] = {name: list(value) for name, value in predictions.PLACEHOLDER.items()}
+        entries[key] = {name: list(value) for name, value in pickle.PLACEHOLDER.items()}
     return len(missing)
 
 
@@ -105,12 +115,12 @@ def write(path: str | os.PathLike, content: Mapping[str, Mapping[str, Any]]) -> 
     pickles.dump(path, {month: dict(entries) for month, entries in content.items()})
 
 
-def read(path: str | os.PathLike) -> dict[str, Predictions]:
-    """Predictions of each month of a submission."""
+def read(path: str | os.PathLike) -> dict[str, BoxFile]:
+    """Boxes of each month of a submission."""
     content = pickles.load(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: a {type(content).__name__}, expected a dictionary of months")
     for month in content:
         if month not in MONTHS:
             raise InputError(f"{path}: month {month!r}; expected one of {', '.join(MONTHS)}")
-    return {month: predictions.from_dict(entries, f"{path}: {month}") for month, entries in content.items()}
+    return {month: pickle.from_dict(entries, f"{path}: {month}") for month, entries in content.items()}

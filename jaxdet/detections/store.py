@@ -1,50 +1,37 @@
-"""The detections file: the one format of predict, seqnms, submit and evaluate.
+"""The detections file: all that a detector says of recordings, clips and images, in one HDF5 file.
 
-An HDF5 file with one group per recording or clip. A frame is a key (time in us, frame number or file name), an image
-size and any number of boxes, none included; the boxes of all its frames lie in flat arrays in frame order:
+One group a recording, clip or folder. A frame is a key (time in us, frame number or path of an image), an image size
+(zeros if unknown) and any number of boxes, none included; the boxes of all its frames lie in flat arrays in frame order:
 
     /<name>/keys     int64 or text [F]      /<name>/boxes    float32 [R, 4]  xyxy, pixels of the image
     /<name>/sizes    int32 [F, 2]           /<name>/scores   float32 [R]
     /<name>/counts   int32 [F]              /<name>/labels   int32 [R]       index into the class names
 
-Attributes of the file: format, version, key ("t_us", "frame" or "name"), class_names and metadata (JSON).
+Attributes of the file: format, version, key ("t_us", "frame" or "name"), class_names and metadata (JSON). `Boxes.source`
+is the name of the group, and with key "name" the key itself: the group then only keeps the images of a clip together.
 """
 
 import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, unquote
 
 import h5py
 import numpy as np
 
-from jaxdet.data import hdf5
+from jaxdet import hdf5
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
+from jaxdet.formats import names
+from jaxdet.structs import Boxes
 
 FORMAT = "jaxdet-detections"
 VERSION = 1
 KEYS = ("t_us", "frame", "name")
 _FLUSH_FRAMES = 2048
 _FLUSH_ROWS = 65_536
-
-
-class Clip(NamedTuple):
-    """Detections of one recording or clip."""
-
-    keys: np.ndarray  # int64 or object (str) [F]
-    sizes: np.ndarray  # int32 [F, 2]       width, height
-    starts: np.ndarray  # int64 [F + 1]      boxes of frame i are rows starts[i] : starts[i + 1]
-    boxes: np.ndarray  # float32 [R, 4]
-    scores: np.ndarray  # float32 [R]
-    labels: np.ndarray  # int32 [R]
-
-    def frame(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(boxes, scores, labels) of frame `i`."""
-        rows = slice(self.starts[i], self.starts[i + 1])
-        return self.boxes[rows], self.scores[rows], self.labels[rows]
 
 
 class Writer:
@@ -74,31 +61,38 @@ class Writer:
                 compression_opts=1, shuffle=True,
             )  # fmt: skip
 
-    def append(self, name: str, key, size, boxes, scores, labels) -> None:
-        """Add one frame of clip `name`: `boxes` [D, 4] xyxy pixels, `scores` [D], `labels` [D]; D may be 0.
+    def append(self, boxes: Boxes, name: str | None = None) -> None:
+        """Add a frame to the group `name`, by default its recording or video, or the clip or folder of an image.
 
-        Raises InputError for rows that are not finite or of unequal number.
+        Raises InputError for rows that are not finite or of unequal number, and for a frame without the file's key.
         """
-        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-        scores, labels = np.asarray(scores, np.float32).ravel(), np.asarray(labels, np.int32).ravel()
-        if not len(boxes) == len(scores) == len(labels):
+        key, where = self._key_of(boxes), names.path_name(boxes)
+        xyxy = np.asarray(boxes.xyxy, np.float32).reshape(-1, 4)
+        if not len(xyxy) == len(boxes.scores) == len(boxes.labels):
             raise InputError(
-                f"{name} {key}: {len(boxes)} boxes, {len(scores)} scores, {len(labels)} labels; expected as many of each"
+                f"{where}: {len(xyxy)} boxes, {len(boxes.scores)} scores, {len(boxes.labels)} labels; "
+                "expected as many of each"
             )
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise InputError(f"{name} {key}: a box or score is not finite; check the weights")
+        if not (np.isfinite(xyxy).all() and np.isfinite(boxes.scores).all()):
+            raise InputError(f"{where}: a box or score is not finite; check the weights")
+        name = (_group(boxes) if self._key == "name" else boxes.source) if name is None else name
         if name != self._name or len(self._frames) >= _FLUSH_FRAMES or self._num_rows >= _FLUSH_ROWS:
             self.flush()
             self.add_clip(name)
             self._name = name
-        self._frames.append((key, size, len(boxes), boxes, scores, labels))
-        self._num_rows += len(boxes)
+        size = (boxes.image_size or (0, 0))[::-1]
+        scores, labels = np.asarray(boxes.scores, np.float32), np.asarray(boxes.labels, np.int32)
+        self._frames.append((key, size, len(xyxy), xyxy, scores, labels))
+        self._num_rows += len(xyxy)
 
-    def append_clip(self, name: str, clip: Clip) -> None:
-        """Add all frames of `clip`."""
-        self.add_clip(name)
-        for i, key in enumerate(clip.keys):
-            self.append(name, key, clip.sizes[i], *clip.frame(i))
+    def _key_of(self, boxes: Boxes) -> int | str:
+        key = {"t_us": boxes.time_us, "frame": boxes.frame, "name": names.file_name(boxes)}[self._key]
+        if key is None:
+            raise InputError(
+                f"{names.path_name(boxes)}: no {self._key}, by which this file tells frames apart; "
+                "write recordings, videos and images into a file each"
+            )
+        return key
 
     def flush(self) -> None:
         """Hand what is buffered to the file."""
@@ -124,31 +118,41 @@ class Reader:
         self.metadata: dict = json.loads(file.attrs["metadata"])
         self.names: list[str] = sorted(unquote(group) for group in file)
 
-    def clip(self, name: str) -> Clip:
-        """Detections of clip `name`; InputError if there is none of this name."""
+    def frames(self, name: str) -> list[Boxes]:
+        """Frames of the group `name`, in the order they were written; InputError if there is none of this name."""
         group = self._file.get(quote(name, safe=" "))
         if group is None:
             raise InputError(f"{self._file.filename}: no detections of {name}; predict it first")
-        keys = group["keys"].asstr()[:] if self.key == "name" else group["keys"][:]
-        starts = np.concatenate(([0], np.cumsum(group["counts"][:], dtype=np.int64)))
-        return Clip(keys, group["sizes"][:], starts, *(group[k][:] for k in ("boxes", "scores", "labels")))
+        keys = group["keys"].asstr()[:] if self.key == "name" else group["keys"][:].tolist()
+        xyxy, scores, labels = (group[field][:] for field in ("boxes", "scores", "labels"))
+        counts = group["counts"][:]
+        stops = np.cumsum(counts, dtype=np.int64)
+        return [
+            Boxes(
+                xyxy[stop - count : stop],
+                scores[stop - count : stop],
+                labels[stop - count : stop],
+                self.class_names,
+                image_size=(height, width) if height and width else None,
+                **self._identity(name, key),
+            )
+            for key, (width, height), count, stop in zip(keys, group["sizes"][:].tolist(), counts, stops)
+        ]
 
-    def __iter__(self) -> Iterator[tuple[str, Clip]]:
-        return ((name, self.clip(name)) for name in self.names)
+    def _identity(self, name: str, key) -> dict[str, Any]:
+        if self.key == "name":
+            return {"source": str(key)}
+        return {"source": name, "time_us" if self.key == "t_us" else "frame": key}
+
+    def __iter__(self) -> Iterator[Boxes]:
+        return (boxes for name in self.names for boxes in self.frames(name))
 
 
-def clip(frames: Sequence[tuple]) -> Clip:
-    """Make a clip of frames (key, (width, height), boxes, scores, labels)."""
-    keys, sizes, boxes, scores, labels = zip(*frames) if frames else ((),) * 5
-    boxes = [np.asarray(b, np.float32).reshape(-1, 4) for b in boxes]
-    return Clip(
-        np.array(keys, object if keys and isinstance(keys[0], str) else np.int64),
-        np.asarray(sizes, np.int32).reshape(-1, 2),
-        np.concatenate(([0], np.cumsum([len(b) for b in boxes], dtype=np.int64))),
-        np.concatenate([np.zeros((0, 4), np.float32), *boxes]),
-        np.concatenate([np.zeros(0, np.float32), *(np.asarray(s, np.float32).ravel() for s in scores)]),
-        np.concatenate([np.zeros(0, np.int32), *(np.asarray(v, np.int32).ravel() for v in labels)]),
-    )
+def key_of(boxes: Boxes) -> str:
+    """The key of a file that holds frames such as this one."""
+    if boxes.time_us is not None:
+        return "t_us"
+    return "name" if boxes.frame is None else "frame"
 
 
 @contextmanager
@@ -173,7 +177,7 @@ def create(
 
 @contextmanager
 def read(path: str | os.PathLike) -> Iterator[Reader]:
-    """Open a detections file; raises InputError if it is none, of a newer version, or leads to other files."""
+    """Open a detections file; raises InputError if it is another file, of a newer version, or leads to other files."""
     with hdf5.open_own(path, "detections written by predict") as file:
         if file.attrs.get("format") != FORMAT:
             raise InputError(
@@ -184,6 +188,15 @@ def read(path: str | os.PathLike) -> Iterator[Reader]:
                 f"{path}: version {file.attrs['version']} found, up to {VERSION} known; update jaxdet"
             )
         yield Reader(file)
+
+
+def _group(boxes: Boxes) -> str:
+    """The clip of an image, or its folder."""
+    name = names.path_name(boxes)
+    try:
+        return names.clip_and_number(boxes)[0] or "images"
+    except InputError:
+        return name.rpartition("/")[0] or "images"
 
 
 def _extend(dataset, values):

@@ -1,4 +1,4 @@
-"""COCO average precision: the 12 numbers, AP per class and the precision-recall curves behind them.
+"""COCO average precision by pycocotools: the 12 numbers, AP per class and the precision-recall curves behind them.
 
 Boxes are tables of rows, one row a box, with the index of its image. The layout is COCO's own (x, y, width, height),
 because that is what is compared: converting to corners and back would move a box by a rounding error.
@@ -12,28 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdet.errors import InputError
-
-MAX_DETECTIONS = (1, 10, 100)
-AREAS = ("all", "small", "medium", "large")
-# (name, precision or recall, IoU threshold or None for the mean, area, detections per image and class)
-STATISTICS = (
-    ("AP", "AP", None, "all", 100),
-    ("AP50", "AP", 0.5, "all", 100),
-    ("AP75", "AP", 0.75, "all", 100),
-    ("AP_small", "AP", None, "small", 100),
-    ("AP_medium", "AP", None, "medium", 100),
-    ("AP_large", "AP", None, "large", 100),
-    ("AR_1", "AR", None, "all", 1),
-    ("AR_10", "AR", None, "all", 10),
-    ("AR_100", "AR", None, "all", 100),
-    ("AR_small", "AR", None, "small", 100),
-    ("AR_medium", "AR", None, "medium", 100),
-    ("AR_large", "AR", None, "large", 100),
-)
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
+from jaxdet.evaluation.metrics import AREAS, MAX_DETECTIONS, STATISTICS, THRESHOLDS, Metrics
 
 
-class Boxes(NamedTuple):
+class Table(NamedTuple):
     """Boxes of many images, one row each."""
 
     image: np.ndarray  # int [R]       index of the image
@@ -44,25 +26,11 @@ class Boxes(NamedTuple):
     crowd: np.ndarray  # bool [R]      a region whose detections are not counted; ground truth only
 
 
-class Metrics(NamedTuple):
-    """COCO results; -1 stands where there was no ground truth to measure on."""
-
-    statistics: np.ndarray  # float64 [12]          in the order of STATISTICS
-    class_names: tuple[str, ...]
-    ap_per_class: np.ndarray  # float64 [C]
-    ap50_per_class: np.ndarray  # float64 [C]
-    precision: np.ndarray  # float64 [10, 101, C, 4, 3] IoU, recall, class, area, detections
-    recall: np.ndarray  # float64 [10, C, 4, 3]
-    num_images: int
-    num_truth: int
-    num_detections: int
-
-
-def boxes(image, xywh, labels, scores=None, area=None, crowd=None) -> Boxes:
+def table(image, xywh, labels, scores=None, area=None, crowd=None) -> Table:
     """Table of boxes; areas default to width x height in the precision of the coordinates."""
     xywh = np.asarray(xywh).reshape(-1, 4)
     rows = len(xywh)
-    return Boxes(
+    return Table(
         np.asarray(image, np.int64).reshape(rows),
         xywh,
         np.asarray(labels, np.int64).reshape(rows),
@@ -72,17 +40,17 @@ def boxes(image, xywh, labels, scores=None, area=None, crowd=None) -> Boxes:
     )
 
 
-def concatenate(parts: Iterable[Boxes]) -> Boxes:
+def concatenate(parts: Iterable[Table]) -> Table:
     """Join tables; image indices are taken as they are."""
     parts = list(parts)
     if not parts:
-        return boxes([], np.zeros((0, 4)), [])
-    return Boxes(*(np.concatenate(columns) for columns in zip(*parts)))
+        return table([], np.zeros((0, 4)), [])
+    return Table(*(np.concatenate(columns) for columns in zip(*parts)))
 
 
-def evaluate(
-    truth: Boxes,
-    found: Boxes,
+def average_precision(
+    truth: Table,
+    found: Table,
     num_images: int,
     class_names: Sequence[str],
     backend: str = "pycocotools",
@@ -92,8 +60,8 @@ def evaluate(
     `backend` is `pycocotools` or `faster` (faster-coco-eval: same numbers, several times faster). Labels outside the
     classes raise InputError.
     """
-    for table, what in ((truth, "ground truth"), (found, "detections")):
-        _check_labels(table.labels, len(class_names), what)
+    for rows, what in ((truth, "ground truth"), (found, "detections")):
+        _check_labels(rows.labels, len(class_names), what)
     num_found, found = len(found.scores), _best(found, MAX_DETECTIONS[-1])
     dataset_class, evaluator_class = _backend(backend)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -118,33 +86,6 @@ def evaluate(
     )
 
 
-def text(metrics: Metrics) -> str:
-    """The 12 numbers in COCO's own words, then AP of each class."""
-    titles = {"AP": "Average Precision", "AR": "Average Recall"}
-    lines = []
-    for (_, kind, iou, area, limit), value in zip(STATISTICS, metrics.statistics):
-        threshold = "0.50:0.95" if iou is None else f"{iou:0.2f}"
-        lines.append(
-            f" {titles[kind]:<18} ({kind}) @[ IoU={threshold:<9} | area={area:>6s} | maxDets={limit:>3d} ] = {value:0.3f}"
-        )
-    width = max((len(name) for name in metrics.class_names), default=0)
-    for name, ap, ap50 in zip(metrics.class_names, metrics.ap_per_class, metrics.ap50_per_class):
-        lines.append(f" {name:<{width}}  AP {ap:0.3f}  AP50 {ap50:0.3f}")
-    return "\n".join(lines)
-
-
-def as_json(metrics: Metrics) -> dict:
-    """The numbers with names, ready for a JSON file."""
-    per_class = zip(metrics.class_names, metrics.ap_per_class, metrics.ap50_per_class)
-    return {
-        "statistics": {row[0]: float(value) for row, value in zip(STATISTICS, metrics.statistics)},
-        "classes": {name: {"AP": float(ap), "AP50": float(ap50)} for name, ap, ap50 in per_class},
-        "num_images": metrics.num_images,
-        "num_truth": metrics.num_truth,
-        "num_detections": metrics.num_detections,
-    }
-
-
 def _check_labels(labels, num_classes, what):
     outside = labels[(labels < 0) | (labels >= num_classes)]
     if len(outside):
@@ -153,7 +94,7 @@ def _check_labels(labels, num_classes, what):
         )
 
 
-def _best(found: Boxes, limit: int) -> Boxes:
+def _best(found: Table, limit: int) -> Table:
     """The `limit` best rows of every image and class, in their old order: all that the metric ever looks at."""
     if not len(found.scores):
         return found
@@ -162,7 +103,7 @@ def _best(found: Boxes, limit: int) -> Boxes:
     first = np.r_[True, (image[1:] != image[:-1]) | (labels[1:] != labels[:-1])]
     rank = np.arange(len(order)) - np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
     rows = np.sort(order[rank < limit])
-    return Boxes(*(column[rows] for column in found))
+    return Table(*(column[rows] for column in found))
 
 
 def _backend(name) -> tuple[Any, Any]:
@@ -182,9 +123,9 @@ def _backend(name) -> tuple[Any, Any]:
     raise InputError(f"unknown COCO backend {name}; expected pycocotools or faster")
 
 
-def _dataset(dataset_class, table: Boxes, num_images, class_names):
+def _dataset(dataset_class, rows: Table, num_images, class_names):
     dataset = dataset_class()
-    columns = zip(table.image, table.xywh, table.labels, table.scores, table.area, table.crowd)
+    columns = zip(*rows)
     dataset.dataset = {
         "images": [{"id": i + 1} for i in range(num_images)],
         "categories": [{"id": k + 1, "name": name} for k, name in enumerate(class_names)],

@@ -5,20 +5,19 @@ published. `ESTIMATED_WEIGHTS` is an estimate: of all vectors that reproduce the
 the one nearest to equal weights.
 """
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxdet.data.datasets import ltd
-from jaxdet.detections.predictions import Predictions
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco
-from jaxdet.postprocess.seqnms import Frame
-from jaxdet.viewing import plots
+from jaxdet.evaluation.evaluator import evaluate
+from jaxdet.formats import BoxFile, coco
+from jaxdet.structs import Boxes, ReadReport
 
 MONTHS = ltd.TEST_MONTHS
 CLASSES = ltd.CLASSES
@@ -26,13 +25,6 @@ ESTIMATED_WEIGHTS = {
     "Jan": 0.0943, "Mar": 0.1100, "Apr": 0.1167, "May": 0.1270, "Jun": 0.1400, "Jul": 0.1604, "Aug": 0.1395,
     "Sep": 0.1121,
 }  # fmt: skip
-
-
-class Labels(NamedTuple):
-    """Labelled boxes by frame key; frames without a box belong to it."""
-
-    frames: dict[str, Frame]
-    class_names: tuple[str, ...]
 
 
 class Precision(NamedTuple):
@@ -45,35 +37,28 @@ class Precision(NamedTuple):
         return f"AP {self.ap:.4f} AP50 {self.ap50:.4f}"
 
 
-def read_labels(path: str | os.PathLike) -> Labels:
+def read_labels(path: str | os.PathLike) -> BoxFile:
     """Labels from a folder of LTD annotations (`<date>/<clip>/annotations_NNNN.txt`) or COCO annotations (.json)."""
     path = Path(path)
     if path.suffix == ".json":
-        return _coco_labels(path)
+        found = coco.read_annotations(path)
+        return BoxFile(found.frames, found.class_names, False, found.report)
     files = sorted(path.rglob("annotations_*.txt"))
     if not files:
         raise InputError(
             f"{path}: no annotations_NNNN.txt below it; expected <date>/<clip>/annotations_NNNN.txt"
         )
-    return Labels({_annotation_key(file): _annotation(file) for file in files}, CLASSES)
+    frames = [replace(ltd.read_annotation(file), source=_name(file)) for file in files]
+    return BoxFile(frames, CLASSES, False, ReadReport())
 
 
-def precision(labels: Labels, predictions: Predictions) -> Precision:
-    """COCO AP of `predictions` on the labelled frames. Without scores, rows rank by their order."""
-    keys = sorted(labels.frames)
-    found = [
-        predictions.frames.get(key, Frame(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))) for key in keys
-    ]
-    metrics = coco.evaluate(
-        _table([labels.frames[key] for key in keys]),
-        _table(found),
-        len(keys),
-        labels.class_names,
-    )
-    return Precision(float(metrics.statistics[0]), float(metrics.statistics[1]))
+def precision(labels: BoxFile, found: Iterable[Boxes]) -> Precision:
+    """COCO AP of `found` on the labelled frames. Boxes without scores (all 1) rank by their order."""
+    metrics = evaluate(found, labels.frames, "coco", labels.class_names, report=labels.report)
+    return Precision(metrics.ap, metrics.ap50)
 
 
-def change(labels: Labels, before: Predictions, after: Predictions) -> str:
+def change(labels: BoxFile, before: Iterable[Boxes], after: Iterable[Boxes]) -> str:
     """One line: the metric before and after a step."""
     return f"before {precision(labels, before)}, after {precision(labels, after)}"
 
@@ -109,46 +94,6 @@ def report(values: Mapping[str, float], weights: Mapping[str, float] = ESTIMATED
     return f"mAP {plain_mean(values):.4f}, {weighted}: {months}"
 
 
-def drift(path: str | os.PathLike, series: Mapping[str, Mapping[str, float]]) -> None:
-    """Picture of AP by month, one line per entry of `series`, for example with and without Seq-NMS."""
-    rows = {
-        name: ([m for m in MONTHS if m in values], [values[m] for m in MONTHS if m in values])
-        for name, values in series.items()
-    }
-    plots.lines(path, rows, "month", "AP")
-
-
-def _table(frames: Sequence[Frame]) -> coco.Boxes:
-    image = np.repeat(np.arange(len(frames)), [len(frame.scores) for frame in frames])
-    boxes = np.concatenate([np.zeros((0, 4)), *(frame.boxes for frame in frames)])
-    boxes[:, 2:] -= boxes[:, :2]
-    labels = np.concatenate([np.zeros(0, int), *(frame.labels for frame in frames)])
-    scores = np.concatenate([np.zeros(0), *(frame.scores for frame in frames)])
-    return coco.boxes(image, boxes, labels, scores)
-
-
-def _annotation_key(file: Path) -> str:
+def _name(file: Path) -> str:
+    """`<date>_<clip>_<NNNN>`, the name of the frame that an annotation file labels."""
     return f"{file.parent.parent.name}_{file.parent.name}_{file.stem.removeprefix('annotations_')}"
-
-
-def _annotation(file: Path) -> Frame:
-    found = ltd.read_annotation(file)
-    return Frame(found.boxes.astype(np.float64), np.ones(len(found.labels)), found.labels.astype(np.int64))
-
-
-def _coco_labels(path: Path) -> Labels:
-    try:
-        content = json.loads(path.read_text())
-        categories = sorted(content["categories"], key=lambda row: row["id"])
-        index = {row["id"]: i for i, row in enumerate(categories)}
-        keys = {row["id"]: Path(row["file_name"]).stem for row in content["images"]}
-        rows: dict[str, list] = {key: [] for key in keys.values()}
-        for row in content["annotations"]:
-            left, top, width, height = row["bbox"]
-            box = (left, top, left + width, top + height)
-            rows[keys[row["image_id"]]].append((*box, index[row["category_id"]]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: {error}; expected COCO images, annotations and categories") from error
-    tables = {key: np.array(found, np.float64).reshape(-1, 5) for key, found in rows.items()}
-    frames = {key: Frame(t[:, :4], np.ones(len(t)), t[:, 4].astype(np.int64)) for key, t in tables.items()}
-    return Labels(frames, tuple(row["name"] for row in categories))

@@ -1,22 +1,20 @@
-"""Which boxes the GEN1 protocols compare: filters, matching in time, COCO metrics of the pairs.
+"""Pairing of labels and detections: by image for COCO, by time for GEN1, where three protocols are in use.
 
-Three protocols are in use for the same data set and their numbers differ; `PROTOCOLS` names them.
+The protocols of GEN1 drop small and early boxes, then compare labels with detections near in time. Their numbers
+differ; `PROTOCOLS` names them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxdet import class_names
-from jaxdet.errors import InputError
 from jaxdet.evaluation import coco
-
-CLASS_NAMES = class_names.GEN1
+from jaxdet.structs import Boxes
 
 
 class Protocol(NamedTuple):
-    """Rules of one evaluator. A box must start after `skip_us` and reach both sizes, on either side."""
+    """Rules of one evaluator of recordings. A box must start after `skip_us` and reach both sizes, on either side."""
 
     skip_us: int  # boxes up to and including this time are dropped
     min_diagonal: float  # pixels
@@ -55,39 +53,40 @@ PROTOCOLS = {
 
 
 class Rows(NamedTuple):
-    """Boxes of one recording, in any order."""
+    """Boxes of one recording as columns, in any order."""
 
     t_us: np.ndarray  # int64 [R]
-    xywh: np.ndarray  # float32 [R, 4]
+    xywh: np.ndarray  # float [R, 4]
     labels: np.ndarray  # int64 [R]
-    scores: np.ndarray  # float32 [R]
+    scores: np.ndarray  # float [R]
 
     def take(self, rows) -> "Rows":
+        """The rows of an index array or mask."""
         return Rows(*(column[rows] for column in self))
 
 
-def rows(table: np.ndarray, name: str = "boxes") -> Rows:
-    """Read a structured array with t (or ts), x, y, w, h, class_id and class_confidence (or confidence).
+def rows(frames: Sequence[Boxes]) -> Rows:
+    """Columns of the frames of one recording. Frames without time must be without boxes."""
+    frames = [boxes for boxes in frames if len(boxes)]
+    if not frames:
+        nothing = np.zeros(0, np.int64)
+        return Rows(nothing, np.zeros((0, 4), np.float32), nothing, np.zeros(0, np.float32))
+    counts = [len(boxes) for boxes in frames]
+    if all(boxes.file_xywh is None for boxes in frames):
+        # The same numbers as `Boxes.xywh`, at once for all.
+        xywh = np.concatenate([boxes.xyxy for boxes in frames])
+        xywh = np.concatenate((xywh[:, :2], xywh[:, 2:] - xywh[:, :2]), 1)
+    else:
+        xywh = np.concatenate([boxes.xywh for boxes in frames])
+    return Rows(
+        np.repeat(np.array([boxes.time_us for boxes in frames], np.int64), counts),
+        xywh,
+        np.concatenate([boxes.labels for boxes in frames]).astype(np.int64),
+        np.concatenate([boxes.scores for boxes in frames]),
+    )
 
-    Labels and detections share it: scores default to 1. A missing field raises InputError naming `name`.
-    """
-    fields = table.dtype.names or ()
 
-    def column(*names):
-        for candidate in names:
-            if candidate in fields:
-                return table[candidate]
-        raise InputError(
-            f"{name}: no field {names[0]} among {', '.join(fields) or 'none'}; expected a table of boxes"
-        )
-
-    xywh = np.stack([column(k) for k in "xywh"], axis=-1)
-    has_score = {"class_confidence", "confidence"} & set(fields)
-    scores = column("class_confidence", "confidence") if has_score else np.ones(len(table), np.float32)
-    return Rows(column("t", "ts").astype(np.int64), xywh, column("class_id").astype(np.int64), scores)
-
-
-def match(truth: Rows, found: Rows, protocol: Protocol) -> tuple[np.ndarray, coco.Boxes, coco.Boxes]:
+def match(truth: Rows, found: Rows, protocol: Protocol) -> tuple[np.ndarray, coco.Table, coco.Table]:
     """Pair one recording's labels with its detections -> (times [I], ground truth, detections).
 
     Each distinct time that has a label after filtering is one image; `image` of both tables indexes `times`.
@@ -104,23 +103,7 @@ def match(truth: Rows, found: Rows, protocol: Protocol) -> tuple[np.ndarray, coc
             of_image.append(np.full(len(chosen[-1]), index))
     found = found.take(np.concatenate(chosen) if chosen else np.zeros(0, np.int64))
     of_image = np.concatenate(of_image) if of_image else np.zeros(0, np.int64)
-    return times, coco.boxes(image, truth.xywh, truth.labels), coco.boxes(of_image, *found[1:])
-
-
-def evaluate(
-    recordings: Iterable[tuple[Rows, Rows]],
-    protocol: Protocol = PROTOCOLS["hmnet"],
-    class_names: Sequence[str] = CLASS_NAMES,
-    backend: str = "pycocotools",
-) -> coco.Metrics:
-    """COCO metrics over recordings, each given as (labels, detections). Recordings without either are legal."""
-    truths, founds, num_images = [], [], 0
-    for truth, found in recordings:
-        times, of_truth, of_found = match(truth, found, protocol)
-        truths.append(of_truth._replace(image=of_truth.image + num_images))
-        founds.append(of_found._replace(image=of_found.image + num_images))
-        num_images += len(times)
-    return coco.evaluate(coco.concatenate(truths), coco.concatenate(founds), num_images, class_names, backend)
+    return times, coco.table(image, truth.xywh, truth.labels), coco.table(of_image, *found[1:])
 
 
 def _keep(table: Rows, protocol):

@@ -4,9 +4,12 @@ Not COCO's AP: the curve ends at the score threshold of the detections, matching
 and a class without detections counts 0 (specification section 6.4).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from jaxdet.errors import InputError
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 REPORT_SCORE = 0.1  # precision and recall are read off at this score
@@ -20,6 +23,24 @@ class Scores(NamedTuple):
     f1: np.ndarray  # float64 [C]
     ap: np.ndarray  # float64 [C, 10]   by IoU threshold
     classes: np.ndarray  # int32   [C]
+
+
+class Hits:
+    """Gathers what the metric looks at, image by image."""
+
+    def __init__(self):
+        self._parts: list[tuple[np.ndarray, ...]] = []
+
+    def add(self, boxes, scores, labels, truth_boxes, truth_labels) -> None:
+        """One image; arguments as in `correct`."""
+        hits = correct(boxes, labels, truth_boxes, truth_labels)
+        self._parts.append((hits, np.asarray(scores), np.asarray(labels), np.asarray(truth_labels)))
+
+    def scores(self) -> Scores:
+        """The metric of all images added. InputError if there were none."""
+        if not self._parts:
+            raise InputError("no image could be read: nothing to measure")
+        return ap_per_class(*(np.concatenate(column) for column in zip(*self._parts, strict=True)))
 
 
 def correct(boxes, labels, truth_boxes, truth_labels) -> np.ndarray:
@@ -84,6 +105,22 @@ def compute_ap(recall, precision) -> float:
 def fitness(map50: float, map_: float) -> float:
     """Figure of merit by which the released training keeps its best epoch."""
     return 0.1 * map50 + 0.9 * map_
+
+
+def table(scores: Scores, class_names: Sequence[str]) -> str:
+    """Precision, recall and AP as lines: all classes, then each."""
+    if not len(scores.classes):
+        return "no labels: no precision, recall or AP"
+    ap50, ap = scores.ap[:, 0], scores.ap.mean(1)
+    rows = [("all", scores.precision.mean(), scores.recall.mean(), ap50.mean(), scores.ap.mean())]
+    names = [class_names[int(label)] for label in scores.classes]
+    rows += zip(names, scores.precision, scores.recall, ap50, ap, strict=True)
+    width = max(len(row[0]) for row in rows)
+    lines = [
+        f" {name:<{width}}  P {p:.4f}  R {r:.4f}  mAP@.5 {a:.4f}  mAP@.5:.95 {m:.4f}"
+        for name, p, r, a, m in rows
+    ]
+    return "\n".join([f"as Seq-YOLO counts, P and R at score {REPORT_SCORE}:", *lines])
 
 
 def _pairwise_iou(a, b):

@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 from jaxdet.data.events import recordings
 from jaxdet.data.images import samples
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, seqyolo_ap
 from jaxdet.evaluation import images as image_evaluation
 from jaxdet.evaluation import recordings as on_recordings
+from jaxdet.evaluation import seqyolo_ap
+from jaxdet.evaluation.metrics import Metrics
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import ImagePredictor, ItemPredictor
+from jaxdet.inference.recordings import Sensor
 from jaxdet.nn.functional import Skeleton, Variables
 
 _MOST_LANES = 4
@@ -19,7 +21,7 @@ _MOST_LANES = 4
 class Measured(NamedTuple):
     """Metrics, and the one number by which weights are compared."""
 
-    metrics: coco.Metrics
+    metrics: Metrics
     fitness: float  # recordings: AP; images: the released figure, a tenth AP50 and nine tenths AP
 
 
@@ -33,9 +35,9 @@ def measure(data: Any, skeleton: Skeleton, split: str) -> Measure:
     return _of_recordings(data, skeleton, split)
 
 
-def sensor(data: Any) -> on_recordings.Sensor:
+def sensor(data: Any) -> Sensor:
     """The sensor of a `data` block of recordings."""
-    return on_recordings.Sensor((data.height, data.width), tuple(data.event_buckets))
+    return Sensor((data.height, data.width), tuple(data.event_buckets))
 
 
 def _of_recordings(data, skeleton, split) -> Measure:
@@ -45,7 +47,7 @@ def _of_recordings(data, skeleton, split) -> Measure:
     def measured(variables: Variables) -> Measured:
         predictor = Predictor(skeleton, variables, lanes, head_batch=lanes)
         metrics = on_recordings.evaluate(predictor, found, sensor(data), class_names=names)
-        return Measured(metrics, float(metrics.statistics[0]))
+        return Measured(metrics, metrics.ap)
 
     return measured
 
@@ -61,13 +63,14 @@ def _of_images(data, skeleton, split) -> Measure:
         else:
             predictor = ImagePredictor(skeleton, variables)
             running.append((predictor, ItemPredictor(data, predictor)))
-        result = image_evaluation.with_labels(running[0][1], *labelled, names)
+        items, rows, report = labelled
+        result = image_evaluation.with_labels(running[0][1], items, rows, names, report=report)
         if result.num_skipped:
             raise InputError(
                 f"{data.root}: {result.num_skipped} images of {split} could not be read, named above"
             )
-        assert result.released is not None
-        ap = result.released.ap
+        assert result.seqyolo is not None
+        ap = result.seqyolo.ap
         return Measured(result.metrics, seqyolo_ap.fitness(float(ap[:, 0].mean()), float(ap.mean())))
 
     return measured

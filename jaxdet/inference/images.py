@@ -7,6 +7,7 @@ fetched, and batches are decoded ahead, so the device does not wait for either.
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from jaxdet.inference import folded as inference
 from jaxdet.inference import tta
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Detections, Images
+from jaxdet.structs import Boxes, Detections, Images
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +32,11 @@ VIEWS = {"none": (tta.View(),), "flip": tta.FLIP, "scales": tta.SCALES}
 _REPORT_S = 10
 
 
-class Found(NamedTuple):
-    """Detections of one image, best first."""
+class ImageResult(NamedTuple):
+    """Detections of one image, best first, and what drawing and the evaluation of Seq-YOLO need beside them."""
 
+    boxes: Boxes  # float32, pixels of the image
     item: ImageItem
-    boxes: np.ndarray  # float32 [D, 4]   xyxy, pixels of the image
-    scores: np.ndarray  # float32 [D]
-    labels: np.ndarray  # int32 [D]
     network_boxes: np.ndarray  # float32 [D, 4]   xyxy, network pixels
     placement: letterbox.Placement
     image: np.ndarray | None  # uint8 [H, W, 3], blue first, if kept
@@ -64,7 +63,7 @@ class ImagePredictor:
         """Go on with other weights of the same model; nothing is compiled again."""
         _, self._variables = self._prepare(variables)
 
-    def __call__(self, batches: Iterable[ImageBatch]) -> Iterator[Found]:
+    def __call__(self, batches: Iterable[ImageBatch]) -> Iterator[ImageResult]:
         """Detections of the images of all batches, in order."""
         waiting: tuple[ImageBatch, Any] | None = None
         for batch in batches:
@@ -101,7 +100,7 @@ def _predict(skeleton, views, variables, pixels, num_images):
     return tta.predict(detector, Images(pixels), at_step, jnp.ones(count, bool), views)
 
 
-def finish(batch: ImageBatch, started: Detections) -> Iterator[Found]:
+def finish(batch: ImageBatch, started: Detections) -> Iterator[ImageResult]:
     """Fetch the detections of a batch [B, 1, D, ...] and take them back to the images."""
     boxes, scores, labels, mask = (array[:, 0] for array in jax.device_get(started))
     height, width = batch.pixels.shape[1:3]
@@ -110,15 +109,16 @@ def finish(batch: ImageBatch, started: Detections) -> Iterator[Found]:
         network = boxes[row][real]
         if placement.clip:
             network = network.clip(0, np.array([width, height, width, height], network.dtype))
-        yield Found(
-            item,
-            letterbox.to_original(network, placement).astype(np.float32),
+        original = letterbox.to_original(network, placement).astype(np.float32)
+        found = Boxes(
+            original,
             scores[row][real],
             labels[row][real],
-            network,
-            placement,
-            batch.originals[row] if batch.originals else None,
+            source=item.source or item.path.name,
+            image_size=placement.size,
         )
+        image = batch.originals[row] if batch.originals else None
+        yield ImageResult(found, item, network, placement, image)
 
 
 class ItemPredictor:
@@ -141,7 +141,7 @@ class ItemPredictor:
         keep: bool = False,
         sort: bool = False,
         share: tuple[int, int] = (0, 1),
-    ) -> Iterator[Found]:
+    ) -> Iterator[ImageResult]:
         """Detections of images, in their order or, with `sort`, in that of the released test, by aspect.
 
         With `keep` the decoded images come along. `share` (i, n): only part i of n consecutive ones of the batches; the
@@ -160,20 +160,22 @@ class ItemPredictor:
         yield from _with_rate(self._predictor(loader), len(plan.items))
         self.num_skipped += loader.num_skipped
 
-    def video(self, video: Video) -> Iterator[Found]:
+    def video(self, video: Video) -> Iterator[ImageResult]:
         """Detections of every frame, with the frames."""
         block = self._block
         shape = (self.size, self.size)
         if self._rect:
             ((shape,),) = [letterbox.rect_shapes([video.size], 1, self.size, block.stride, block.pad)[1]]
         batches = image_batches.of_frames(video, video.path, block.batch_size, self._fit(), shape, self._rect)
-        yield from _with_rate(self._predictor(batches), video.num_frames)
+        for result in _with_rate(self._predictor(batches), video.num_frames):
+            where = {"source": video.path.stem, "frame": result.item.image_id}
+            yield result._replace(boxes=replace(result.boxes, **where))
 
     def _fit(self) -> image_batches.Fit:
         return partial(letterbox.fit_yolov4, size=self.size) if self._rect else letterbox.fit_yolox
 
 
-def _with_rate(found: Iterator[Found], total: int) -> Iterator[Found]:
+def _with_rate(found: Iterator[ImageResult], total: int) -> Iterator[ImageResult]:
     """The same, with a line every few seconds; the rate leaves the first image out, which waits for the compiler."""
     done, began, first = 0, time.perf_counter(), 0.0
     reported = began

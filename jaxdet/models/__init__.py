@@ -1,71 +1,12 @@
 """Detectors: HMNet, YOLOv4 and YOLOX behind one interface."""
 
-from collections.abc import Sequence
-
 from flax import nnx
 
 from jaxdet.errors import InputError
 from jaxdet.models.detector import Detector
-from jaxdet.models.events import WINDOW
-from jaxdet.models.heads import DecoupledHead
-from jaxdet.models.hmnet import Hmnet
-from jaxdet.models.pyramid import Pyramid, StridedLevels
+from jaxdet.models.hmnet import hmnet
 from jaxdet.models.yolov4 import yolov4
 from jaxdet.models.yolox import yolox
-from jaxdet.ops.assign import HMNET_RULE
-from jaxdet.ops.select import BestClass
-
-_NUM_LEVELS = 3
-
-
-def hmnet(
-    num_classes: int = 2,
-    image_size: tuple[int, int] = (240, 304),
-    widths: Sequence[int] = (128, 256, 256),
-    out_features: int = 256,
-    window: int = WINDOW,
-    warm_up_steps: int = 21,
-    warm_up_once: bool = False,
-    ignored_as_background: bool = True,
-    min_score: float = 0.01,
-    nms_iou: float = 0.65,
-    *,
-    rngs: nnx.Rngs,
-    dtype=None,
-    **backbone,
-) -> Detector:
-    """HMNet with one memory per entry of `widths`; `window` is the stride of the first. Further arguments are those of `Hmnet`.
-
-    Labels in the first `warm_up_steps` steps of a segment are not trained on.
-    """
-    kwargs = {"rngs": rngs, "dtype": dtype}
-    if len(widths) == 1:
-        neck = StridedLevels(out_features, _NUM_LEVELS - 1, **kwargs)
-        num_levels = _NUM_LEVELS
-    else:
-        num_levels = len(widths)
-        neck = Pyramid(out_features, num_levels, **kwargs)
-    head = DecoupledHead(
-        [out_features] * num_levels,
-        num_classes,
-        out_features,
-        [window << i for i in range(num_levels)],
-        stem=False,
-        rule=HMNET_RULE,
-        integer_boxes=True,
-        ignored_as_background=ignored_as_background,
-        **kwargs,
-    )
-    return Detector(
-        Hmnet(image_size, widths, out_features=out_features, window=window, **kwargs, **backbone),
-        neck,
-        head,
-        image_size=image_size,
-        first_loss_step=warm_up_steps,
-        warm_up_once=warm_up_once,
-        rule=BestClass(min_score, nms_iou),
-    )
-
 
 _MODELS = {"hmnet": hmnet, "yolov4": yolov4, "yolox": yolox}
 

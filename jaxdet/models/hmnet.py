@@ -1,263 +1,64 @@
-"""HMNet: latent memories of falling rate over a stream of events (Hamaguchi et al., CVPR 2023).
+"""HMNet (Hamaguchi et al., CVPR 2023) put together: its backbone, a pyramid and the head it shares with YOLOX."""
 
-Memory i fires every `periods[i]` steps. The pattern repeats with the longest period and is known when the step is
-traced, so a segment is a scan over whole cycles whose steps are unrolled. No branch depends on data but the choice
-of the slice size for the events.
-"""
-
-import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
-from jax import lax
-from jaxtyping import Array, Bool, Float, Int
 
-from jaxdet.errors import InputError
-from jaxdet.models import events as event_ops
-from jaxdet.models.detector import BackboneOutput
-from jaxdet.models.events import StepEvents
-from jaxdet.models.memory import LatentMemory
-from jaxdet.structs import Events
+from jaxdet.models.detector import Detector
+from jaxdet.models.events import WINDOW
+from jaxdet.models.heads import DecoupledHead
+from jaxdet.models.hmnet_backbone import Hmnet
+from jaxdet.models.pyramid import Pyramid, StridedLevels
+from jaxdet.ops.assign import HMNET_RULE
+from jaxdet.ops.select import BestClass
+
+_NUM_LEVELS = 3
 
 
-class HmnetCarry(NamedTuple):
-    """State of B lanes between steps, one entry per memory but for the first where noted.
+def hmnet(
+    num_classes: int = 2,
+    image_size: tuple[int, int] = (240, 304),
+    widths: Sequence[int] = (128, 256, 256),
+    out_features: int = 256,
+    window: int = WINDOW,
+    warm_up_steps: int = 21,
+    warm_up_once: bool = False,
+    ignored_as_background: bool = True,
+    min_score: float = 0.01,
+    nms_iou: float = 0.65,
+    *,
+    rngs: nnx.Rngs,
+    dtype=None,
+    **backbone,
+) -> Detector:
+    """HMNet with one memory per entry of `widths`; `window` is the stride of the first. Further arguments are those of `Hmnet`.
 
-    `published` are latents, read out when a slot asks for them: a memory's latent stands still between its last
-    firing and the publication, so the readout made then equals the one made at the firing.
+    Labels in the first `warm_up_steps` steps of a segment are not trained on.
     """
-
-    latent: tuple[Array, ...]  # [B, H, W, D]
-    message: tuple[Array, ...]  # [B, 2 H, 2 W, lower D]   memories 2.., for the memory below; lives one step
-    published: tuple[Array, ...]  # [B, H, W, D]   memories 2.., the latent of the last finished cycle
-    steps: Int[Array, " B"]  # since the lane's reset
-
-
-class Hmnet(nnx.Module):
-    """The backbone: events in, features of the labelled steps out.
-
-    `image_size` is (height, width), multiples of `window` times 2 for every further memory. `periods` must each divide the
-    next, the first being 1. `window`: pixels a side that a cell of the first memory covers. `event_sizes` are the slice sizes tried for a step before the whole segment is read.
-    `integer_events`: outside training, coordinates are integers and keys and values come from a table.
-    `empty_step_per_lane`: a lane without events in a step skips the write, whatever its neighbours have.
-    `remat`: in training, recompute each cycle in the backward pass; with `keep_products` only what lies between
-    convolutions and affine maps, for about 22 MB a lane and step of B1.
-    """
-
-    def __init__(
-        self,
-        image_size: tuple[int, int] = (240, 304),
-        widths: Sequence[int] = (128, 256, 256),
-        num_heads: Sequence[int] = (4, 8, 8),
-        depths: Sequence[int] = (1, 3, 9),
-        periods: Sequence[int] = (1, 3, 9),
-        out_features: int = 256,
-        event_features: int = 32,
-        window: int = event_ops.WINDOW,
-        *,
-        rngs: nnx.Rngs,
-        event_sizes: Sequence[int] = (2048, 16384),
-        integer_events: bool = True,
-        empty_step_per_lane: bool = False,
-        remat: bool = True,
-        keep_products: bool = False,
-        dtype=None,
-    ):
-        _check(image_size, window, widths, num_heads, depths, periods)
-        grid = (image_size[0] // window, image_size[1] // window)
-        self.window = window
-        self.num_memories = len(widths)
-        for i in range(self.num_memories):
-            memory = LatentMemory(
-                (grid[0] >> i, grid[1] >> i),
-                widths[i],
-                num_heads[i],
-                depths[i],
-                out_features,
-                lower_features=widths[i - 1] if i else None,
-                has_upper=i + 1 < self.num_memories,
-                event_features=event_features,
-                event_window=window,
-                rngs=rngs,
-                dtype=dtype,
-            )
-            setattr(self, f"memory{i + 1}", memory)
-        self.grid, self.periods, self.event_sizes = grid, tuple(periods), tuple(event_sizes)
-        self.integer_events, self.empty_step_per_lane, self.remat = integer_events, empty_step_per_lane, remat
-        self.keep_products = keep_products
-
-    @property
-    def memories(self) -> list[LatentMemory]:
-        """First to last."""
-        return [getattr(self, f"memory{i + 1}") for i in range(self.num_memories)]
-
-    @property
-    def cycle(self) -> int:
-        """Steps after which the firing pattern repeats."""
-        return self.periods[-1]
-
-    def pattern(self, phase: int) -> int:
-        """The first phase at which the same blocks run as at `phase`: one compiled step serves both."""
-        fires = lambda p: [(p % f == 0, (p - 1) % f == 0) for f in self.periods]  # noqa: E731
-        return next(p for p in range(self.cycle) if fires(p) == fires(phase))
-
-    def init_carry(self, batch_size: int) -> HmnetCarry:
-        """State of lanes that have seen no step."""
-        latent = tuple(
-            jnp.broadcast_to(m.initial(), (batch_size, *m.initial().shape[1:])) for m in self.memories
-        )
-        message = tuple(jnp.zeros_like(z) for z in latent[:-1])
-        return HmnetCarry(latent, message, latent[1:], jnp.zeros(batch_size, jnp.int32))
-
-    def __call__(
-        self,
-        inputs: Events,
-        at_step: Int[Array, "B K"],
-        reset: Bool[Array, " B"],
-        carry: HmnetCarry,
-        train: bool = False,
-        start_phase: int = 0,
-        table: Array | None = None,
-    ) -> BackboneOutput:
-        """Run a segment. Slot k of a lane gets the features after step `at_step` of it, -1 being no slot.
-
-        `start_phase`: steps modulo the cycle that every lane has behind it; lanes may be reset only at phase 0.
-        `table`: `event_table()`, if it was made ahead.
-        """
-        num_steps = inputs.step_start.shape[1] - 1
-        carry = self._reset(reset, carry)
-        steps_before = carry.steps
-        events = StepEvents(inputs, self.event_sizes, self.grid[1], self.grid[0] * self.grid[1], self.window)
-        if table is None and self.integer_events and not train:
-            table = self.event_table()
-        stepper = self.stepper(events, table)
-        slot_of_step = _slot_of_step(at_step, num_steps)
-        slots = tuple(
-            jnp.zeros((at_step.shape[0], at_step.shape[1], *z.shape[1:]), z.dtype) for z in carry.latent
-        )
-
-        def one_step(state, step, phase):
-            carry, slots = state
-            carry = stepper(carry, step, phase)
-            slot = lax.dynamic_index_in_dim(slot_of_step, step, 1, keepdims=False)
-            shown = (carry.latent[0], *carry.published)
-            return carry, tuple(_put(s, slot, z) for s, z in zip(slots, shown, strict=True))
-
-        def one_cycle(state, first):
-            for i in range(self.cycle):
-                state = one_step(state, first + i, (start_phase + i) % self.cycle)
-            return state, None
-
-        body = one_cycle
-        if train and self.remat:
-            keep = jax.checkpoint_policies.save_only_these_names(event_ops.PRODUCT)
-            policy = keep if self.keep_products else None
-            body = jax.checkpoint(one_cycle, prevent_cse=False, policy=policy)
-        num_cycles = num_steps // self.cycle
-        state = (carry, slots)
-        if num_cycles == 1:
-            state, _ = body(state, jnp.asarray(0))
-        elif num_cycles > 1:
-            state, _ = lax.scan(body, state, jnp.arange(num_cycles) * self.cycle)
-        for step in range(num_cycles * self.cycle, num_steps):
-            state = one_step(state, jnp.asarray(step), (start_phase + step) % self.cycle)
-        carry, slots = state
-
-        features = [m.readout(s.reshape(-1, *s.shape[2:])) for m, s in zip(self.memories, slots, strict=True)]
-        valid = self._valid(at_step, num_steps, steps_before)
-        features = [f * valid.reshape(-1, 1, 1, 1).astype(f.dtype) for f in features]
-        return BackboneOutput(features, valid, carry, {})
-
-    def event_table(self) -> Float[Array, "R 2 h d"]:
-        """Keys and values of all events with integer coordinates."""
-        first = self.memories[0]
-        return event_ops.key_value_table(first.embed, first.write_bottom_up, first.init_latent[...].dtype)
-
-    def stepper(self, events: StepEvents, rows: Array | None):
-        """Function (carry, step of the segment, phase) -> carry; `rows` is the event table or None."""
-        first = self.memories[0]
-        dtype = first.init_latent[...].dtype
-        # The host sorts events by the released models' windows.
-        in_order = self.window == event_ops.WINDOW
-        written = events.written(self.empty_step_per_lane)
-
-        def write(latent, step):
-            def attend(xy, t_us, polarity, cell):
-                if rows is None:
-                    kv = event_ops.key_values(first.embed, first.write_bottom_up, xy, t_us, polarity, dtype)
-                else:
-                    kv = rows[event_ops.table_rows(xy, t_us, polarity, self.window)]
-                return event_ops.attend(first.write_bottom_up, latent, kv, cell, in_order)
-
-            new = first.write_bottom_up(latent, events.over(step, attend))
-            return _where(lax.dynamic_index_in_dim(written, step, 1, keepdims=False), new, latent)
-
-        return lambda carry, step, phase: self.step(carry, lambda latent: write(latent, step), phase)
-
-    def step(self, carry: HmnetCarry, write_events, phase: int) -> HmnetCarry:
-        """One 5-ms step of all memories; `write_events` maps the first latent to the one the events wrote to.
-
-        All memories read what the step before left: the lower latent, the message from above. `phase` is the
-        number of steps since reset modulo the cycle, a Python int.
-        """
-        memories, periods = self.memories, self.periods
-        latent, message, published = list(carry.latent), list(carry.message), list(carry.published)
-        for i in range(1, self.num_memories):
-            if phase % periods[i] == 0:  # a cycle of memory i has ended
-                published[i - 1] = carry.latent[i]
-                generator = memories[i].message_gen
-                assert generator is not None
-                message[i - 1] = generator(carry.latent[i], carry.latent[i - 1])
-        for i, memory in enumerate(memories):
-            if (phase - 1) % periods[i]:
-                continue
-            z = carry.latent[i]
-            if memory.write_top_down is not None and (phase - 1) % periods[i + 1] == 0:
-                # The message was made a step ago; those of the first cycle do not count.
-                warm = carry.steps > periods[i + 1] + 2
-                z = _where(warm, memory.write_top_down(z, carry.message[i]), z)
-            z = memory.write_bottom_up(z, carry.latent[i - 1]) if i else write_events(z)
-            latent[i] = memory.updated(z)
-        return HmnetCarry(tuple(latent), tuple(message), tuple(published), carry.steps + 1)
-
-    def _reset(self, reset, carry):
-        fresh = self.init_carry(reset.shape[0])
-        return jax.tree.map(lambda a, b: _where(reset, a, b), fresh, carry)
-
-    def _valid(self, at_step, num_steps, steps_before):
-        """Slots inside the segment where every memory has published."""
-        inside = (at_step >= 0) & (at_step < num_steps)
-        if self.num_memories == 1:
-            return inside
-        return inside & (steps_before[:, None] + at_step >= self.cycle)
-
-
-def _check(image_size, window, widths, num_heads, depths, periods):
-    if len({len(widths), len(num_heads), len(depths), len(periods)}) != 1:
-        raise InputError(
-            f"{len(widths)} widths, {len(num_heads)} num_heads, {len(depths)} depths, {len(periods)} periods: "
-            "give one of each per memory"
-        )
-    multiple = window << (len(periods) - 1)
-    if image_size[0] % multiple or image_size[1] % multiple:
-        raise InputError(f"image size {tuple(image_size)}: height and width must be multiples of {multiple}")
-    if periods[0] != 1 or any(b % a for a, b in itertools.pairwise(periods)):
-        raise InputError(f"periods {tuple(periods)}: the first must be 1 and each must divide the next")
-
-
-def _where(lanes: Bool[Array, " B"], a, b):
-    return jnp.where(lanes.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
-
-
-def _slot_of_step(at_step: Int[Array, "B K"], num_steps: int) -> Int[Array, "B T"]:
-    """Slot that each step fills; K where none does."""
-    match = at_step[:, :, None] == jnp.arange(num_steps)[None, None, :]
-    return jnp.where(match.any(1), jnp.argmax(match, 1), at_step.shape[1])
-
-
-def _put(slots: Float[Array, "B K H W D"], slot: Int[Array, " B"], value: Float[Array, "B H W D"]):
-    """Write each lane's value into its slot; slot K is nowhere."""
-    return jax.vmap(lambda s, i, v: s.at[i].set(v, mode="drop", unique_indices=True))(slots, slot, value)
+    kwargs = {"rngs": rngs, "dtype": dtype}
+    if len(widths) == 1:
+        neck = StridedLevels(out_features, _NUM_LEVELS - 1, **kwargs)
+        num_levels = _NUM_LEVELS
+    else:
+        num_levels = len(widths)
+        neck = Pyramid(out_features, num_levels, **kwargs)
+    head = DecoupledHead(
+        [out_features] * num_levels,
+        num_classes,
+        out_features,
+        [window << i for i in range(num_levels)],
+        stem=False,
+        rule=HMNET_RULE,
+        integer_boxes=True,
+        ignored_as_background=ignored_as_background,
+        **kwargs,
+    )
+    return Detector(
+        Hmnet(image_size, widths, out_features=out_features, window=window, **kwargs, **backbone),
+        neck,
+        head,
+        image_size=image_size,
+        first_loss_step=warm_up_steps,
+        warm_up_once=warm_up_once,
+        rule=BestClass(min_score, nms_iou),
+    )

@@ -1,7 +1,7 @@
 """Seq-NMS: rescore the boxes of a video along paths of overlapping boxes, then suppress what is left over.
 
-Works on the detections of any detector. `run` takes frames as arrays of boxes, `apply` takes `Detections`;
-the recursion itself is in `paths`.
+Works on the detections of any detector. `run` takes the frames of a video, `rescore` those of many clips, `apply` takes
+`Detections`; the recursion itself is in `paths`.
 
 As released with Seq-YOLO, classes are treated one after another over all boxes of a frame: a box of another class
 takes part with a score of 1e-5, so a track may pass through frames in which its object was given a wrong class.
@@ -12,6 +12,7 @@ the result is that of exact arithmetic, on every device.
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -19,20 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdet.errors import InputError
+from jaxdet.formats import names
 from jaxdet.postprocess import overlaps, paths
-from jaxdet.structs import Detections
+from jaxdet.structs import Boxes, Detections
 
 OTHER_CLASS_SCORE = 1e-5
 _LEAST_MIN_SCORE = 1e-4
 _MAX_FRAMES = 2048
-
-
-class Frame(NamedTuple):
-    """Boxes of one frame; any number, also none."""
-
-    boxes: np.ndarray  # [n, 4]  xyxy, pixels
-    scores: np.ndarray  # [n]     in [0, 1]
-    labels: np.ndarray  # [n]     class index
 
 
 class Options(NamedTuple):
@@ -67,18 +61,39 @@ class Video(NamedTuple):
     counts: np.ndarray  # int64 [F]
 
 
-def run(frames: Sequence[Frame], options: Options | None = None) -> list[Frame]:
-    """Seq-NMS of one video: `frames` in order of time -> as many frames, with new scores.
+def run(frames: Sequence[Boxes], options: Options | None = None) -> list[Boxes]:
+    """Seq-NMS of one video: `frames` in order of time -> as many frames, with new scores, in float64.
 
     Rows come class by class, within a class by falling score (ties: later input row first). A box may come out under
     several classes. Boxes and labels keep their input values. Raises InputError for scores that are NaN or outside
     [0, 1] and for boxes that are not finite.
     """
     options = (options or Options()).check()
-    return [
-        Frame(np.asarray(frame.boxes, np.float64).reshape(-1, 4)[rows], scores, labels.astype(np.int64))
-        for frame, (rows, scores, labels) in zip(frames, select(frames, options))
-    ]
+    rescored = []
+    for boxes, (rows, scores, labels) in zip(frames, select(frames, options), strict=True):
+        kept = boxes.take(rows)
+        xyxy = np.asarray(kept.xyxy, np.float64).reshape(-1, 4)
+        rescored.append(replace(kept, xyxy=xyxy, scores=scores, labels=labels.astype(np.int32)))
+    return rescored
+
+
+def rescore(frames: Sequence[Boxes], options: Options | None = None) -> list[Boxes]:
+    """Seq-NMS of every clip; frames come clip by clip, in order of time (see `formats.names.by_clip`).
+
+    Parity: frames without boxes are skipped, so boxes link across a gap as if its ends were neighbours.
+    """
+    rescored = list(frames)
+    clips = names.by_clip(frames)
+    for rows in clips.values():
+        present = [row for row in rows if len(frames[row])]
+        for row, boxes in zip(present, run([frames[row] for row in present], options), strict=True):
+            rescored[row] = boxes
+    return [rescored[row] for rows in clips.values() for row in rows]
+
+
+def drop_scores_below(frames: Sequence[Boxes], threshold: float) -> list[Boxes]:
+    """The boxes with a score above `threshold`, in their order: what challenge entries do instead of Seq-NMS."""
+    return [boxes.take(boxes.scores > threshold) for boxes in frames]
 
 
 def apply(detections: Detections, options: Options | None = None) -> Detections:
@@ -88,10 +103,10 @@ def apply(detections: Detections, options: Options | None = None) -> Detections:
     """
     boxes, scores, labels, mask = (np.asarray(jax.device_get(leaf)) for leaf in detections)
     lanes = [
-        run([Frame(boxes[b, k][m], scores[b, k][m], labels[b, k][m]) for k, m in enumerate(mask[b])], options)
+        run([Boxes(boxes[b, k][m], scores[b, k][m], labels[b, k][m]) for k, m in enumerate(mask[b])], options)
         for b in range(len(boxes))
     ]
-    width = max([len(frame.scores) for lane in lanes for frame in lane], default=0) or 1
+    width = max([len(frame) for lane in lanes for frame in lane], default=0) or 1
     shape = (*mask.shape[:2], width)
     out = Detections(
         np.zeros((*shape, 4), boxes.dtype), np.zeros(shape, scores.dtype), np.zeros(shape, labels.dtype),
@@ -99,14 +114,13 @@ def apply(detections: Detections, options: Options | None = None) -> Detections:
     )  # fmt: skip
     for b, lane in enumerate(lanes):
         for k, frame in enumerate(lane):
-            n = len(frame.scores)
-            for target, values in zip(out, (*frame, True)):
-                target[b, k, :n] = values
+            for target, values in zip(out, (frame.xyxy, frame.scores, frame.labels, True), strict=True):
+                target[b, k, : len(frame)] = values
     return out
 
 
-def select(frames: Sequence[Frame], options: Options) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """What Seq-NMS keeps of each frame: (rows of the input, new scores, labels), in the order of `run`."""
+def select(frames: Sequence[Boxes], options: Options) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The boxes that Seq-NMS keeps of each frame: (rows of the input, new scores, labels), in the order of `run`."""
     video = pack(frames)
     top = {c: video.scores[video.labels == c].max() for c in np.unique(video.labels) if c >= 0}
     # Means never exceed the greatest score, so a class below the threshold leaves nothing.
@@ -127,14 +141,14 @@ def _columns(rows):
     return np.array(index, np.int64), np.array(scores, np.float64), np.array(labels, np.int64)
 
 
-def pack(frames: Sequence[Frame]) -> Video:
+def pack(frames: Sequence[Boxes]) -> Video:
     """Check frames and pad them to the greatest number of boxes."""
     counts = np.array([len(frame.scores) for frame in frames], np.int64)
     shape = (len(frames), max(counts, default=0))
     video = Video(np.zeros((*shape, 4)), np.full(shape, -1.0), np.full(shape, -1), counts)
     for t, frame in enumerate(frames):
         n = counts[t]
-        boxes = np.asarray(frame.boxes, np.float64).reshape(-1, 4)
+        boxes = np.asarray(frame.xyxy, np.float64).reshape(-1, 4)
         if not len(boxes) == n == len(frame.labels):
             raise InputError(
                 f"frame {t}: {len(boxes)} boxes, {n} scores, {len(frame.labels)} labels; expected as many of each"

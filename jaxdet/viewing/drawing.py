@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
+from jaxdet.structs import Boxes
 
 # The OpenCV wheel has no H.264 encoder; MPEG-4 plays everywhere but in browsers, WebM in browsers.
 CODECS = {".mp4": "mp4v", ".webm": "VP90", ".avi": "MJPG"}
@@ -29,8 +30,16 @@ _BACKGROUND = (30, 30, 30)
 _POLARITY_COLOURS = np.array([(170, 110, 60), (235, 235, 235)], np.uint8)  # off, on
 
 
+_PICTURE_WIDTH = 912  # small pictures are enlarged to about this, so that names can be read
+
+
+def scale_of(width: int) -> int:
+    """The whole number by which a picture of `width` pixels is enlarged."""
+    return max(1, round(_PICTURE_WIDTH / width))
+
+
 class Sink(Protocol):
-    """What takes pictures one after another."""
+    """A function that takes pictures one after another."""
 
     def __call__(self, picture: np.ndarray, num_boxes: int, /) -> None: ...
 
@@ -49,17 +58,27 @@ def add_events(picture: np.ndarray, x, y, polarity) -> np.ndarray:
     return picture
 
 
-def draw(picture, boxes, scores, labels, class_names: Sequence[str], scale: int = 1) -> np.ndarray:
-    """A copy of `picture`, `scale` times as large, with `boxes` [D, 4] (xyxy, its pixels), classes and scores."""
+def draw(
+    picture, boxes: Boxes, class_names: Sequence[str] = (), scale: int = 1, min_score: float = 0.0
+) -> np.ndarray:
+    """A copy of `picture`, `scale` times as large, with boxes (in its pixels) that score `min_score`, and their classes.
+
+    Classes are called as `class_names`, by default those of the boxes.
+    """
     picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    named = tuple(class_names) or boxes.class_names
     # Boxes may lie far outside; OpenCV takes 16 bits.
-    boxes = np.clip(boxes, -10_000 / scale, 10_000 / scale)
+    corners = np.clip(boxes.xyxy, -10_000 / scale, 10_000 / scale)
     # The best is drawn last, on top.
-    for row in np.argsort(scores, kind="stable"):
-        colour = _CLASS_COLOURS[int(labels[row]) % len(_CLASS_COLOURS)]
-        x1, y1, x2, y2 = (round(float(v) * scale) for v in boxes[row])
+    for row in np.argsort(boxes.scores, kind="stable"):
+        if boxes.scores[row] < min_score:
+            continue
+        label = int(boxes.labels[row])
+        colour = _CLASS_COLOURS[label % len(_CLASS_COLOURS)]
+        x1, y1, x2, y2 = (round(float(v) * scale) for v in corners[row])
         cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 2)
-        text = f"{class_names[int(labels[row])]} {scores[row]:.2f}"
+        name = named[label] if label < len(named) else f"class_{label}"
+        text = f"{name} {boxes.scores[row]:.2f}"
         for tint, thickness in ((_BACKGROUND, 3), (colour, 1)):  # outlined, to be read on any ground
             at = (x1 + 2, max(y1 - 4, 10))
             cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, tint, thickness, cv2.LINE_AA)
@@ -94,18 +113,17 @@ class EventSink:
     ):
         self._sink, self._size, self._names = sink, size, class_names
         self._stride, self._min_score = stride, min_score
-        self._scale = max(1, round(912 / size[1]))
+        self._scale = scale_of(size[1])
         self._step, self._picture = 0, self._empty()
 
-    def add(self, x, y, polarity, boxes, scores, labels) -> None:
-        """Take one step: its events [N] and its detections [D], of which those scoring `min_score` are drawn."""
+    def add(self, x, y, polarity, boxes: Boxes) -> None:
+        """Take one step: its events [N] and its detections, of which those scoring `min_score` are drawn."""
         add_events(self._picture, x, y, polarity)
         self._step += 1
         if self._step % self._stride:
             return
-        rows = np.asarray(scores) >= self._min_score
-        drawn = draw(self._picture, boxes[rows], scores[rows], labels[rows], self._names, self._scale)
-        self._sink(drawn, int(rows.sum()))
+        drawn = draw(self._picture, boxes, self._names, self._scale, self._min_score)
+        self._sink(drawn, int((boxes.scores >= self._min_score).sum()))
         self._picture = self._empty()
 
     def _empty(self):

@@ -6,24 +6,31 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from jaxdet.evaluation import coco
 from jaxdet.files import atomic
 
 
-def precision_recall(path: str | os.PathLike, metrics: coco.Metrics) -> None:
-    """Precision over recall of every class (at most ten are named): solid at IoU 0.5, dotted at 0.75."""
+def precision_recall(
+    path: str | os.PathLike,
+    class_names: Sequence[str],
+    precision: np.ndarray,
+    ap: float,
+    ap_per_class: np.ndarray,
+    ap50_per_class: np.ndarray,
+) -> None:
+    """Precision over recall of every class (at most ten are named): solid at IoU 0.5, dotted at 0.75.
+
+    `precision` [10, 101, C] by IoU threshold (0.5 to 0.95), recall (0 to 1) and class; -1 where nothing was labelled.
+    """
     recall = np.linspace(0, 1, 101)
     with _axes(path, "recall", "precision") as axes:
-        for k, name in enumerate(metrics.class_names):
-            curves = metrics.precision[:, :, k, 0, 2]
+        for k, name in enumerate(class_names):
+            curves = precision[:, :, k]
             if curves.max(initial=-1) < 0:
                 continue
-            label = f"{name}  AP {metrics.ap_per_class[k]:.3f}, AP50 {metrics.ap50_per_class[k]:.3f}"
+            label = f"{name}  AP {ap_per_class[k]:.3f}, AP50 {ap50_per_class[k]:.3f}"
             (line,) = axes.plot(recall, curves[0], label=label if k < 10 else None)
             axes.plot(recall, curves[5], ":", color=line.get_color())
-        axes.set(
-            xlim=(0, 1), ylim=(0, 1.02), title=f"AP {metrics.statistics[0]:.3f}  (— IoU 0.5,  ··· IoU 0.75)"
-        )
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), title=f"AP {ap:.3f}  (— IoU 0.5,  ··· IoU 0.75)")
         if axes.lines:
             axes.legend(loc="lower left", fontsize=8)
 

@@ -7,8 +7,7 @@ import golden_data
 import numpy as np
 import pytest
 
-from jaxdet import seqnms, submit
-from jaxdet.evaluation import pickles
+from jaxdet import pickles, seqnms, submit
 from jaxdet.postprocess import overlaps
 
 

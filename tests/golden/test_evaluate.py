@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from golden_data import load
 
-from jaxdet.evaluation import coco, protocols, seqyolo_ap
+from jaxdet.evaluation import labels, protocols, seqyolo_ap
+from jaxdet.evaluation.evaluator import evaluate
 
 
 def _table(arrays, prefix):
@@ -21,11 +22,13 @@ def hmnet(request):
         pytest.importorskip("faster_coco_eval")
     golden = load("hmnet/evaluate")
     count = sum(k.startswith("gt") and k.endswith("/t") for k in golden)
-    pairs = [
-        (protocols.rows(_table(golden, f"gt{i}/")), protocols.rows(_table(golden, f"dt{i}/")))
-        for i in range(count)
-    ]
-    return golden, pairs, protocols.evaluate(pairs, backend=request.param)
+    truth, found = (
+        [labels.of_table(_table(golden, f"{side}{i}/"), f"rec_{i}", side) for i in range(count)]
+        for side in ("gt", "dt")
+    )
+    joined = ([boxes for frames in part for boxes in frames] for part in (found, truth))
+    metrics = evaluate(*joined, "hmnet", ("car", "pedestrian"), request.param)
+    return golden, list(zip(truth, found, strict=True)), metrics
 
 
 def test_hmnet_protocol_gives_the_released_numbers(hmnet):
@@ -42,14 +45,15 @@ def test_hmnet_filter_keeps_the_released_counts(hmnet):
     golden, pairs, _ = hmnet
     protocol = protocols.PROTOCOLS["hmnet"]
     for i, pair in enumerate(pairs):
-        kept = [int(protocol.keep(t.t_us, t.xywh[:, 2], t.xywh[:, 3]).sum()) for t in pair]
+        tables = map(protocols.rows, pair)
+        kept = [int(protocol.keep(t.t_us, t.xywh[:, 2], t.xywh[:, 3]).sum()) for t in tables]
         assert kept == [golden["filtered_gt_count"][i], golden["filtered_dt_count"][i]]
 
 
 def test_text_is_coco_s_own(hmnet):
     golden, _, metrics = hmnet
     expected = [line for line in str(golden["printed"]).splitlines() if line.startswith(" Average")]
-    assert coco.text(metrics).splitlines()[:12] == expected
+    assert metrics.table().splitlines()[:12] == expected
 
 
 def _cases():

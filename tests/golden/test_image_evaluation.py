@@ -71,7 +71,7 @@ def test_boxes_equal_the_released_pickle(items, predictor):
 
 def test_figures_equal_the_released_ones(items, predictor):
     result = image_evaluation.labelled(predictor, items, ("human", "bicycle", "motorcycle", "vehicle"))
-    scores = result.released
+    scores = result.seqyolo
     figures = [scores.precision.mean(), scores.recall.mean(), scores.ap[:, 0].mean(), scores.ap.mean()]
     np.testing.assert_allclose(figures, EVALUATE["test__results_P_R_mAP50_mAP"], rtol=1e-6)
     np.testing.assert_allclose(scores.ap.mean(1), EVALUATE["test__maps"][scores.classes], rtol=1e-9)

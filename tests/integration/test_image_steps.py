@@ -96,14 +96,14 @@ def average_precision(skeleton, variables, batch):
     keep = np.asarray(found.det_mask & (found.scores > 0.1))
     image = np.nonzero(keep)[0]
     boxes = np.asarray(found.boxes)[keep]
-    table = coco.boxes(image, _xywh(boxes), np.asarray(found.labels)[keep], np.asarray(found.scores)[keep])
+    table = coco.table(image, _xywh(boxes), np.asarray(found.labels)[keep], np.asarray(found.scores)[keep])
     mask = np.asarray(batch.targets.box_mask)
-    truth = coco.boxes(
+    truth = coco.table(
         np.nonzero(mask)[0],
         _xywh(np.asarray(batch.targets.boxes)[mask]),
         np.asarray(batch.targets.labels)[mask],
     )
-    return coco.evaluate(truth, table, 2, CLASSES).ap50_per_class
+    return coco.average_precision(truth, table, 2, CLASSES).ap50_per_class
 
 
 def _xywh(boxes):

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdet import config, evaluate, models, predict
+from jaxdet import config, evaluate, models, pickles, predict
 from jaxdet.data.images import sets
-from jaxdet.detections import foreign, image_outputs, store
-from jaxdet.evaluation import pickles
+from jaxdet.detections import files
+from jaxdet.formats import names, pickle, yolo
 from jaxdet.inference.images import ImagePredictor, ItemPredictor
 from jaxdet.nn import functional
 from jaxdet.weights import checkpoint
@@ -88,13 +88,12 @@ def folder(tmp_path_factory):
 def found(model, folder):
     """What the model finds in these images, by name."""
     found = {f.item.name: f for f in model[1].items(sets.from_folder(folder), keep=True)}
-    assert all(len(f.scores) > 2 for f in found.values())
+    assert all(len(f.boxes) > 2 for f in found.values())
     return found
 
 
 def _read(path):
-    with store.read(path) as reader:
-        return {key: clip.frame(i) for _, clip in reader for i, key in enumerate(clip.keys)}
+    return {names.stem(boxes): boxes for boxes in files.read(path).frames}
 
 
 def test_unreadable_images_are_named_and_the_rest_is_as_without_them(
@@ -115,30 +114,55 @@ def test_unreadable_images_are_named_and_the_rest_is_as_without_them(
     assert set(boxes) == {*found, "deep_0000"} == {p.stem for p in drawn.iterdir()}
     # Other neighbours in the batch, the same boxes; 16 bits of the same picture, too.
     for key, twin in [*((k, k) for k in found), ("deep_0000", "clip_0002")]:
-        expected = found[twin]
-        np.testing.assert_allclose(boxes[key][0], expected.boxes, rtol=1e-5, atol=1e-3)
-        np.testing.assert_allclose(boxes[key][1], expected.scores, rtol=1e-5)
-        np.testing.assert_array_equal(boxes[key][2], expected.labels)
+        expected = found[twin].boxes
+        np.testing.assert_allclose(boxes[key].xyxy, expected.xyxy, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(boxes[key].scores, expected.scores, rtol=1e-5)
+        np.testing.assert_array_equal(boxes[key].labels, expected.labels)
 
 
-def test_every_format_tells_the_same_boxes(found, tmp_path):
-    for out in ("a.h5", "a.json", "a.pkl", "text"):
-        with image_outputs.boxes(tmp_path / out, NAMES, {}) as take:
-            for result in found.values():
-                take(result)
-    rows = json.loads((tmp_path / "a.json").read_text())
-    pickled, stored = pickles.load(tmp_path / "a.pkl"), _read(tmp_path / "a.h5")
-    for key, result in found.items():
-        np.testing.assert_array_equal(stored[key][0], result.boxes)
-        mine = [row for row in rows if row["image_id"] == key]
-        xywh = np.concatenate((result.boxes[:, :2], result.boxes[:, 2:] - result.boxes[:, :2]), 1)
-        np.testing.assert_allclose([row["bbox"] for row in mine], xywh, rtol=1e-6, atol=1e-5)
-        np.testing.assert_array_equal([row["category_id"] for row in mine], result.labels)
-        height, width = result.placement.size
-        text = foreign.read_yolo_text(tmp_path / "text" / f"{key}.txt", (width, height))
-        np.testing.assert_allclose(text[0], result.boxes, atol=2e-6 * max(height, width))
-        np.testing.assert_allclose(text[1], result.scores, atol=1e-5)
-        np.testing.assert_allclose(pickled[key]["boxes"], result.boxes, atol=6e-4)  # 3 decimals
+def test_every_format_tells_the_same_boxes(flags, folder, found, tmp_path):
+    assert predict.main([*flags, f"--input={folder}", f"--out={tmp_path / 'a.h5'}"]) == 0
+    stored = files.read(tmp_path / "a.h5")
+    assert stored.class_names == NAMES
+    assert [boxes.source for boxes in stored.frames] == [f"{key}.png" for key in found]
+    for out in ("a.json", "a.pkl", "a.npz", "a.csv", "text"):
+        files.write(tmp_path / out, stored.frames, NAMES)
+    rows, pickled = json.loads((tmp_path / "a.json").read_text()), pickles.load(tmp_path / "a.pkl")
+    tables = [_read(tmp_path / "a.npz"), _read(tmp_path / "a.csv")]
+    for boxes in stored.frames:
+        key = names.stem(boxes)
+        np.testing.assert_allclose(boxes.xyxy, found[key].boxes.xyxy, rtol=1e-5, atol=1e-3)
+        mine = [row for row in rows if row["file_name"] == boxes.source]
+        np.testing.assert_array_equal([row["bbox"] for row in mine], boxes.xywh)
+        assert [row["category_name"] for row in mine] == [NAMES[label] for label in boxes.labels]
+        assert {row["category_id"] for row in mine} <= {17, 18}  # of cat and dog in COCO
+        text = yolo.read_text(tmp_path / "text" / f"{key}.txt", boxes.image_size)
+        np.testing.assert_allclose(text.xyxy, boxes.xyxy, rtol=0, atol=1e-5)  # a last bit of float32
+        np.testing.assert_array_equal(text.scores, boxes.scores)
+        assert pickled[key] == pickle.scored_entry(boxes)
+        for table in tables:
+            np.testing.assert_array_equal(table[key].xyxy, boxes.xyxy)
+            np.testing.assert_array_equal(table[key].scores, boxes.scores)
+
+
+def test_images_of_one_name_in_two_folders_stay_two_or_are_refused_at_once(
+    flags, folder, found, tmp_path, capsys
+):
+    for part, name in (("a", "clip_0000"), ("b", "clip_0002")):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        shutil.copy(folder / f"{name}.png", tmp_path / "set" / part / "1.png")
+    common = [*flags, f"--input={tmp_path / 'set'}"]
+    for out in ("o.h5", "o.json", "o.csv"):
+        assert predict.main([*common, f"--out={tmp_path / out}"]) == 0
+        boxes = {boxes.source: boxes for boxes in files.read(tmp_path / out).frames}
+        assert [len(boxes[f"{part}/1.png"]) for part in "ab"] == [
+            len(found[name].boxes) for name in ("clip_0000", "clip_0002")
+        ]
+    assert predict.main([*common, f"--out={tmp_path / 'text'}", f"--render={tmp_path / 'drawn'}"]) == 0
+    for place, suffix in (("text", "txt"), ("drawn", "jpg")):
+        assert sorted((tmp_path / place).rglob("*.*")) == [tmp_path / place / p / f"1.{suffix}" for p in "ab"]
+    assert predict.main([*common, f"--out={tmp_path / 'o.pkl'}"]) == 1
+    assert "2 images are called 1" in capsys.readouterr().err
 
 
 def test_a_film_gives_the_boxes_of_its_frames_and_a_cut_one_those_it_has(model, flags, tmp_path, capsys):
@@ -148,12 +172,12 @@ def test_a_film_gives_the_boxes_of_its_frames_and_a_cut_one_those_it_has(model, 
         writer.write(_picture(i))
     writer.release()
     whole = list(model[1].video(sets.Video(film)))
-    assert [f.item.name for f in whole] == [f"film_{i:06d}" for i in range(9)]
+    assert [(f.boxes.source, f.boxes.frame) for f in whole] == [("film", i) for i in range(9)]
     # A frame is predicted as the picture it is.
     assert whole[4].image is not None
     cv2.imwrite(str(tmp_path / "one.png"), whole[4].image)
     (one,) = model[1].items(sets.open_input(tmp_path / "one.png"))
-    np.testing.assert_allclose(one.boxes, whole[4].boxes, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(one.boxes.xyxy, whole[4].boxes.xyxy, rtol=1e-5, atol=1e-3)
     data = film.read_bytes()
     cut.write_bytes(data[: len(data) // 2])
     assert predict.main([*flags, f"--input={cut}", f"--out={tmp_path / 'c.h5'}", f"--render={drawn}"]) == 1
@@ -169,8 +193,8 @@ def _annotations(path, found, extra=()):
     for i, (key, result) in enumerate(found.items()):
         height, width = result.placement.size
         images.append({"id": 10 * i + 3, "file_name": f"{key}.png", "height": height, "width": width})
-        corners = result.boxes.astype(float).tolist()
-        for (x1, y1, x2, y2), label in zip(corners, result.labels.tolist(), strict=True):
+        corners = result.boxes.xyxy.astype(float).tolist()
+        for (x1, y1, x2, y2), label in zip(corners, result.boxes.labels.tolist(), strict=True):
             row = {"id": len(rows) + 1, "image_id": 10 * i + 3, "category_id": 7 - label, "iscrowd": 0}
             rows.append({**row, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)})
     images += [{"id": 900 + i, "file_name": name, "height": 9, "width": 9} for i, name in enumerate(extra)]
@@ -200,11 +224,11 @@ def test_yolo_folders_are_measured_and_wrong_labels_named(flags, folder, found, 
     (tmp_path / "labels").mkdir()
     for key, result in found.items():
         scale = np.tile(result.placement.size[::-1], 2)
-        boxes = result.boxes / scale
+        boxes = result.boxes.xyxy / scale
         inside = ((boxes >= 0) & (boxes <= 1)).all(1)  # a label cannot leave the image
         assert inside.sum() > 2
         x1, y1, x2, y2 = boxes[inside].T
-        columns = (result.labels[inside], (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
+        columns = (result.boxes.labels[inside], (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
         rows = zip(*columns, strict=True)
         text = "".join(f"{c} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in rows)
         (tmp_path / "labels" / f"{key}.txt").write_text(text)

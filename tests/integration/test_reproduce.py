@@ -6,13 +6,14 @@ import zlib
 import numpy as np
 import pytest
 
+from jaxdet import pickles
 from jaxdet.challenges import recipes, reproduction
 from jaxdet.challenges.recipes import Row
 from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
-from jaxdet.evaluation import months, pickles
+from jaxdet.evaluation import months
 from jaxdet.postprocess import overlaps
-from jaxdet.postprocess.seqnms import Frame
+from jaxdet.structs import Boxes
 
 TRACKS = ("day", "week", "month")
 NUM_FRAMES = {"Jan": 7, "Mar": 4, "Apr": 5, "May": 4, "Jun": 4, "Jul": 4, "Aug": 4, "Sep": 3}
@@ -85,7 +86,7 @@ class Fake:
                 self.num_images += 1
                 if self.num_images == self.die_at:
                     raise Killed
-                yield self._frame(path, row, weights), (384, 288)
+                yield self._frame(path, row, weights)
 
         return detect
 
@@ -95,7 +96,12 @@ class Fake:
         boxes = [[10 + 2 * number, 20, 40 + 2 * number, 60], [200, 100, 240, 150], [202, 101, 241, 151]]
         present = rng.random(3) < 0.8
         scores = np.sort(rng.uniform(row.conf, 1, 3))[::-1]
-        return Frame(np.array(boxes)[present], scores[present].round(5), np.array([0, 3, 3])[present])
+        return Boxes(
+            np.array(boxes)[present],
+            scores[present].round(5),
+            np.array([0, 3, 3])[present],
+            image_size=(288, 384),
+        )
 
 
 def _run(place, track, workdir, load, only=()):

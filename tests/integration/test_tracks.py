@@ -7,11 +7,11 @@ import pytest
 import yolo_models
 from flax import traverse_util
 
-from jaxdet import config, reproduce
+from jaxdet import config, pickles, reproduce
 from jaxdet.data.datasets import ltd
 from jaxdet.data.synthetic import ltd as synthetic_ltd
-from jaxdet.detections import predictions
-from jaxdet.evaluation import months, pickles
+from jaxdet.evaluation import months
+from jaxdet.formats import pickle
 from jaxdet.nn import functional
 from jaxdet.postprocess import overlaps
 from jaxdet.training import setup as runs
@@ -84,9 +84,7 @@ def test_a_track_from_frames_to_submission(place, tmp_path, track, monkeypatch, 
     assert reproduce.main(_arguments(place, track, tmp_path / "whole")) == 0
     content = pickles.load(tmp_path / "whole" / "predictions.pkl")
     assert {month: len(entries) for month, entries in content.items()} == dict.fromkeys(months.MONTHS, 6)
-    num_boxes = sum(
-        e["boxes"] != predictions.PLACEHOLDER["boxes"] for m in content.values() for e in m.values()
-    )
+    num_boxes = sum(e["boxes"] != pickle.PLACEHOLDER["boxes"] for m in content.values() for e in m.values())
     assert num_boxes > 6
     assert (tmp_path / "whole" / "drift.png").exists()  # simulated months have annotations
 

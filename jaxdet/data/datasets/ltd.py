@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxdet import class_names
 from jaxdet.errors import InputError
+from jaxdet.structs import Boxes
 
 CLASSES = class_names.LTD
 WIDTH, HEIGHT = 384, 288
@@ -84,14 +85,7 @@ def _parts(key: str) -> tuple[str, str, str, str]:
     return match[1], match[2], match[3], f"{match[1]}{match[2]}{match[3]}_{match[4]}"
 
 
-class Annotation(NamedTuple):
-    """Boxes of a frame."""
-
-    labels: np.ndarray  # int [M]       index into CLASSES
-    boxes: np.ndarray  # int [M, 4]    xyxy, pixels
-
-
-def read_annotation(path: str | Path) -> Annotation:
+def read_annotation(path: str | Path) -> Boxes:
     """Boxes of an annotation file: an id, the class's name, x1 y1 x2 y2; what follows on a line is ignored.
 
     Raises InputError naming file and line.
@@ -101,7 +95,13 @@ def read_annotation(path: str | Path) -> Annotation:
         if line.strip():
             rows.append(_row(line.split(), f"{path}:{number}"))
     table = np.array(rows, int).reshape(-1, 5)
-    return Annotation(table[:, 0], table[:, 1:])
+    return Boxes(
+        table[:, 1:].astype(np.float64),
+        np.ones(len(table)),
+        table[:, 0].astype(np.int32),
+        CLASSES,
+        image_size=(HEIGHT, WIDTH),
+    )
 
 
 def _row(fields: Sequence[str], where: str) -> list[int]:
@@ -118,9 +118,9 @@ def _row(fields: Sequence[str], where: str) -> list[int]:
     return [CLASSES.index(fields[1]), x1, y1, x2, y2]
 
 
-def label_text(annotation: Annotation) -> str:
+def label_text(annotation: Boxes) -> str:
     """A YOLO label file: class, centre and size as fractions of the frame, 6 decimals."""
-    x1, y1, x2, y2 = annotation.boxes.T
+    x1, y1, x2, y2 = annotation.xyxy.T
     rows = zip(
         annotation.labels,
         (x1 + x2) / 2 / WIDTH,

@@ -5,6 +5,7 @@ make any step, and a resumed run only needs the number. What does not fill a bat
 """
 
 import functools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,10 @@ from jaxdet.data.images import augment, letterbox, sets
 from jaxdet.data.images.augment import PLAIN
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
-from jaxdet.structs import Batch, Images, Targets
+from jaxdet.formats import coco, yolo
+from jaxdet.structs import Batch, Images, ReadReport, Targets
+
+logger = logging.getLogger(__name__)
 
 RECIPES = {
     "scratch": augment.Settings(),
@@ -30,6 +34,7 @@ class LabelledSet(NamedTuple):
 
     items: list[ImageItem]
     labels: list[np.ndarray]  # float32 [M, 5]   class, then centre and size relative to the image
+    report: ReadReport  # what was left out
 
 
 class Losses(NamedTuple):
@@ -42,7 +47,8 @@ def open_set(root: str | Path, split: str, class_names: Sequence[str]) -> Labell
     """The labelled images that `split` names below `root`: a folder or list with YOLO labels, or COCO annotations.
 
     Images of COCO annotations lie in `images` beside the file, or where `FILE.json:FOLDER` says, below `root`.
-    Raises InputError for missing images, wrong labels (naming file and line) and sets without a box.
+    Labels that cannot be read are left out and counted. Raises InputError for missing images, boxes of other classes
+    and sets without a box.
     """
     name, _, folder = split.partition(":")
     path = Path(root) / name
@@ -51,7 +57,8 @@ def open_set(root: str | Path, split: str, class_names: Sequence[str]) -> Labell
     else:
         found = _yolo(path, len(class_names))
     if not sum(len(rows) for rows in found.labels):
-        raise InputError(f"{path}: {len(found.items)} images without a box; expected labels")
+        why = f" ({found.report.line()})" if found.report else ""
+        raise InputError(f"{path}: {len(found.items)} images without a box{why}; expected labels")
     return found
 
 
@@ -63,37 +70,43 @@ def _yolo(path: Path, num_classes: int) -> LabelledSet:
         raise InputError(
             f"{where}: {missing[0]} is not there ({len(missing)} of {len(items)} images are missing)"
         )
-    labels = [sets.read_yolo_labels(sets.label_path(i.path), num_classes) for i in items]
-    return LabelledSet(items, labels)
+    report = ReadReport()
+    labels = [yolo.read_labels(sets.label_path(i.path), num_classes, report) for i in items]
+    return LabelledSet(items, labels, report)
 
 
 def _coco(path: Path, folder: Path, class_names: Sequence[str]) -> LabelledSet:
-    data = sets.read_coco(path)
-    items, missing = sets.from_coco(data, folder)
+    known = coco.read_annotations(path)
+    items, missing = sets.from_coco(known.frames, folder)
     if missing:
         raise InputError(f"{path}: {len(missing)} images are not in {folder}, first {missing[0]}")
-    names = {category["id"]: category["name"] for category in data["categories"]}
-    rows: dict[int, list] = {item.image_id: [] for item in items}
-    for number, row in enumerate(data["annotations"]):
-        name = names.get(row["category_id"], row["category_id"])
-        if name not in class_names:
+    by_id = {boxes.image_id: boxes for boxes in known.frames}
+    order = np.array([class_names.index(n) if n in class_names else -1 for n in known.class_names], np.int64)
+    labels = []
+    for item in items:
+        boxes = by_id[item.image_id]
+        new = order[boxes.labels]
+        if (new < 0).any():
+            name = known.class_names[boxes.labels[new < 0][0]]
             raise InputError(
-                f"{path}: annotation {row.get('id', number)} has category {name!r}, expected one of "
+                f"{path}: {item.source} has a box of category {name!r}, expected one of "
                 f"{', '.join(class_names)}; set data.classes"
             )
-        if row["image_id"] in rows and not row.get("iscrowd"):
-            rows[row["image_id"]].append([class_names.index(name), *row["bbox"]])
-    return LabelledSet(items, [_fractions(rows[item.image_id], item) for item in items])
+        assert boxes.crowd is not None
+        rows = np.concatenate([new[:, None], boxes.xywh], 1)[~boxes.crowd]
+        labels.append(_fractions(rows, item, known.report))
+    return LabelledSet(items, labels, known.report)
 
 
-def _fractions(rows: list, item: ImageItem) -> np.ndarray:
-    """COCO rows (class, left, top, width, height in pixels), cut to the image -> (class, fractions)."""
-    table = np.array(rows, float).reshape(-1, 5)
+def _fractions(table: np.ndarray, item: ImageItem, report: ReadReport) -> np.ndarray:
+    """Rows (class, left, top, width, height in pixels), cut to the image -> (class, fractions)."""
     height, width = item.size or letterbox.size_of(item.path)
     low = table[:, 1:3].clip(0, [width, height])
     high = (table[:, 1:3] + table[:, 3:]).clip(0, [width, height])
     boxes = np.concatenate([(low + high) / 2, high - low], 1) / [width, height, width, height]
-    return np.concatenate([table[:, :1], boxes], 1)[(high > low).all(1)].astype(np.float32)
+    inside = (high > low).all(1)
+    report.add("boxes without area inside their image", int((~inside).sum()), item.source)
+    return np.concatenate([table[:, :1], boxes], 1)[inside].astype(np.float32)
 
 
 def input_shape(width: int, aspect: float, stride: int) -> tuple[int, int]:
@@ -120,6 +133,8 @@ class LabelledImages:
 
     def __init__(self, config: Any, split: str, process: tuple[int, int] = (0, 1)):
         self._set = open_set(config.root, split, tuple(config.classes))
+        if self._set.report:
+            logger.warning("%s", self._set.report.line(f"{config.root}: {split}"))
         self._shape_of = functools.partial(
             input_shape, aspect=float(config.aspect), stride=int(config.stride)
         )

@@ -1,14 +1,16 @@
-"""Which images there are and what is labelled on them: folders, list files, COCO json, YOLO txt, videos."""
+"""Images of a set: folders, list files, COCO annotations, videos."""
 
-import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from jaxdet.errors import InputError
+from jaxdet.formats.text import read_text
+from jaxdet.structs import Boxes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg")
@@ -19,8 +21,9 @@ class ImageItem(NamedTuple):
 
     path: Path
     name: str  # what predictions are filed under
-    image_id: int  # of the COCO json, else the position in the set
+    image_id: int | str  # of the COCO json, else the position in the set
     size: tuple[int, int] | None  # height, width where the set says so
+    source: str = ""  # path relative to the folder or list that named it, with /
 
 
 def from_folder(folder: str | Path) -> list[ImageItem]:
@@ -31,7 +34,7 @@ def from_folder(folder: str | Path) -> list[ImageItem]:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    return [ImageItem(p, p.stem, i, None) for i, p in enumerate(paths)]
+    return [ImageItem(p, p.stem, i, None, p.relative_to(folder).as_posix()) for i, p in enumerate(paths)]
 
 
 def from_list(file: str | Path) -> list[ImageItem]:
@@ -39,51 +42,39 @@ def from_list(file: str | Path) -> list[ImageItem]:
     file = Path(file)
     if not file.is_file():
         raise InputError(f"{file}: no such list of images")
-    lines = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(file, "a list of images").splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{file}: names no image")
     paths = sorted(file.parent / line for line in lines)
-    return [ImageItem(p, p.stem, i, None) for i, p in enumerate(paths)]
+    root = file.parent
+    if any(not p.is_relative_to(root) or ".." in p.parts for p in paths):
+        root = os.path.commonpath([os.path.abspath(p.parent) for p in paths])
+    return [
+        ImageItem(p, p.stem, i, None, Path(os.path.relpath(p, root)).as_posix()) for i, p in enumerate(paths)
+    ]
 
 
 def line_of(file: Path, image: Path) -> str:
     """`file:number` of the line of a list that names an image."""
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(file, "a list of images").splitlines(), 1):
         if file.parent / line.strip() == image:
             return f"{file}:{number}"
     raise ValueError(f"{image} is not in {file}")
 
 
-def read_coco(file: str | Path) -> dict[str, Any]:
-    """A COCO annotation file with the keys images, annotations, categories."""
-    file = Path(file)
-    try:
-        data = json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: no such annotation file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not JSON ({error}); expected COCO annotations") from error
-    missing = [
-        k for k in ("images", "annotations", "categories") if not isinstance(data, dict) or k not in data
-    ]
-    if missing:
-        raise InputError(f"{file}: COCO annotations without {', '.join(missing)}")
-    return data
-
-
-def from_coco(data: dict[str, Any], folder: str | Path) -> tuple[list[ImageItem], list[str]]:
-    """Images of COCO annotations that lie in `folder`, and the file names that are missing there."""
+def from_coco(frames: Sequence[Boxes], folder: str | Path) -> tuple[list[ImageItem], list[str]]:
+    """Images of COCO annotations that lie in `folder`, and the names of those that are missing there."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
     items, missing = [], []
-    for image in data["images"]:
-        path = folder / image["file_name"]
-        if path.is_file():
-            size = (image["height"], image["width"]) if "height" in image else None
-            items.append(ImageItem(path, path.stem, image["id"], size))
+    for boxes in frames:
+        path = folder / boxes.source
+        if boxes.source and path.is_file():
+            assert boxes.image_id is not None
+            items.append(ImageItem(path, path.stem, boxes.image_id, boxes.image_size, boxes.source))
         else:
-            missing.append(image["file_name"])
+            missing.append(boxes.source or f"image {boxes.image_id}, which has no file name")
     return items, missing
 
 
@@ -93,7 +84,7 @@ def open_input(source: str | Path) -> list[ImageItem]:
     if source.is_dir():
         return from_folder(source)
     if source.suffix.lower() in IMAGE_SUFFIXES:
-        return [ImageItem(source, source.stem, 0, None)]
+        return [ImageItem(source, source.stem, 0, None, source.name)]
     if source.suffix.lower() == ".txt":
         return from_list(source)
     raise InputError(f"{source}: expected an image, a folder of images, a .txt list or a video")
@@ -145,32 +136,3 @@ def label_path(image: Path) -> Path:
         return image.with_suffix(".txt")
     parts[places[-1]] = "labels"
     return Path(*parts).with_suffix(".txt")
-
-
-def read_yolo_labels(path: str | Path, num_classes: int) -> np.ndarray:
-    """Rows (class, xc, yc, w, h) of a label file, sides relative to the image -> float32 [M, 5].
-
-    A missing file is an image without boxes. Raises InputError naming file and line.
-    """
-    path = Path(path)
-    if not path.exists():
-        return np.zeros((0, 5), np.float32)
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if line.strip():
-            rows.append(_label_row(line.split(), f"{path}:{number}", num_classes))
-    return np.asarray(rows, np.float32).reshape(-1, 5)
-
-
-def _label_row(fields: Sequence[str], where: str, num_classes: int) -> list[float]:
-    try:
-        row = [float(field) for field in fields]
-    except ValueError as error:
-        raise InputError(f"{where}: {' '.join(fields)!r} is not numbers; expected class xc yc w h") from error
-    if len(row) != 5:
-        raise InputError(f"{where}: {len(row)} columns, expected 5: class xc yc w h")
-    if row[0] != int(row[0]) or not 0 <= row[0] < num_classes:
-        raise InputError(f"{where}: class {row[0]:g}, expected a whole number from 0 to {num_classes - 1}")
-    if not all(0 <= v <= 1 for v in row[1:]):
-        raise InputError(f"{where}: coordinates {row[1:]}, expected 0 to 1, relative to the image")
-    return row

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from jaxdet import submit
-from jaxdet.challenges import submission
-from jaxdet.detections import predictions
+from jaxdet import pickles, submit
+from jaxdet.challenges import reproduction, submission
 from jaxdet.errors import InputError
-from jaxdet.evaluation import months, pickles
-from jaxdet.postprocess.seqnms import Frame
+from jaxdet.evaluation import months
+from jaxdet.formats import BoxFile, pickle
+from jaxdet.structs import Boxes, ReadReport
 
 # The three published rows: weighted mean, plain mean, the months from January on.
 PUBLISHED = {
@@ -106,13 +106,13 @@ def test_bad_submissions_are_one_clear_line(tmp_path, capsys, files, with_data, 
 
 def test_rows_without_scores_rank_by_their_order(tmp_path):
     """The first of two boxes on one object is the hit, whichever comes first in the file."""
-    truth = Frame(np.array([[10.0, 10, 50, 50]]), np.ones(1), np.zeros(1, int))
-    labels = months.Labels({"a_0000": truth}, ("human",))
+    truth = Boxes(np.array([[10.0, 10, 50, 50]]), np.ones(1), np.zeros(1, np.int32), source="a_0000")
+    labels = BoxFile([truth], ("human",), False, ReadReport())
     right, wrong = [10.0, 10, 50, 50], [100.0, 100, 150, 150]
 
     def precision(*boxes):
         content = {"a_0000": {"boxes": list(boxes), "labels": [0, 0]}}
-        return months.precision(labels, predictions.from_dict(content, "x")).ap50
+        return months.precision(labels, pickle.from_dict(content, "x").frames).ap50
 
     np.testing.assert_allclose(precision(right, wrong), 1.0)
     np.testing.assert_allclose(precision(wrong, right), 0.5)
@@ -124,15 +124,16 @@ def test_ltd_annotations_are_read(tmp_path):
     (folder / "annotations_0000.txt").write_text("7 vehicle 10 20 30 40 0\n8 human 1 2 3 4 extra\n")
     (folder / "annotations_0001.txt").touch()
     labels = months.read_labels(tmp_path)
-    frame = labels.frames["20210901_clip_1_0001_0000"]
-    assert frame.labels.tolist() == [3, 0]
-    assert frame.boxes.tolist() == [[10, 20, 30, 40], [1, 2, 3, 4]]
-    assert len(labels.frames["20210901_clip_1_0001_0001"].scores) == 0
+    assert [b.source for b in labels.frames] == ["20210901_clip_1_0001_0000", "20210901_clip_1_0001_0001"]
+    first, second = labels.frames
+    assert first.labels.tolist() == [3, 0]
+    assert first.xyxy.tolist() == [[10, 20, 30, 40], [1, 2, 3, 4]]
+    assert len(second) == 0
     (folder / "annotations_0002.txt").write_text("7 tank 1 2 3 4\n")
     with pytest.raises(InputError, match=r"annotations_0002.txt:1: class 'tank', expected one of"):
         months.read_labels(tmp_path)
 
 
 def test_drift_is_a_picture_of_the_months_there_are(tmp_path):
-    months.drift(tmp_path / "drift.png", {"plain": {"Sep": 0.5, "Jan": 0.3}, "Seq-NMS": {"Jan": 0.4}})
+    reproduction.drift(tmp_path / "drift.png", {"plain": {"Sep": 0.5, "Jan": 0.3}, "Seq-NMS": {"Jan": 0.4}})
     assert (tmp_path / "drift.png").read_bytes()[:4] == b"\x89PNG"

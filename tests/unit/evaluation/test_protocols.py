@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdet.errors import InputError
-from jaxdet.evaluation import protocols
+from jaxdet.evaluation import labels, protocols
+from jaxdet.evaluation.evaluator import evaluate
 
 HMNET, RVT, TOOLBOX = (protocols.PROTOCOLS[name] for name in ("hmnet", "rvt", "toolbox"))
 
@@ -22,7 +23,25 @@ def _rows(*boxes):
     )
 
 
-NONE = _rows()
+def _frames(name, *boxes):
+    """Frames of a recording from (t_us, x, y, w, h, label, score)."""
+    columns = ("t", *"xywh", "class_id", "class_confidence")
+    kinds = ("<i8", *["<f4"] * 4, "<u4", "<f4")
+    table = np.zeros(len(boxes), list(zip(columns, kinds, strict=True)))
+    for column, values in zip(columns, np.array(boxes, np.float64).reshape(-1, 7).T, strict=True):
+        table[column] = values
+    return labels.of_table(table, name, name)
+
+
+def _evaluate(*recordings):
+    """Metrics of recordings, each as rows of labels and of detections."""
+    parts = [
+        [_frames(f"r{i}", *rows) for i, rows in enumerate(side)] for side in zip(*recordings, strict=True)
+    ]
+    truth, found = ([boxes for frames in part for boxes in frames] for part in parts or ([], []))
+    return evaluate(found, truth, "hmnet", ("car", "pedestrian"))
+
+
 BOX = (20, 20, 40, 30, 0, 1)
 
 
@@ -80,29 +99,19 @@ def test_candidates_rank_as_the_matching_does():
 
 
 def test_recordings_without_boxes_are_legal():
-    perfect = _rows((1_000_000, *BOX))
-    assert protocols.evaluate([(NONE, NONE)]).statistics.tolist() == [-1] * 12
-    assert protocols.evaluate([]).num_images == 0
-    assert protocols.evaluate([(perfect, NONE)]).statistics[0] == 0
-    assert protocols.evaluate([(NONE, perfect)]).statistics[0] == -1
+    perfect = ((1_000_000, *BOX),)
+    assert _evaluate(((), ())).statistics.tolist() == [-1] * 12
+    assert _evaluate((perfect, ())).statistics[0] == 0
+    assert _evaluate(((), perfect)).statistics[0] == -1
     # One box of two found, and it ranks first: recall reaches half, precision is 1 up to there (51 of 101 points).
-    metrics = protocols.evaluate([(perfect, NONE), (perfect, perfect), (NONE, NONE)])
+    metrics = _evaluate((perfect, ()), (perfect, perfect), ((), ()))
     assert abs(metrics.statistics[0] - 51 / 101) < 1e-9
     assert metrics.ap_per_class[1] == -1
 
 
 def test_a_label_outside_the_classes_is_named():
     with pytest.raises(InputError, match="class 7 found, expected 0 to 1"):
-        protocols.evaluate([(_rows((1_000_000, 20, 20, 40, 30, 7, 1)), NONE)])
-
-
-def test_field_names_of_either_tool():
-    table = np.zeros(
-        1, [("ts", "<u8"), *((k, "<f4") for k in "xywh"), ("class_id", "u1"), ("confidence", "<f4")]
-    )
-    assert protocols.rows(table).scores.tolist() == [0]
-    with pytest.raises(InputError, match=r"a\.npy: no field class_id"):
-        protocols.rows(table[["ts", "x", "y", "w", "h"]], "a.npy")
+        _evaluate((((1_000_000, 20, 20, 40, 30, 7, 1),), ()))
 
 
 @settings(max_examples=25, deadline=None)
@@ -122,9 +131,9 @@ def test_order_of_rows_and_recordings_changes_nothing(seed):
         return boxes(12, steps[::10] + 1), boxes(60, steps)
 
     recordings = [recording() for _ in range(3)]
-    plain = protocols.evaluate([(_rows(*t), _rows(*f)) for t, f in recordings])
-    shuffled = [(_rows(*rng.permutation(t)), _rows(*rng.permutation(f))) for t, f in recordings]
-    mixed = protocols.evaluate([shuffled[i] for i in rng.permutation(3)])
+    plain = _evaluate(*recordings)
+    shuffled = [(rng.permutation(t), rng.permutation(f)) for t, f in recordings]
+    mixed = _evaluate(*(shuffled[i] for i in rng.permutation(3)))
     np.testing.assert_allclose(mixed.statistics, plain.statistics, atol=1e-12, rtol=0)
 
 

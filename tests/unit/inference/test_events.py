@@ -13,11 +13,12 @@ from jaxdet.data.events.streams import EventChunk
 from jaxdet.evaluation import protocols
 from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.inference import events as predictor
+from jaxdet.inference import recordings as running
 from jaxdet.models.detector import BackboneOutput
 from jaxdet.nn import functional
 from jaxdet.structs import Detections
 
-SENSOR = on_recordings.Sensor((48, 64), (1024, 8192))
+SENSOR = running.Sensor((48, 64), (1024, 8192))
 LABEL = [("t", "<u8"), *((k, "<f4") for k in "xywh"), ("class_id", "u1"), ("confidence", "<f4")]
 
 
@@ -125,7 +126,7 @@ def test_head_runs_once_per_label_where_the_nearest_step_has_a_box():
 
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_every_step_is_predicted_with_all_events_before_it(lanes):
-    frames = list(on_recordings.predict(_predictor(1, lanes, 1), RECORDINGS, SENSOR))
+    frames = list(running.predict(_predictor(1, lanes, 1), RECORDINGS, SENSOR))
     for sequence, recording in enumerate(RECORDINGS):
         own = [f for f in frames if f.sequence == sequence]
         assert [f.t_us for f in own] == list(range(5_000, recording.duration_ms * 1000 + 4_999, 5_000))
@@ -140,8 +141,8 @@ def test_stream_of_a_file_equals_the_stored_recording():
     rows = np.array_split(np.arange(len(recording._t)), 37)
     chunks = [tuple(column[r] for column in (recording._t, *recording._xyp)) for r in rows]
     run = _predictor(1)
-    streamed = list(on_recordings.predict_stream(run, chunks, SENSOR))
-    stored = list(on_recordings.predict(run, [recording], SENSOR))
+    streamed = list(running.predict_stream(run, chunks, SENSOR))
+    stored = list(running.predict(run, [recording], SENSOR))
     assert len(streamed) == len(stored)
     for a, b in zip(streamed, stored):
         assert a.t_us == b.t_us
@@ -151,7 +152,7 @@ def test_stream_of_a_file_equals_the_stored_recording():
 
 def test_forgetting_shows_only_the_step_s_own_events():
     run = predictor.Predictor(*functional.split(Counter(1)), forget=True)
-    frames = list(on_recordings.predict(run, RECORDINGS[2:], SENSOR, num_steps=run.cycle))
+    frames = list(running.predict(run, RECORDINGS[2:], SENSOR, num_steps=run.cycle))
     for frame in frames[9:]:
         assert frame.boxes[0, 0] == len(frame.events[0]) % 16
     assert all(len(frame.boxes) == 0 for frame in frames[:9])

@@ -1,14 +1,12 @@
-"""Pictures, videos and plots."""
+"""Pictures and videos."""
 
 import cv2
 import numpy as np
 import pytest
 
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco
-from jaxdet.viewing import drawing, plots
-
-NONE = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+from jaxdet.structs import Boxes
+from jaxdet.viewing import drawing
 
 
 def _frames(path):
@@ -26,7 +24,7 @@ def test_a_video_has_one_picture_per_stride_of_steps(tmp_path, suffix):
         for step in range(23):
             x = np.arange(step, step + 100)
             boxes = np.array([[50, 50, 100 + step, 120]], np.float32)
-            events.add(x, x, x % 2, boxes, np.array([0.9]), np.array([1]))
+            events.add(x, x, x % 2, Boxes(boxes, np.array([0.9]), np.array([1])))
     frames = _frames(path)
     assert len(frames) == 23 // 4
     assert frames[0].shape == (720, 912, 3)
@@ -38,7 +36,7 @@ def test_only_boxes_at_the_threshold_are_drawn(tmp_path):
         lambda picture, n: drawn.append((picture, n)), (20, 30), ["car"], 1, min_score=0.5
     )
     boxes = np.array([[1, 1, 10, 10], [12, 2, 25, 15]], np.float32)
-    sink.add([], [], [], boxes, np.array([0.5, 0.49]), np.array([0, 0]))
+    sink.add([], [], [], Boxes(boxes, np.array([0.5, 0.49]), np.array([0, 0])))
     assert drawn[0][1] == 1
     changed = np.argwhere((drawn[0][0] != drawing.event_frame([], [], [], (20, 30))[0, 0]).any(2))
     scale = drawn[0][0].shape[1] // 30
@@ -69,9 +67,10 @@ def test_what_cannot_be_rendered_is_said_and_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_plots_are_pictures(tmp_path):
-    truth = coco.boxes([0], np.array([[0, 0, 10.0, 10]]), [0])
-    plots.precision_recall(tmp_path / "pr.png", coco.evaluate(truth, truth, 1, ["car", "pedestrian"]))
-    plots.lines(tmp_path / "loss.png", {"loss": ([1, 2, 3], [3.0, 2.0, 1.5])}, "step", "loss")
-    for name in ("pr.png", "loss.png"):
-        assert cv2.imread(str(tmp_path / name)).std() > 5  # not blank
+def test_classes_without_names_are_numbered(monkeypatch):
+    texts = []
+    monkeypatch.setattr(drawing.cv2, "putText", lambda picture, text, *rest: texts.append(text))
+    boxes = Boxes(np.full((2, 4), 5.0), np.array([0.25, 0.5]), np.array([1, 0]), ("car",))
+    drawing.draw(np.zeros((20, 20, 3), np.uint8), boxes)
+    drawing.draw(np.zeros((20, 20, 3), np.uint8), boxes, ("bus", "tram"))
+    assert texts[::2] == ["class_1 0.25", "car 0.50", "tram 0.25", "bus 0.50"]  # each outlined

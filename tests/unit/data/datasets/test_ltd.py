@@ -11,6 +11,7 @@ from jaxdet import prepare
 from jaxdet.data.datasets import ltd, ltd_preparation
 from jaxdet.data.images import sets
 from jaxdet.errors import InputError
+from jaxdet.formats import yolo
 
 EVALUATE = golden_data.load("yolo/evaluate")
 
@@ -56,7 +57,7 @@ def test_months_keep_every_frame_and_images_are_links(tmp_path):
         original = source / "Test/Sep/frames/20210903/clip_4_1200/image_0000.jpg"
         assert found[0].path.samefile(original) == (link != "copy")
         assert found[0].path.read_bytes() == original.read_bytes()
-        label = sets.read_yolo_labels(sets.label_path(found[0].path), 4)
+        label = yolo.read_labels(sets.label_path(found[0].path), 4)
         np.testing.assert_allclose(label, [[0, 15 / 384, 25 / 288, 10 / 384, 30 / 288]], atol=1e-6)
     # Months as distributed have no annotations.
     assert not any(path.unlink() for path in source.rglob("annotations_*"))

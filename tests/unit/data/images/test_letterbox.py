@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from jaxdet.data.images import batches as image_batches
 from jaxdet.data.images import letterbox, sets
 from jaxdet.errors import InputError
+from jaxdet.structs import Boxes
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
@@ -92,27 +93,11 @@ def test_only_the_last_images_folder_is_replaced(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("4 .5 .5 .1 .1", "class 4"),
-        ("0 .5 .5 .1", "4 columns"),
-        ("0 .5 1.5 .1 .1", "coordinates"),
-        ("car .5 .5 .1 .1", "not numbers"),
-    ],
-)
-def test_bad_label_names_file_and_line(tmp_path, line, message):
-    path = tmp_path / "x.txt"
-    path.write_text(f"0 .5 .5 .1 .1\n{line}\n")
-    with pytest.raises(InputError, match=rf"x\.txt:2: .*{message}"):
-        sets.read_yolo_labels(path, 4)
-
-
 def test_coco_images_that_are_missing_are_named(folder):
-    data = {"images": [{"id": 7, "file_name": "1.png"}, {"id": 8, "file_name": "gone.png"}]}
-    items, missing = sets.from_coco(data, folder)
-    assert [item.image_id for item in items] == [7]
-    assert missing == ["gone.png"]
+    frames = [Boxes.none(source=name, image_id=i) for i, name in ((7, "1.png"), (8, "gone.png"), (9, ""))]
+    items, missing = sets.from_coco(frames, folder)
+    assert [(item.image_id, item.source) for item in items] == [(7, "1.png")]
+    assert missing == ["gone.png", "image 9, which has no file name"]
 
 
 def test_video_frames_and_a_video_cut_short(tmp_path):

@@ -103,8 +103,8 @@ def test_thresholds_and_components_do_not_solve_it(clips, threshold):
         for (x, y, w, h), score in _components(picture, threshold):
             # The class whose aspect is the nearest.
             found.append((i, (x, y, w, h), int(np.searchsorted([0.63, 1.03, 1.6], w / h)), score))
-    tables = [coco.boxes(*(np.array(c) for c in zip(*rows, strict=True))) for rows in (truth, found)]
-    metrics = coco.evaluate(*tables, len(pictures), ltd.CLASSES)
+    tables = [coco.table(*(np.array(c) for c in zip(*rows, strict=True))) for rows in (truth, found)]
+    metrics = coco.average_precision(*tables, len(pictures), ltd.CLASSES)
     assert metrics.statistics[1] < 0.4
 
 

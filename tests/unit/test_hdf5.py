@@ -6,16 +6,18 @@ import h5py
 import numpy as np
 import pytest
 
-from jaxdet.data import hdf5
+from jaxdet import hdf5
 from jaxdet.detections import store
 from jaxdet.errors import InputError
+from jaxdet.structs import Boxes
 
 
 @pytest.fixture
 def detections(tmp_path):
     path = tmp_path / "a.h5"
     with store.create(path, ["car"], "t_us") as writer:
-        writer.append("one", 5_000, (304, 240), [[1, 2, 30, 40]], [0.5], [0])
+        boxes = np.array([[1, 2, 30, 40.0]]), np.array([0.5]), np.zeros(1, int)
+        writer.append(Boxes(*boxes, source="one", time_us=5_000))
     return path
 
 

@@ -1,0 +1,190 @@
+"""The one evaluator: metrics of any stream of boxes against labels, by a protocol.
+
+Boxes come from a model or from files of any format; the same boxes give the same numbers.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from jaxdet.errors import InputError
+from jaxdet.evaluation import coco, matching, protocols
+from jaxdet.evaluation.metrics import Metrics
+from jaxdet.evaluation.protocols import PROTOCOLS, Protocol
+from jaxdet.formats import names
+from jaxdet.structs import Boxes, ReadReport
+
+NAMES = ("coco", *PROTOCOLS)
+
+
+def evaluate(
+    found: Iterable[Boxes],
+    labels: Iterable[Boxes],
+    protocol: str | Protocol,
+    class_names: Sequence[str],
+    backend: str = "pycocotools",
+    report: ReadReport | None = None,
+) -> Metrics:
+    """COCO metrics of `found` against `labels`, over the classes `class_names`.
+
+    Protocol "coco" compares image by image: each of `labels` is one, and a labelled image that `found` lacks is one
+    without detections. The protocols of recordings compare by time; frames of one recording follow each other, and a
+    frame without boxes and time stands for a recording without any. Classes are matched by name where boxes name
+    them, else their labels index `class_names`. `report` is what reading left out, to which is added what could not
+    be compared.
+
+    Raises InputError where nothing could be compared: no image, recording or class of `found` is among the labels.
+    """
+    if isinstance(protocol, str):
+        if protocol not in NAMES:
+            raise InputError(f"protocol {protocol}; expected one of {', '.join(NAMES)}")
+        protocol_or_none = PROTOCOLS.get(protocol)
+    else:
+        protocol_or_none = protocol
+    counts = ReadReport()
+    if report is not None:
+        counts.merge(report)
+    classes = _Classes(class_names, counts)
+    labels = [classes.labels(boxes) for boxes in labels]
+    if protocol_or_none is None:
+        truth, tables, num_images = _by_image(map(classes.found, found), labels, counts)
+    else:
+        truth, tables, num_images = _by_time(map(classes.found, found), labels, protocol_or_none)
+    classes.check()
+    metrics = coco.average_precision(truth, tables, num_images, class_names, backend)
+    metrics.report.merge(counts)
+    return metrics
+
+
+class _Classes:
+    """Takes the labels of boxes to those of the evaluated classes, by name."""
+
+    def __init__(self, class_names: Sequence[str], report: ReadReport):
+        self._names, self._report = tuple(class_names), report
+        self._index = {name: i for i, name in enumerate(self._names)}
+        self._known: dict[tuple[str, ...], np.ndarray] = {}
+        self._num_found = self._num_kept = 0
+
+    def labels(self, boxes: Boxes) -> Boxes:
+        """Labelled boxes; InputError for a class that is not evaluated."""
+        order = self._order(boxes)
+        if order is None:
+            return boxes
+        new = order[boxes.labels]
+        if (new < 0).any():
+            name = boxes.class_names[int(boxes.labels[new < 0][0])]
+            raise InputError(
+                f"{names.file_name(boxes)}: a label of class {name!r}, expected one of {', '.join(self._names)}"
+            )
+        return _with_labels(boxes, new)
+
+    def found(self, boxes: Boxes) -> Boxes:
+        """Detected boxes, less those of classes that are not evaluated, which are counted."""
+        order = self._order(boxes)
+        if order is None:
+            self._num_kept += len(boxes)
+            return boxes
+        new = order[boxes.labels]
+        known = new >= 0
+        self._num_found += len(known)
+        self._num_kept += int(known.sum())
+        if known.all():
+            return _with_labels(boxes, new)
+        example = boxes.class_names[int(boxes.labels[~known][0])]
+        self._report.add("detections of classes that are not evaluated", int((~known).sum()), example)
+        return _with_labels(boxes.take(known), new[known])
+
+    def check(self) -> None:
+        """InputError if there were detections and none is of an evaluated class."""
+        if self._num_found and not self._num_kept:
+            other = next(iter(self._known))
+            raise InputError(
+                f"no class of the detections ({_some(other)}) is among the labelled ones ({_some(self._names)}); "
+                "expected common names"
+            )
+
+    def _order(self, boxes: Boxes) -> np.ndarray | None:
+        """The evaluated class of each class of the boxes, -1 for others; None where they are the same."""
+        if boxes.class_names in ((), self._names):
+            return None
+        if boxes.class_names not in self._known:
+            order = np.array([self._index.get(name, -1) for name in boxes.class_names], np.int32)
+            self._known[boxes.class_names] = order
+        outside = (boxes.labels < 0) | (boxes.labels >= len(boxes.class_names))
+        if outside.any():
+            raise InputError(
+                f"{names.file_name(boxes)}: class {boxes.labels[outside][0]} found, expected 0 to "
+                f"{len(boxes.class_names) - 1}"
+            )
+        return self._known[boxes.class_names]
+
+
+def _with_labels(boxes: Boxes, labels: np.ndarray) -> Boxes:
+    return replace(boxes, labels=labels, class_names=())
+
+
+def _some(class_names: Sequence[str]) -> str:
+    more = f" and {len(class_names) - 5} more" if len(class_names) > 5 else ""
+    return ", ".join(class_names[:5]) + more
+
+
+def _by_image(found: Iterable[Boxes], labels: list[Boxes], report: ReadReport):
+    if not labels:
+        raise InputError("no labelled image; expected labels to compare with")
+    found = list(found)
+    tables = []
+    for boxes, position in zip(found, matching.positions(labels, found), strict=True):
+        if position is None:
+            report.add("images with detections but without labels", where=names.file_name(boxes))
+        else:
+            tables.append(_table(position, boxes, boxes.scores))
+    truth = [_table(i, boxes, None) for i, boxes in enumerate(labels)]
+    return coco.concatenate(truth), coco.concatenate(tables), len(labels)
+
+
+def _table(image: int, boxes: Boxes, scores) -> coco.Table:
+    xywh = boxes.xywh
+    # In float64 wherever the boxes come from: a file of text holds no float32.
+    area = xywh[:, 2].astype(np.float64) * xywh[:, 3] if boxes.area is None else boxes.area
+    return coco.table(np.full(len(boxes), image), xywh, boxes.labels, scores, area, boxes.crowd)
+
+
+def _by_time(found: Iterable[Boxes], labels: list[Boxes], protocol: Protocol):
+    of_recording: dict[str, list[Boxes]] = {}
+    for boxes in labels:
+        of_recording.setdefault(boxes.source, []).append(boxes)
+    truths, founds, num_images, seen = [], [], 0, set()
+    for name, frames in _recordings(found):
+        if name in seen:
+            raise InputError(
+                f"detections of {name} come in two parts; expected recordings one after the other"
+            )
+        if name not in of_recording:
+            raise InputError(
+                f"detections of {name}, but no labels; expected those of {_some(list(of_recording))}"
+            )
+        seen.add(name)
+        rows = protocols.rows(of_recording[name]), protocols.rows(frames)
+        times, of_truth, of_found = protocols.match(*rows, protocol)
+        truths.append(of_truth._replace(image=of_truth.image + num_images))
+        founds.append(of_found._replace(image=of_found.image + num_images))
+        num_images += len(times)
+    missing = sorted(set(of_recording) - seen)
+    if missing:
+        raise InputError(
+            f"no detections of {missing[0]}; found {len(seen)} of {len(of_recording)} recordings"
+        )
+    return coco.concatenate(truths), coco.concatenate(founds), num_images
+
+
+def _recordings(found: Iterable[Boxes]) -> Iterator[tuple[str, list[Boxes]]]:
+    for name, frames in itertools.groupby(found, key=lambda boxes: boxes.source):
+        frames = list(frames)
+        timeless = [boxes for boxes in frames if boxes.time_us is None and len(boxes)]
+        if timeless:
+            raise InputError(
+                f"{names.file_name(timeless[0])}: boxes without time; this protocol compares by time"
+            )
+        yield name, frames

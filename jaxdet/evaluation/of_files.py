@@ -1,0 +1,155 @@
+"""Metrics of boxes that lie on disk, written by `predict` or by any other tool, in any format."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jaxdet import class_names as names_of
+from jaxdet.data.events import recordings as prepared
+from jaxdet.data.images import samples, sets
+from jaxdet.detections import files, store
+from jaxdet.errors import InputError
+from jaxdet.evaluation import labels as label_sets
+from jaxdet.evaluation.evaluator import evaluate
+from jaxdet.evaluation.metrics import Metrics
+from jaxdet.formats import coco, names, npy, yolo
+from jaxdet.structs import Boxes, ReadReport
+
+
+def of_files(
+    detections: str | Path,
+    *,
+    labels: str | Path | None = None,
+    annotations: str | Path | None = None,
+    images: str | Path | None = None,
+    data: Any = None,
+    split: str | None = None,
+    protocol: str = "hmnet",
+    backend: str = "pycocotools",
+) -> Metrics:
+    """Metrics of a file or folder of boxes against one kind of labels.
+
+    COCO `annotations`, `images` (a folder or list with YOLO text beside), `labels` (a folder of `.npy` of recordings),
+    or the `split` of a config's `data` block, by default its test split. `protocol` is that of recordings.
+    """
+    if annotations is not None:
+        return against_annotations(detections, annotations, backend)
+    if images is not None or (data is not None and data.kind == "images" and labels is None):
+        if data is None:
+            raise InputError("--images with YOLO text needs --config, which names the classes")
+        class_names = tuple(data.classes)
+        if images is not None:
+            report = ReadReport()
+            items = sets.open_input(images)
+            rows = [yolo.read_labels(sets.label_path(i.path), len(class_names), report) for i in items]
+        else:
+            items, rows, report = samples.open_set(data.root, split or data.test_split, class_names)
+        truth = label_sets.of_images(items, rows)
+        return against_images(detections, truth, class_names, backend, report)
+    class_names = names_of.GEN1 if data is None else tuple(data.classes)
+    if labels is not None:
+        truth = label_sets.of_files(labels)
+    elif data is not None:
+        paths = prepared.find(data.root, split or data.test_split)
+        truth = label_sets.of_recordings(prepared.open_recording(path) for path in paths)
+    else:
+        raise InputError("--detections needs --labels, --config, --images or --annotations to compare with")
+    return against_recordings(detections, truth, protocol, class_names, backend)
+
+
+def against_annotations(
+    detections: str | Path, annotations: str | Path, backend: str = "pycocotools"
+) -> Metrics:
+    """Metrics of boxes of images against COCO annotations, over their classes."""
+    known = coco.read_annotations(annotations)
+    found = files.read(detections, known)
+    report = ReadReport(known.report.counts)
+    report.first = dict(known.report.first)
+    report.merge(found.report)
+    return evaluate(found.frames, known.frames, "coco", known.class_names, backend, report)
+
+
+def against_images(
+    detections: str | Path,
+    truth: Sequence[Boxes],
+    class_names: Sequence[str],
+    backend: str = "pycocotools",
+    report: ReadReport | None = None,
+) -> Metrics:
+    """Metrics of boxes of images against labelled images."""
+    known = coco.Annotations(list(truth), tuple(class_names), coco.ids_of_classes(class_names), ReadReport())
+    found = files.read(detections, known)
+    total = ReadReport()
+    for part in (report, found.report):
+        if part is not None:
+            total.merge(part)
+    return evaluate(found.frames, truth, "coco", class_names, backend, total)
+
+
+def against_recordings(
+    detections: str | Path,
+    truth: Sequence[Boxes],
+    protocol: str,
+    class_names: Sequence[str],
+    backend: str = "pycocotools",
+) -> Metrics:
+    """Metrics of a folder of `.npy` files, one per recording, or of a file of boxes with times, by recording.
+
+    A recording that one side lacks is an InputError naming it.
+    """
+    path = Path(detections)
+    recordings = {boxes.source for boxes in truth}
+    if path.is_dir():
+        return evaluate(_of_folder(path, recordings), truth, protocol, class_names, backend)
+    if path.suffix in (".h5", ".hdf5"):
+        with store.read(path) as reader:
+            return evaluate(_of_store(path, reader, recordings), truth, protocol, class_names, backend)
+    found = files.read(path)
+    frames = sorted(found.frames, key=lambda boxes: boxes.source)  # stable: of a recording in their order
+    timed = [boxes for boxes in frames if boxes.time_us is not None]
+    if len(timed) < len(frames):
+        raise InputError(
+            f"{path}: {names.file_name(frames[0])} has no time, which boxes of recordings need; expected .h5, .npy, "
+            ".npz, .csv or .json with times"
+        )
+    # Recordings without any box leave no trace in some formats.
+    absent = sorted(recordings - {npy.recording_name(boxes.source) for boxes in timed})
+    if timed and len(absent) == len(recordings):
+        raise InputError(f"{path}: boxes of {timed[0].source}, but no labels; expected those of {absent[0]}")
+    everything = [replace(boxes, source=npy.recording_name(boxes.source)) for boxes in timed]
+    everything += [Boxes.none(source=name) for name in absent]
+    return evaluate(everything, truth, protocol, class_names, backend, found.report)
+
+
+def _of_folder(path: Path, recordings: set[str]) -> Iterator[Boxes]:
+    tables = sorted(path.glob("*.npy"))
+    by_name = {npy.recording_name(table): table for table in tables}
+    if len(by_name) < len(tables):
+        raise InputError(f"{path}: two files belong to one recording; expected one each")
+    _check_names(path, by_name, recordings)
+    for name in sorted(by_name):
+        yield from label_sets.of_table(npy.read_table(by_name[name]), name, str(by_name[name]))
+
+
+def _of_store(path: Path, reader: store.Reader, recordings: set[str]) -> Iterator[Boxes]:
+    if reader.key != "t_us":
+        raise InputError(f"{path}: detections of images, not of recordings; give --annotations")
+    by_name = {npy.recording_name(f"{name}.npy"): name for name in reader.names}
+    _check_names(path, by_name, recordings)
+    for name, group in by_name.items():
+        frames = reader.frames(group)
+        yield from (replace(boxes, source=name) for boxes in frames)
+        if not frames:
+            yield Boxes.none(source=name)
+
+
+def _check_names(path, found, recordings: set[str]):
+    for name in sorted(recordings):
+        if name not in found:
+            raise InputError(
+                f"{path}: no detections for {name}, expected {name}_td.npy; found {len(found)} recordings"
+            )
+    for name in sorted(found):
+        if name not in recordings:
+            raise InputError(f"{path}: detections for {name}, but no labels; expected {name}_bbox.npy")

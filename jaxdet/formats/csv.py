@@ -1,0 +1,149 @@
+"""Boxes as a table with a header line, for spreadsheets and data frames; holds all that boxes know of themselves.
+
+| column | meaning |
+| ------ | ------- |
+| source | path of the image relative to its root, or name of the recording, clip or video |
+| frame, time_us, image_id | number of the frame, time in microseconds, id in a COCO file; empty where there is none |
+| height, width | size of the image in pixels |
+| x1, y1, x2, y2 | corners in pixels |
+| score | 0 to 1; 1 for labels |
+| label, class | index and name of the class; the name is empty where classes have none |
+
+A frame without boxes is a line whose last seven columns are empty. Reading wants source, x1, y1, x2, y2 and label or
+class, in any order, and ignores columns of other names.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxdet.errors import InputError
+from jaxdet.files import atomic
+from jaxdet.formats import BoxFile
+from jaxdet.formats.coco_ids import classes_of, same_id
+from jaxdet.formats.text import read_text, shown
+from jaxdet.structs import Boxes, ReadReport
+
+COLUMNS = (
+    "source", "frame", "time_us", "image_id", "height", "width", "x1", "y1", "x2", "y2", "score", "label", "class"
+)  # fmt: skip
+_CORNERS = ("x1", "y1", "x2", "y2")
+_EXPECTED = "a table of boxes with the columns source, x1, y1, x2, y2 and label or class"
+
+
+def write(path: str | os.PathLike, frames: Iterable[Boxes], class_names: Sequence[str] = ()) -> None:
+    """Write boxes; numbers have as many digits as their type holds."""
+    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for boxes in frames:
+            size = boxes.image_size or (None, None)
+            where = [boxes.source, boxes.frame, boxes.time_us, boxes.image_id, *size]
+            if not len(boxes):
+                writer.writerow([*where, *[None] * 7])
+            for corners, score, label in zip(boxes.xyxy, boxes.scores, boxes.labels.tolist(), strict=True):
+                name = class_names[label] if class_names else None
+                writer.writerow([*where, *map(str, corners), str(score), label, name])
+
+
+def read(path: str | os.PathLike) -> BoxFile:
+    """Read boxes. Lines that cannot be read are left out and counted.
+
+    Numbers are float32 if all of them are written as float32 numbers are, else float64: a table that `write` made of
+    a detector's boxes gives the same bits again.
+    """
+    rows = csv.DictReader(io.StringIO(read_text(path, _EXPECTED), newline=""))
+    columns = _header(path, rows)
+    report, frames, pairs = ReadReport(), {}, {}
+    try:
+        for row in rows:
+            where = f"line {rows.line_num}"
+            key = _frame(row)
+            if key is None:
+                report.add("lines with a frame, time or size that is no whole number", where=where)
+                continue
+            found = frames.setdefault(key, [])
+            if not any(row.get(name) for name in (*_CORNERS, "score", "label", "class")):
+                continue
+            values = _values(row)
+            if values is None:
+                report.add("lines without four corners, a score or a class", where=where)
+                continue
+            label, name = values[-1]
+            if pairs.setdefault(label, name) != name:
+                raise InputError(f"{path}: label {label} is called {shown(pairs[label])} and {shown(name)}")
+            found.append(values)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {rows.line_num}: {error}; expected {_EXPECTED}") from error
+    if report and not any(frames.values()):
+        raise InputError(f"{path}: no box could be read: {report.line()}")
+    class_names, index = _classes(pairs)
+    texts = (text for found in frames.values() for texts, _, _, _ in found for text in texts)
+    kind = np.float32 if all(str(np.float32(text)) == text for text in texts) else np.float64
+    boxes = [_boxes(key, found, class_names, index, kind) for key, found in frames.items()]
+    return BoxFile(boxes, class_names, "score" in columns, report)
+
+
+def _header(path, rows: csv.DictReader) -> Sequence[str]:
+    try:
+        columns = rows.fieldnames or ()
+    except csv.Error as error:
+        raise InputError(f"{path}: {error}; expected {_EXPECTED}") from error
+    missing = [name for name in ("source", *_CORNERS) if name not in columns]
+    if missing or not {"label", "class"} & set(columns):
+        raise InputError(f"{path}: no column {', '.join(missing) or 'label or class'}; expected {_EXPECTED}")
+    return columns
+
+
+def _frame(row: dict[str, Any]) -> tuple | None:
+    numbers = []
+    for name in ("frame", "time_us", "height", "width"):
+        text = row.get(name) or None
+        value = same_id(text) if text else None
+        if text and not isinstance(value, int):
+            return None
+        numbers.append(value)
+    frame, time_us, height, width = numbers
+    size = (height, width) if height and width else None
+    return row["source"] or "", frame, time_us, same_id(row.get("image_id") or None), size
+
+
+def _values(row: dict[str, Any]) -> tuple | None:
+    """Numbers as they are written, corners, score and (label, class name) of a line."""
+    try:
+        corners = [float(row[name]) for name in _CORNERS]
+        score = float(row["score"]) if row.get("score") else 1.0
+        label = int(row["label"]) if row.get("label") else None
+    except (TypeError, ValueError):
+        return None
+    name = row.get("class") or None
+    if not np.isfinite([*corners, score]).all() or (label is None and name is None):
+        return None
+    if label is not None and not 0 <= label < 2**31:
+        return None
+    # Without numbers the names themselves tell classes apart.
+    texts = [row[name] for name in (*_CORNERS, "score") if row.get(name)]
+    return texts, corners, score, (name if label is None else label, name)
+
+
+def _classes(pairs: dict) -> tuple[tuple[str, ...], dict]:
+    """Class names, and the label of each class of the file; () and the file's own numbers if not all have names."""
+    if any(name is None for name in pairs.values()):
+        return (), {label: label for label in pairs}
+    if all(isinstance(label, int) for label in pairs):
+        return classes_of(pairs)
+    order = sorted(pairs, key=lambda label: (isinstance(label, str), label))
+    return tuple(pairs[label] for label in order), {label: i for i, label in enumerate(order)}
+
+
+def _boxes(key: tuple, found: list, class_names: tuple[str, ...], index: dict, kind: type) -> Boxes:
+    source, frame, time_us, image_id, size = key
+    where: dict[str, Any] = {"class_names": class_names, "source": source, "frame": frame, "time_us": time_us}
+    where |= {"image_id": image_id, "image_size": size}
+    labels = np.array([index[label] for *_, (label, _) in found], np.int32)
+    corners = np.array([corners for _, corners, _, _ in found], kind).reshape(-1, 4)
+    return Boxes(corners, np.array([score for _, _, score, _ in found], kind), labels, **where)

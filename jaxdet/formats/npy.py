@@ -1,0 +1,132 @@
+"""Boxes of one recording as `.npy`: a structured array of t, x, y, w, h, class_id and perhaps a confidence.
+
+Labels of GEN1 (`<name>_bbox.npy`) and detections of HMNet (`<name>_td.npy`) are such files, a row a box. The columns
+may be of any numeric type and stand in any order; older files call t `ts` and the score `confidence`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdet.errors import InputError
+from jaxdet.files import atomic
+from jaxdet.formats import BoxFile
+from jaxdet.structs import Boxes, ReadReport
+
+# Rows of the released HMNet's detections, padded to 40 bytes.
+ROWS = np.dtype(
+    {
+        "names": ["t", "x", "y", "w", "h", "class_id", "track_id", "class_confidence"],
+        "formats": ["<i8", "<f4", "<f4", "<f4", "<f4", "<u4", "<u4", "<f4"],
+        "offsets": [0, 8, 12, 16, 20, 24, 28, 32],
+        "itemsize": 40,
+    }
+)
+
+
+def recording_name(path: str | os.PathLike) -> str:
+    """Name of the recording that labels, events or detections belong to: the stem without `_td` or `_bbox`."""
+    return re.sub(r"_(td|bbox)$", "", Path(path).stem)
+
+
+def read(path: str | os.PathLike) -> BoxFile:
+    """Frames in order of time, rows of one time in their order; `source` is the name of the recording."""
+    table = read_table(path)
+    frames, has_scores = frames_of(table, recording_name(path), str(path))
+    return BoxFile(frames, (), has_scores, ReadReport())
+
+
+def read_table(path: str | os.PathLike) -> np.ndarray:
+    """The rows as the file has them; never unpickles."""
+    try:
+        table = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected boxes of one recording") from error
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{path}: not a readable .npy file of boxes ({error})") from error
+    if not isinstance(table, np.ndarray) or table.dtype.names is None:
+        if isinstance(table, np.ndarray) and not table.size:
+            return np.zeros(0, ROWS)  # some tools write a plain empty array where nothing was found
+        raise InputError(f"{path}: not a structured array; expected fields t, x, y, w, h, class_id, ...")
+    return table
+
+
+def frames_of(table: np.ndarray, source: str, where: str) -> tuple[list[Boxes], bool]:
+    """Frames of rows with t (or ts), x, y, w, h, class_id, and whether they have scores; errors name `where`."""
+    fields = table.dtype.names or ()
+
+    def column(*candidates):
+        for name in candidates:
+            if name in fields:
+                return table[name]
+        raise InputError(
+            f"{where}: no field {candidates[0]} among {', '.join(fields) or 'none'}; expected a table of boxes"
+        )
+
+    has_scores = bool({"class_confidence", "confidence"} & set(fields))
+    scores = column("class_confidence", "confidence") if has_scores else np.ones(len(table), np.float32)
+    xywh = np.stack([column(name) for name in "xywh"], axis=-1)
+    t_us, labels = column("t", "ts").astype(np.int64), column("class_id").astype(np.int32)
+    order = np.argsort(t_us, kind="stable")
+    times, first = np.unique(t_us[order], return_index=True)
+    frames = [
+        Boxes.of_xywh(xywh[rows], scores[rows], labels[rows], source=source, time_us=int(time))
+        for time, rows in zip(times, np.split(order, first[1:]))
+    ]
+    return frames, has_scores
+
+
+def rows_of(boxes: Boxes) -> np.ndarray:
+    """The released rows of one frame of a recording."""
+    if boxes.time_us is None:
+        raise InputError(
+            f"{boxes.source or 'frame'}: no time; .npy holds boxes of recordings, write .h5, .json or .csv"
+        )
+    table = np.zeros(len(boxes), ROWS)
+    table["t"] = boxes.time_us
+    table["x"], table["y"], table["w"], table["h"] = boxes.xywh.T
+    table["class_id"], table["class_confidence"] = boxes.labels, boxes.scores
+    return table
+
+
+@contextmanager
+def writer(path: str | os.PathLike) -> Iterator[Callable[[Boxes], None]]:
+    """Write frame by frame; the bytes are those of `numpy.save` of all released rows at once.
+
+    Raises InputError for frames of a second recording, which the file could not tell apart.
+    """
+    header: dict[str, Any] = {
+        "descr": np.lib.format.dtype_to_descr(ROWS),
+        "fortran_order": False,
+        "shape": (0,),
+    }
+    num_rows, source = 0, None
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+
+        def append(boxes: Boxes) -> None:
+            nonlocal num_rows, source
+            if source not in (None, boxes.source):
+                raise InputError(
+                    f"{path}: boxes of {source} and {boxes.source}; .npy holds one recording, write .h5 or .csv"
+                )
+            table, source = rows_of(boxes), boxes.source
+            file.write(table.tobytes())
+            num_rows += len(table)
+
+        yield append
+        # NumPy leaves room in the header for the number of rows to grow.
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (num_rows,)})
+
+
+def write(path: str | os.PathLike, frames: Sequence[Boxes]) -> None:
+    """Write the frames of one recording in the released rows."""
+    with writer(path) as append:
+        for boxes in frames:
+            append(boxes)

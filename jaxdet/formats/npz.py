@@ -1,0 +1,82 @@
+"""Boxes of many frames as arrays in a `.npz`, the format that loses nothing.
+
+| array       | content                                                              |
+| ----------- | -------------------------------------------------------------------- |
+| keys        | text [F], `source` of each frame                                     |
+| counts      | int [F], boxes of each frame                                         |
+| boxes       | float [R, 4], corners in pixels, of all frames in their order        |
+| scores      | float [R]                                                            |
+| labels      | int [R]                                                              |
+| frames      | int [F], number of a video's frame, -1 where there is none; optional |
+| times_us    | int [F], time of a recording's step, -1; optional                    |
+| sizes       | int [F, 2], height and width, 0 if unknown; optional                 |
+| class_names | text [C]; optional                                                   |
+"""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxdet.errors import InputError
+from jaxdet.files import atomic
+from jaxdet.formats import BoxFile
+from jaxdet.structs import Boxes, ReadReport
+
+_REQUIRED = ("keys", "counts", "boxes", "scores", "labels")
+
+
+def read(path: str | os.PathLike) -> BoxFile:
+    """Frames in the order of the file. Raises InputError for arrays that disagree and frames that come twice."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+            keys, counts, boxes, scores, labels = (arrays[name] for name in _REQUIRED)
+    except (KeyError, ValueError, OSError, EOFError) as error:
+        raise InputError(
+            f"{path}: {error}; expected arrays keys, counts, boxes, scores and labels"
+        ) from error
+    num_frames = len(keys)
+    numbers = arrays.get("frames", np.full(num_frames, -1))
+    times = arrays.get("times_us", np.full(num_frames, -1))
+    sizes = arrays.get("sizes", np.zeros((num_frames, 2), int))
+    if not num_frames == len(counts) == len(numbers) == len(times) == len(sizes) or not (
+        counts.sum() == len(boxes) == len(scores) == len(labels)
+    ):
+        raise InputError(f"{path}: its arrays disagree in length; expected {num_frames} frames everywhere")
+    identities = list(zip(keys.tolist(), numbers.tolist(), times.tolist()))
+    if len(set(identities)) < num_frames:
+        raise InputError(f"{path}: a frame appears twice; expected each frame once")
+    names = tuple(arrays.get("class_names", np.zeros(0, str)).tolist())
+    stops = np.cumsum(counts)
+    frames = [
+        Boxes(
+            boxes[stop - count : stop],
+            scores[stop - count : stop],
+            labels[stop - count : stop].astype(np.int32),
+            names,
+            source=str(key),
+            frame=None if number < 0 else number,
+            time_us=None if time < 0 else time,
+            image_size=(int(size[0]), int(size[1])) if size.any() else None,
+        )
+        for (key, number, time), count, stop, size in zip(identities, counts, stops, sizes)
+    ]
+    return BoxFile(frames, names, True, ReadReport())
+
+
+def write(path: str | os.PathLike, frames: Sequence[Boxes], class_names: Sequence[str] = ()) -> None:
+    """Write frames; numbers keep their precision, the widest of all frames."""
+    arrays = {
+        "keys": np.array([boxes.source for boxes in frames], str),
+        "counts": np.array([len(boxes) for boxes in frames], np.int64),
+        "boxes": np.concatenate([np.zeros((0, 4), np.float32), *(boxes.xyxy for boxes in frames)]),
+        "scores": np.concatenate([np.zeros(0, np.float32), *(boxes.scores for boxes in frames)]),
+        "labels": np.concatenate([np.zeros(0, np.int32), *(boxes.labels for boxes in frames)]),
+        "frames": np.array([-1 if boxes.frame is None else boxes.frame for boxes in frames], np.int64),
+        "times_us": np.array([-1 if boxes.time_us is None else boxes.time_us for boxes in frames], np.int64),
+        "sizes": np.array([boxes.image_size or (0, 0) for boxes in frames], np.int32).reshape(-1, 2),
+        "class_names": np.array(list(class_names), str),
+    }
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)

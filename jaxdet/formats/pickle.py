@@ -1,0 +1,102 @@
+"""The pickle of the released Seq-YOLO: {frame name: {"boxes": [[x1, y1, x2, y2], ...], "labels": [...], "scores": [...]}}.
+
+The released test writes boxes of 3 decimals and scores of 5, and leaves out images without boxes. What the released
+Seq-NMS writes has no scores: a challenge wants it so, and rows rank by their order. Frames are called by the name of
+their image without folder and suffix, `<clip>_<number>`.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from jaxdet import pickles
+from jaxdet.errors import InputError
+from jaxdet.formats import BoxFile, names
+from jaxdet.structs import Boxes, ReadReport
+
+PLACEHOLDER = {"boxes": [[0, 0, 0, 0]], "labels": [0]}  # of a frame without boxes where scores are missing
+
+
+def rounded(boxes: Boxes) -> Boxes:
+    """Boxes as a released pickle holds them: 3 decimals, scores of 5, float64."""
+    return replace(
+        boxes,
+        xyxy=boxes.xyxy.astype(np.float64).round(3),
+        scores=boxes.scores.astype(np.float64).round(5),
+        file_xywh=None,
+    )
+
+
+def entry(boxes: Boxes, numpy_numbers: bool) -> dict[str, list]:
+    """A frame without scores: boxes and labels, one box of zeros if it has none.
+
+    Parity: with `numpy_numbers` coordinates are numpy.float64, as the released Seq-NMS leaves them, not float.
+    """
+    if not len(boxes):
+        return {name: list(value) for name, value in PLACEHOLDER.items()}
+    xyxy = boxes.xyxy.astype(np.float64)
+    return {
+        "boxes": [list(row) for row in xyxy] if numpy_numbers else xyxy.tolist(),
+        "labels": boxes.labels.tolist(),
+    }
+
+
+def scored_entry(boxes: Boxes) -> dict[str, list]:
+    """A frame as the released test writes it."""
+    boxes = rounded(boxes)
+    return {
+        "boxes": boxes.xyxy.tolist(),
+        "labels": boxes.labels.tolist(),
+        "scores": boxes.scores.tolist(),
+    }
+
+
+def write(path: str | os.PathLike, frames: Sequence[Boxes]) -> None:
+    """Write frames with scores, as the released test does; those without boxes are left out."""
+    names.check_stems([names.file_name(boxes) for boxes in frames], path)
+    pickles.dump(path, {names.stem(boxes): scored_entry(boxes) for boxes in frames if len(boxes)})
+
+
+def write_without_scores(path: str | os.PathLike, frames: Sequence[Boxes], numpy_numbers: bool) -> None:
+    """Write frames as the released Seq-NMS does (`numpy_numbers`), or the released removal of low scores."""
+    names.check_stems([names.file_name(boxes) for boxes in frames], path)
+    pickles.dump(path, {names.stem(boxes): entry(boxes, numpy_numbers) for boxes in frames})
+
+
+def read(path: str | os.PathLike) -> BoxFile:
+    """Frames in the order of the file, in float64. Nothing but plain containers and numbers is unpickled."""
+    return from_dict(pickles.load(path), str(path))
+
+
+def from_dict(content: Any, where: str) -> BoxFile:
+    """Frames of the dictionary of a released pickle. `metadata` has the rule "seqnms" if its numbers are NumPy's."""
+    if not isinstance(content, dict):
+        raise InputError(f"{where}: a {type(content).__name__}, expected a dictionary of frames")
+    has_scores = all("scores" in value for value in content.values() if isinstance(value, dict))
+    frames, numpy_numbers = [], False
+    for key, value in content.items():
+        frames.append(_frame(key, value, has_scores, f"{where}: {key}"))
+        if len(frames[-1]):
+            numpy_numbers = numpy_numbers or isinstance(value["boxes"][0][0], np.floating)
+    return BoxFile(frames, (), has_scores, ReadReport(), {"rule": "seqnms"} if numpy_numbers else {})
+
+
+def _frame(key, value, has_scores: bool, where: str) -> Boxes:
+    if not isinstance(key, str):
+        raise InputError(f"{where}: a frame called by a {type(key).__name__}; expected its name")
+    try:
+        if not has_scores and value["boxes"] == PLACEHOLDER["boxes"]:
+            return Boxes.none(source=key)
+        xyxy = np.asarray(value["boxes"], np.float64).reshape(-1, 4)
+        labels = np.asarray(value["labels"], np.int32).ravel()
+        scores = np.asarray(value["scores"], np.float64).ravel() if has_scores else np.ones(len(labels))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{where}: {error}; expected boxes, labels and perhaps scores as lists") from error
+    if not len(xyxy) == len(scores) == len(labels):
+        raise InputError(
+            f"{where}: {len(xyxy)} boxes, {len(scores)} scores, {len(labels)} labels; expected as many of each"
+        )
+    return Boxes(xyxy, scores, labels, source=key)

@@ -1,0 +1,71 @@
+"""Predictions as pictures and films: boxes over images, or over the events of a recording."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from jaxdet.errors import InputError
+from jaxdet.files import safe_path
+from jaxdet.formats import names
+from jaxdet.structs import Boxes
+from jaxdet.viewing import drawing
+
+
+@contextmanager
+def of_images(
+    path: str | os.PathLike, class_names: Sequence[str], fps: float, min_score: float
+) -> Iterator[Callable[[np.ndarray, Boxes], None]]:
+    """Yield what takes an image and its boxes: into a film, one picture, or a folder of pictures (no suffix).
+
+    Pictures of a folder are called by the path of their image, `.jpg` for its suffix.
+    """
+    path = Path(path)
+
+    def drawn(image: np.ndarray, boxes: Boxes) -> np.ndarray:
+        return drawing.draw(image, boxes, class_names, drawing.scale_of(image.shape[1]), min_score)
+
+    if not path.suffix:
+        yield lambda image, boxes: drawing.write_picture(
+            path / f"{safe_path(names.path_name(boxes), 'name of an image')}.jpg", drawn(image, boxes)
+        )
+        return
+    sizes: set[tuple[int, ...]] = set()
+    with drawing.open_sink(path, fps) as sink:
+
+        def take(image: np.ndarray, boxes: Boxes) -> None:
+            sizes.add(image.shape[:2])
+            if len(sizes) > 1 and path.suffix.lower() in drawing.CODECS:
+                raise InputError(
+                    f"{path}: images of different sizes do not make one film; give --render a folder"
+                )
+            sink(drawn(image, boxes), int((boxes.scores >= min_score).sum()))
+
+        yield take
+
+
+@contextmanager
+def of_events(
+    path: str | os.PathLike,
+    size: tuple[int, int],
+    class_names: Sequence[str],
+    step_us: int,
+    stride: int,
+    min_score: float,
+) -> Iterator[Callable[[Sequence[np.ndarray], Boxes], None]]:
+    """Yield what takes the events (x, y, polarity) and boxes of step after step: a film in real time.
+
+    It has a picture every `stride` steps; `size` is (height, width).
+    """
+    if stride < 1:
+        raise InputError(f"a picture every {stride} steps, expected 1 or more")
+    with drawing.open_sink(path, fps=1e6 / (step_us * stride)) as sink:
+        pictures = drawing.EventSink(sink, size, class_names, stride, min_score)
+
+        def take(events: Sequence[np.ndarray], boxes: Boxes) -> None:
+            x, y, polarity = events
+            pictures.add(x, y, polarity, boxes)
+
+        yield take
