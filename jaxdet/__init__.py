@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxdet.api import Model as Model
     from jaxdet.api import load as load
+    from jaxdet.detections.exchange import read_boxes as read_boxes
     from jaxdet.detections.exchange import to_supervision as to_supervision
     from jaxdet.detections.exchange import to_table as to_table
-    from jaxdet.detections.files import read_boxes as read_boxes
-    from jaxdet.detections.files import write_boxes as write_boxes
+    from jaxdet.detections.exchange import write_boxes as write_boxes
     from jaxdet.structs import Boxes as Boxes
     from jaxdet.viewing.drawing import draw_boxes as draw
 
@@ -21,13 +21,13 @@ _PUBLIC = {
     "load": ("api", "load"),
     "Model": ("api", "Model"),
     "Boxes": ("structs", "Boxes"),
-    "read_boxes": ("detections.files", "read_boxes"),
-    "write_boxes": ("detections.files", "write_boxes"),
+    "read_boxes": ("detections.exchange", "read_boxes"),
+    "write_boxes": ("detections.exchange", "write_boxes"),
     "draw": ("viewing.drawing", "draw_boxes"),
     "to_supervision": ("detections.exchange", "to_supervision"),
     "to_table": ("detections.exchange", "to_table"),
 }
-__all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604
+__all__ = [*_PUBLIC, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxdet import config_files, released
-from jaxdet.data.events import recordings
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.data.images import sets
 from jaxdet.errors import InputError
@@ -97,12 +96,12 @@ class Model:
 
     @property
     def family(self) -> str:
-        """"hmnet", "yolox" or "yolov4"."""
+        """ "hmnet", "yolox" or "yolov4"."""
         return self.config.model.name
 
     @property
     def kind(self) -> str:
-        """"events" or "images"."""
+        """ "events" or "images"."""
         return self.config.data.kind
 
     @property
@@ -134,8 +133,8 @@ class Model:
         if isinstance(source, (str, os.PathLike)):
             return self._of_path(Path(source))
         if _is_image(source):
-            return next(self._items().of_sources([_picture(source, bgr)])).boxes
-        return (found.boxes for found in self._items().of_sources(_picture(item, bgr) for item in source))
+            return next(self._items().of_sources([_picture(source, bgr)]))
+        return self._items().of_sources(_picture(item, bgr) for item in source)
 
     def stream(self) -> "Stream":
         """Boxes from events as they come, with a memory of its own."""
@@ -205,9 +204,13 @@ class Model:
         buckets = tuple(self.config.data.event_buckets)
         if isinstance(source, tuple) and len(source) == 4:
             chunks, name = [EventChunk(*(np.asarray(column) for column in source))], ""
-            return (f.boxes for f in on_recordings.predict_stream(self._predictor, chunks, buckets, source=name))
+            return (
+                f.boxes for f in on_recordings.predict_stream(self._predictor, chunks, buckets, source=name)
+            )
         sources = [source] if isinstance(source, (str, os.PathLike)) else source
-        return (found.boxes for path in sources for found in on_recordings.of_path(self._predictor, path, buckets))
+        return (
+            found.boxes for path in sources for found in on_recordings.of_path(self._predictor, path, buckets)
+        )
 
 
 class Stream:
@@ -249,7 +252,9 @@ def _picture(source: Any, bgr: bool) -> Path | np.ndarray:
         return Path(source)
     image = np.asarray(source)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise InputError(f"an array {image.dtype} {image.shape}; expected an image, uint8 [H, W] or [H, W, 3]")
+        raise InputError(
+            f"an array {image.dtype} {image.shape}; expected an image, uint8 [H, W] or [H, W, 3]"
+        )
     if image.ndim == 2:
         return np.repeat(image[..., None], 3, 2)
     return image if bgr else np.ascontiguousarray(image[..., ::-1])

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdet import class_names
+
 Array = Any
 
 
@@ -126,13 +128,17 @@ class Boxes:
         present = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
         return replace(self, **{name: column[rows] for name, column in present.items()})
 
-    def to_coco(self, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """COCO results, one row a box; `category_ids` [classes] default to the index of the class plus one."""
-        image = self.source if self.image_id is None else self.image_id
+    def to_coco(self, category_ids: Sequence[int | str] | None = None) -> list[dict[str, Any]]:
+        """COCO results, one row a box.
+
+        `category_ids` [classes] are by default COCO's own for COCO's classes, else 1, 2, ... The image is called by its
+        id, or else by its source.
+        """
+        ids = class_names.coco_ids(self.class_names) if category_ids is None else category_ids
         return [
             {
-                "image_id": image,
-                "category_id": int(label) + 1 if category_ids is None else int(category_ids[label]),
+                "image_id": self.source if self.image_id is None else self.image_id,
+                "category_id": ids[label] if label < len(ids) else label,
                 "bbox": box,
                 "score": score,
             }

@@ -1,12 +1,38 @@
 """Boxes in the forms that other libraries take."""
 
+import logging
+import os
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from jaxdet.detections import files
 from jaxdet.errors import InputError
 from jaxdet.structs import Boxes
+
+logger = logging.getLogger(__name__)
+
+
+def read_boxes(path: str | os.PathLike) -> list[Boxes]:
+    """Boxes of a file or folder, frame by frame, by the suffix of `path`.
+
+    Detections files (.h5), released .npy and .pkl, COCO results (.json), .npz, MOT text (.txt), .csv, or a folder of YOLO
+    text. What is left out is logged in one line. Raises InputError for a file that cannot be read.
+    """
+    found = files.read(path)
+    if found.report:
+        logger.warning("%s", found.report.line(str(path)))
+    return found.frames
+
+
+def write_boxes(path: str | os.PathLike, boxes: Boxes | Iterable[Boxes]) -> None:
+    """Write frames of one kind (images, frames of videos, or steps of recordings) by the suffix of `path`.
+
+    Class names are those of the boxes. Raises InputError for a format that cannot hold such frames.
+    """
+    frames = [boxes] if isinstance(boxes, Boxes) else list(boxes)
+    files.write(path, frames, max((frame.class_names for frame in frames), key=len, default=()))
 
 
 def to_table(boxes: Boxes | Iterable[Boxes]) -> dict[str, list]:
