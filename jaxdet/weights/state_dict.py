@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from jaxdet.errors import InputError
-from jaxdet.weights.pickle_reader import Inert
+from jaxdet.pickles import Inert
 
 _MAX_DEPTH = 64
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxdet import pickles
 from jaxdet.errors import InputError
-from jaxdet.weights import pickle_reader, torch_names
+from jaxdet.weights import torch_names
 from jaxdet.weights.torch_writer import save
 
 __all__ = ["load", "save"]
@@ -31,7 +32,7 @@ def load(path: str | os.PathLike) -> Any:
     """Content of a torch file as Python containers; tensors and parameters are read-only NumPy arrays.
 
     Objects of classes known to be harmless by name (modules of torch, of the released detectors, of training tools)
-    come back as `pickle_reader.Inert`. bfloat16 is `ml_dtypes.bfloat16`. Raises InputError, in one line, for anything
+    come back as `pickles.Inert`. bfloat16 is `ml_dtypes.bfloat16`. Raises InputError, in one line, for anything
     that is no torch file, is damaged or cut short, is too large for what it holds, or names a class outside the list.
     """
     path = Path(path)
@@ -89,15 +90,13 @@ def _load_zip(file, size: int) -> Any:
                 raw[key] = archive.read(name)
             return np.frombuffer(_clean(raw[key], dtype), dtype)
 
-        value, _ = pickle_reader.read(
-            archive.read(root + "data.pkl"), 0, torch_names.resolve, _persistent(storage)
-        )
+        value, _ = pickles.read(archive.read(root + "data.pkl"), 0, torch_names.resolve, _persistent(storage))
         return value
 
 
 def _load_stream(data: mmap.mmap) -> Any:
     def part(start: int, persistent: Callable = _no_persistent) -> tuple[Any, int]:
-        return pickle_reader.read(data, start, torch_names.resolve, persistent)
+        return pickles.read(data, start, torch_names.resolve, persistent)
 
     magic, position = part(0)
     if magic != _LEGACY_MAGIC:

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxdet.errors import InputError
-from jaxdet.weights.pickle_reader import Buildable, Global, Inert
+from jaxdet.pickles import Buildable, Global, Inert
 
 # Storage class -> element type; torch names storages by C types.
 STORAGES = {

@@ -8,8 +8,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from jaxdet import pickles
 from jaxdet.errors import InputError
-from jaxdet.weights import pickle_reader, state_dict, torch_file, torch_names
+from jaxdet.weights import state_dict, torch_file, torch_names
 
 
 def zip_file(path, pickled, members=(), compression=zipfile.ZIP_STORED):
@@ -137,7 +138,7 @@ def test_hostile_pickles_run_nothing(tmp_path, monkeypatch, name):
 def test_a_harmless_name_is_a_value_and_not_the_thing(tmp_path):
     # `torch.load` exists and would run code; here it is a name with arguments.
     value = torch_file.load(zip_file(tmp_path / "x.pt", b"\x80\x02ctorch\nload\nX\x01\x00\x00\x00a\x85R."))
-    assert isinstance(value, pickle_reader.Inert)
+    assert isinstance(value, pickles.Inert)
     assert str(value.kind) == "torch.load"
     assert value.args == ("a",)
 
@@ -200,19 +201,19 @@ def test_python_pickles_of_plain_values_read_alike(protocol):
         "s": {1, 2},
         "b": b"\x00\xff",
     }
-    read, _ = pickle_reader.read(pickle.dumps(value, protocol), 0, torch_names.resolve, None)
+    read, _ = pickles.read(pickle.dumps(value, protocol), 0, torch_names.resolve, None)
     assert read == value
 
 
 def test_a_pickle_on_a_memory_map_reads_alike(tmp_path):
     (tmp_path / "p").write_bytes(pickle.dumps({"k": [1]}, 2))
     with open(tmp_path / "p", "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        assert pickle_reader.read(data, 0, None, None)[0] == {"k": [1]}
+        assert pickles.read(data, 0, None, None)[0] == {"k": [1]}
 
 
 def module(name, **state):
-    kind = pickle_reader.Global("torch.nn", name)
-    return pickle_reader.Inert(kind, state=state)
+    kind = pickles.Global("torch.nn", name)
+    return pickles.Inert(kind, state=state)
 
 
 def test_modules_flatten_in_the_order_of_torch():
