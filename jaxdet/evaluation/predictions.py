@@ -156,9 +156,11 @@ def from_dict(content: Any, where: str) -> Predictions:
     has_scores = all("scores" in value for value in content.values() if isinstance(value, dict))
     frames, numpy_numbers = {}, False
     for key, value in content.items():
-        frames[key] = _frame(value, has_scores, f"{where}: {key}")
-        if len(frames[key].scores):
-            numpy_numbers = numpy_numbers or isinstance(value["boxes"][0][0], np.floating)
+        if not isinstance(key, str) or not key.isprintable():
+            raise InputError(f"{where}: frame key {ascii(key)[:80]}; expected text, <clip>_<frame number>")
+        frames[key] = _frame(value, has_scores, f"{where}: {key[:80]}")
+        if len(frames[key].scores) and not numpy_numbers:
+            numpy_numbers = isinstance(np.ravel(np.asarray(value["boxes"][0], object))[0], np.floating)
     return of(frames, has_scores=has_scores, numpy_numbers=numpy_numbers)
 
 
@@ -172,8 +174,9 @@ def _frame(value, has_scores, where) -> Frame:
         boxes = np.asarray(value["boxes"], np.float64).reshape(-1, 4)
         labels = np.asarray(value["labels"], np.int64).ravel()
         scores = np.asarray(value["scores"], np.float64).ravel() if has_scores else np.ones(len(labels))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: {error}; expected boxes, labels and perhaps scores as lists") from error
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        found = f"{type(error).__name__} {ascii(str(error))[1:81]}"
+        raise InputError(f"{where}: {found}; expected boxes, labels and perhaps scores as lists") from error
     return _checked(boxes, scores, labels, where)
 
 

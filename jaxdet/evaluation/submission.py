@@ -111,5 +111,5 @@ def read(path: str | os.PathLike) -> dict[str, Predictions]:
         raise InputError(f"{path}: a {type(content).__name__}, expected a dictionary of months")
     for month in content:
         if month not in MONTHS:
-            raise InputError(f"{path}: month {month!r}; expected one of {', '.join(MONTHS)}")
+            raise InputError(f"{path}: month {ascii(month)[:80]}; expected one of {', '.join(MONTHS)}")
     return {month: predictions.from_dict(entries, f"{path}: {month}") for month, entries in content.items()}

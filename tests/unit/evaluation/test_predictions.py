@@ -143,6 +143,11 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, monkeypatch, 
         ({"a_0001": {"boxes": [[1, 2, 3]], "labels": [0], "scores": [0.5]}}, "expected boxes, labels"),
         ({"a_0001": {}, "a_1": {}}, "expected boxes, labels"),
         ([1], "a list, expected a dictionary"),
+        ({"a_0001": {"boxes": [[1, 2, 3, 1 << 2000]], "labels": [0], "scores": [0.5]}}, "OverflowError"),
+        ({"a_0001": {"boxes": [[1, 2, 3, 4]], "labels": [1 << 70], "scores": [0.5]}}, "OverflowError"),
+        ({"a_0001": {"boxes": [], "labels": {}, "scores": []}}, "expected boxes, labels"),
+        ({5: {"boxes": [], "labels": [], "scores": []}}, "frame key 5; expected text"),
+        ({"a\n_1": {"boxes": [], "labels": [], "scores": []}}, "frame key 'a.*; expected text"),
     ],
 )  # fmt: skip
 def test_bad_content_is_one_clear_line(tmp_path, content, message):
