@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdet import seqnms, submit
+from jaxdet.formats import plain_pickle
 from jaxdet.postprocess import overlaps
 
 

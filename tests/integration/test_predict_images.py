@@ -14,7 +14,7 @@ from flax import nnx
 from jaxdet import config, evaluate, models, predict
 from jaxdet.data.images import sets
 from jaxdet.detections import files
-from jaxdet.formats import names, pickle, yolo
+from jaxdet.formats import names, pickle, plain_pickle, yolo
 from jaxdet.inference.images import ImagePredictor, ItemPredictor
 from jaxdet.nn import functional
 from jaxdet.weights import checkpoint

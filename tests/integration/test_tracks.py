@@ -11,7 +11,7 @@ from jaxdet import config, reproduce
 from jaxdet.data.datasets import ltd
 from jaxdet.data.synthetic import ltd as synthetic_ltd
 from jaxdet.evaluation import months
-from jaxdet.formats import pickle
+from jaxdet.formats import pickle, plain_pickle
 from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.postprocess import overlaps

@@ -8,7 +8,7 @@ from jaxdet import submit
 from jaxdet.challenges import reproduction, submission
 from jaxdet.errors import InputError
 from jaxdet.evaluation import months
-from jaxdet.formats import BoxFile, pickle
+from jaxdet.formats import BoxFile, pickle, plain_pickle
 from jaxdet.structs import Boxes, ReadReport
 
 # The three published rows: weighted mean, plain mean, the months from January on.

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from jaxdet import class_names, pickles
+from jaxdet import class_names
 from jaxdet import seqnms as command
 from jaxdet.detections import files, store
 from jaxdet.errors import InputError
-from jaxdet.formats import coco, names, pickle
+from jaxdet.formats import coco, names, pickle, plain_pickle
 from jaxdet.postprocess import overlaps, seqnms
 from jaxdet.structs import Boxes
 
@@ -121,8 +121,8 @@ def test_a_gap_is_skipped_as_in_a_pickle(tmp_path, walk, suffix):
     for kind in (suffix, "pkl"):
         files.write(tmp_path / f"in.{kind}", gap, class_names.LTD)
         assert command.main([f"--detections={tmp_path}/in.{kind}", f"--out={tmp_path}/{kind}.pkl"]) == 0
-    assert len(pickles.load(tmp_path / "pkl.pkl")) == 4
-    assert pickles.load(tmp_path / f"{suffix}.pkl") == pickles.load(tmp_path / "pkl.pkl")
+    assert len(plain_pickle.load(tmp_path / "pkl.pkl")) == 4
+    assert plain_pickle.load(tmp_path / f"{suffix}.pkl") == plain_pickle.load(tmp_path / "pkl.pkl")
 
 
 def test_seqnms_of_a_detections_file_sees_its_numbers_unrounded(tmp_path):

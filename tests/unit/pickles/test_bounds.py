@@ -10,8 +10,8 @@ import pytest
 
 from jaxdet import pickles
 from jaxdet.data.datasets import gen1_metadata
-from jaxdet.detections import predictions
 from jaxdet.errors import InputError
+from jaxdet.formats import pickle as predictions
 from jaxdet.pickles import bounds, machine, tables
 from jaxdet.weights.torch import file, state_dict
 from jaxdet.weights.torch import names as torch_names

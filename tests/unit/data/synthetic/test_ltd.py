@@ -6,9 +6,9 @@ import pytest
 
 from jaxdet import prepare
 from jaxdet.data.datasets import ltd
-from jaxdet.data.images.letterbox import sets
-from jaxdet.data.synthetic.gen1 import ltd as synthetic_ltd
-from jaxdet.data.synthetic.gen1 import thermal
+from jaxdet.data.images import sets
+from jaxdet.data.synthetic import ltd as synthetic_ltd
+from jaxdet.data.synthetic import thermal
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco
 
