@@ -77,7 +77,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, monkeypatch, 
         ({"a_0001": {"boxes": [[1, 2, 3]], "labels": [0], "scores": [0.5]}}, "expected boxes, labels"),
         ({"a_0001": {"boxes": [[1, 2, 3, 4]], "labels": [2**40], "scores": [0.5]}}, "expected boxes, labels"),
         ({"a_0001": {}, "a_1": {}}, "expected boxes, labels"),
-        ({7: {}}, "a frame called by a int"),
+        ({7: {}}, "frame key 7; expected text"),
         ([1], "a list, expected a dictionary"),
     ],
 )  # fmt: skip
