@@ -34,8 +34,8 @@ from jaxdet.benchmarks import seqnms as seqnms_speed
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.inference import folded, restore
+from jaxdet.models import from_config
 from jaxdet.nn import functional
-from jaxdet.training import setup as runs
 
 
 def _flags(flags: cli.Flags) -> None:
@@ -99,7 +99,7 @@ def _of_model(flags) -> dict[str, Any]:
         "model": cfg.model.name,
     }
     if flags.train:
-        return report | _of_training(flags, events, sizes, skeleton, variables)
+        return report | _of_training(flags, cfg, sizes, skeleton, variables)
     skeleton, variables = folded.prepare(skeleton, variables, flags.fast)
     if flags.evaluate:
         return report | {"evaluate": _of_evaluation(flags, skeleton, variables)}
@@ -110,13 +110,16 @@ def _of_model(flags) -> dict[str, Any]:
     return report
 
 
-def _of_training(flags, events, sizes, skeleton, variables) -> dict[str, Any]:
-    report = {}
+def _of_training(flags, cfg, sizes, skeleton, variables) -> dict[str, Any]:
+    report, events = {}, cfg.data.kind == "events"
+    if events:
+        changed = _labelled_at_the_end(cfg, flags.steps, keep_products=flags.keep_products)
+        skeleton, _ = functional.abstract(lambda: from_config.build(changed, 0))
     for size in sizes:
         if events:
             name = f"train_{size}x{flags.steps}_steps"
             took, cost = timing.train_segment(
-                skeleton, variables, size, flags.steps, flags.events, flags.pairs, flags.keep_products
+                skeleton, variables, size, flags.steps, flags.events, flags.pairs
             )
         else:
             name, side = f"train_{size}", (flags.size, flags.size)
@@ -171,15 +174,22 @@ def _point(flags, cfg, count) -> dict[str, Any]:
     if cfg.data.kind == "images":
         batch = timing.image_batch((flags.size, flags.size), lanes)
     else:
-        with cfg.model.unlocked():  # published models leave the key out
-            cfg.model.warm_up_steps = flags.steps - 1  # the one labelled step of a segment is its last
-        batch = timing.segment_batch((cfg.data.height, cfg.data.width), lanes, flags.steps, flags.events)
+        cfg = _labelled_at_the_end(cfg, flags.steps)
+        batch = timing.segment_batch(from_config.geometry(cfg), lanes, flags.steps, flags.events)
     point = scaling.measure(cfg, count, batch, flags.pairs)._asdict()
     share = point["reduce_ms"] / point["step_ms"]
     return {
         **{k: round(v, 3) if isinstance(v, float) else v for k, v in point.items()},
         "reduce_share": round(share, 4),
     }
+
+
+def _labelled_at_the_end(cfg, num_steps: int, **changes: Any):
+    """The config with other arguments of its model, one of which trains on the last step of a segment only."""
+    cfg = cfg.copy_and_resolve_references()
+    with cfg.model.unlocked():  # published models leave these keys out
+        cfg.model.update(warm_up_steps=num_steps - 1, **changes)
+    return cfg
 
 
 def _check_size(flags, data_block) -> None:
@@ -200,7 +210,7 @@ def _model(flags):
         return restore.load_model(flags.config, flags.weights, flags.override)
     if flags.config is None:
         raise InputError("nothing to time: give --config, --weights or both")
-    return flags.config, *functional.split(runs.build_model(flags.config.model, 0))
+    return flags.config, *functional.split(from_config.build(flags.config, 0))
 
 
 def _throughput(flags, events, skeleton, variables, size) -> dict[str, float]:

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxdet import cli
 from jaxdet.errors import InputError
+from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.training import recipe
 from jaxdet.training import setup as runs
@@ -42,7 +43,7 @@ def _run(flags: cli.Flags) -> None:
         raise InputError("give --torch and --out to convert, or --weights and --to_torch to write for torch")
     cfg = flags.config
     family = families.of_config(cfg.model)
-    _, target = functional.abstract(lambda: runs.build_model(cfg.model, 0))
+    _, target = functional.abstract(lambda: from_config.build(cfg, 0))
     if forward:
         contents = state_dict.find(file.load(flags.torch))
         try:

@@ -36,17 +36,15 @@ from jaxdet.errors import InputError
 from jaxdet.formats import npy
 from jaxdet.inference import folded, restore
 from jaxdet.inference import recordings as on_recordings
-from jaxdet.inference.events import Frame, Predictor
+from jaxdet.inference.events import Predictor, StepBoxes
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
-from jaxdet.inference.recordings import STEP_US, Sensor
 from jaxdet.inference.streaming import StreamDetector, latency
-from jaxdet.structs import Boxes
 from jaxdet.training import setup as runs
 from jaxdet.viewing import films
 
 logger = logging.getLogger(__name__)
 
-Taker = Callable[[Frame, Boxes], None]
+Taker = Callable[[StepBoxes], None]
 
 _PICTURES_PER_S = 5  # of a film made of single images
 
@@ -82,15 +80,16 @@ def _run(flags: cli.Flags) -> None:
     if flags.images:
         raise InputError(f"--images needs a model of images; data.kind of this one is {cfg.data.kind!r}")
     skeleton, variables = folded.prepare(skeleton, variables, flags.fast)
-    sensor = Sensor((cfg.data.height, cfg.data.width), tuple(cfg.data.event_buckets))
+    names = tuple(cfg.data.classes)
     if flags.speed_test:
-        _speed_test(flags, cfg, StreamDetector(skeleton, variables), sensor)
+        _speed_test(flags, cfg, StreamDetector(skeleton, variables, class_names=names))
         return
-    predictor = Predictor(skeleton, variables, 1 if flags.input else flags.lanes, flags.lanes)
+    lanes = 1 if flags.input else flags.lanes
+    predictor = Predictor(skeleton, variables, lanes, flags.lanes, class_names=names)
     if flags.input:
-        _one(flags, cfg, predictor, sensor, metadata)
+        _one(flags, cfg, predictor, metadata)
     else:
-        _split(flags, cfg, predictor, sensor, metadata)
+        _split(flags, cfg, predictor, metadata)
 
 
 def _check(flags) -> None:
@@ -145,74 +144,78 @@ def _images(flags, predictor: ItemPredictor, names, metadata) -> None:
         )
 
 
-def _one(flags, cfg, predictor, sensor: Sensor, metadata) -> None:
-    path, names = Path(flags.input), tuple(cfg.data.classes)
-    source = npy.recording_name(path)
+def _one(flags, cfg, predictor: Predictor, metadata) -> None:
+    names, geometry = predictor.class_names, predictor.geometry
+    source, steps = _steps(Path(flags.input), predictor, tuple(cfg.data.event_buckets))
     with ExitStack() as stack:
         takers: list[Taker] = []
         if flags.out:
             opened = files.writer(flags.out, names, metadata, key="t_us", sources=[source])
             write = stack.enter_context(opened)
-            takers.append(lambda frame, boxes: write(boxes))
+            takers.append(lambda step: write(step.boxes))
         if flags.render:
             film = films.of_events(
-                flags.render, sensor.size, names, STEP_US, flags.render_stride, flags.render_score
+                flags.render, geometry.size, names, geometry.step_us, flags.render_stride, flags.render_score
             )
             draw = stack.enter_context(film)
-            takers.append(lambda frame, boxes: draw(frame.events, boxes))
-        _deliver(_frames(path, predictor, sensor), [source], sensor, names, takers)
+            takers.append(lambda step: draw(step.events, step.boxes))
+        _deliver(steps, takers)
 
 
-def _frames(path: Path, predictor, sensor: Sensor) -> Iterator[Frame]:
+def _steps(path: Path, predictor: Predictor, event_buckets) -> tuple[str, Iterator[StepBoxes]]:
+    """Name of a recording, and the boxes after each of its steps."""
+    size = predictor.geometry.size
     if path.is_dir():
         recording = recordings.open_recording(path)
-        _check_size(path, recording.height, recording.width, sensor)
-        return on_recordings.predict(predictor, [recording], sensor)
-    stream = recordings.open_events(path)
-    _check_size(path, stream.height, stream.width, sensor)
-    return on_recordings.predict_stream(predictor, _inside(path, stream.ordered(), sensor), sensor)
+        _check_size(path, recording.height, recording.width, size)
+        return recording.name, on_recordings.predict(predictor, [recording], event_buckets)
+    stream, source = recordings.open_events(path), npy.recording_name(path)
+    _check_size(path, stream.height, stream.width, size)
+    chunks = _inside(path, stream.ordered(), size)
+    return source, on_recordings.predict_stream(predictor, chunks, event_buckets, source=source)
 
 
-def _check_size(path, height, width, sensor: Sensor) -> None:
-    if None not in (height, width) and (height, width) != sensor.size:
+def _check_size(path, height, width, size: tuple[int, int]) -> None:
+    if None not in (height, width) and (height, width) != size:
         raise InputError(
-            f"{path}: a recording of {width}x{height} pixels, the model sees {sensor.size[1]}x{sensor.size[0]}; "
+            f"{path}: a recording of {width}x{height} pixels, the model sees {size[1]}x{size[0]}; "
             "crop the recording or train a model of its size"
         )
 
 
-def _inside(path, chunks: Iterable[Any], sensor: Sensor) -> Iterator[Any]:
+def _inside(path, chunks: Iterable[Any], size: tuple[int, int]) -> Iterator[Any]:
     """The chunks, once their coordinates are known to lie on the sensor."""
     for chunk in chunks:
-        if len(chunk.x) and (chunk.x.max() >= sensor.size[1] or chunk.y.max() >= sensor.size[0]):
-            _check_size(path, int(chunk.y.max()) + 1, int(chunk.x.max()) + 1, sensor)
+        if len(chunk.x) and (chunk.x.max() >= size[1] or chunk.y.max() >= size[0]):
+            _check_size(path, int(chunk.y.max()) + 1, int(chunk.x.max()) + 1, size)
         yield chunk
 
 
-def _speed_test(flags, cfg, detector: StreamDetector, sensor: Sensor) -> None:
+def _speed_test(flags, cfg, detector: StreamDetector) -> None:
     """Time from a step's events on the host to its boxes, one step after the other, as a live camera gives them."""
     paths = [Path(flags.input)] if flags.input else _part(flags, cfg)[0]
+    size = detector.geometry.size
     detector.compile()
     for path in paths:
         stream = recordings.open_events(path)
-        _check_size(path, stream.height, stream.width, sensor)
-        detector.reset()
-        chunks = _inside(path, stream.ordered(), sensor)
-        seconds = [frame.seconds for chunk in chunks for frame in detector.feed(*chunk)]
+        _check_size(path, stream.height, stream.width, size)
+        detector.reset(source=path.stem)
+        chunks = _inside(path, stream.ordered(), size)
+        seconds = [step.seconds or 0.0 for chunk in chunks for step in detector.feed(*chunk)]
         numbers = "  ".join(f"{name} {value:.2f}" for name, value in latency(seconds).items())
         print(f"{path.name}: {len(seconds)} steps, ms a step: {numbers}")
 
 
-def _split(flags, cfg, predictor, sensor: Sensor, metadata) -> None:
+def _split(flags, cfg, predictor: Predictor, metadata) -> None:
     paths, num_all = _part(flags, cfg)
     chosen = [recordings.open_recording(path) for path in paths]
     index, count = _chunk(flags.chunk)
     name = "detections.h5" if count == 1 else f"detections_{index}of{count}.h5"
-    names = tuple(cfg.data.classes)
-    ends_us = [(r.name, -(-1000 * r.duration_ms // STEP_US) * STEP_US) for r in chosen]
-    with split_files.writer(flags.out, ends_us, name, names, metadata) as write:
-        found = on_recordings.predict(predictor, chosen, sensor)
-        _deliver(found, [r.name for r in chosen], sensor, names, [lambda frame, boxes: write(boxes)])
+    step_us = predictor.geometry.step_us
+    ends_us = [(r.name, -(-1000 * r.duration_ms // step_us) * step_us) for r in chosen]
+    with split_files.writer(flags.out, ends_us, name, predictor.class_names, metadata) as write:
+        steps = on_recordings.predict(predictor, chosen, tuple(cfg.data.event_buckets))
+        _deliver(steps, [lambda step: write(step.boxes)])
     logger.info("%d of %d recordings -> %s", len(chosen), num_all, flags.out)
 
 
@@ -231,23 +234,13 @@ def _chunk(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def _deliver(frames: Iterable[Frame], sources, sensor: Sensor, class_names, takers: Sequence[Taker]) -> None:
-    """Hand every step to `takers`; `sources` are the names of the recordings."""
+def _deliver(steps: Iterable[StepBoxes], takers: Sequence[Taker]) -> None:
     began = reported = time.perf_counter()
     num_steps = num_boxes = 0
-    for frame in frames:
-        boxes = Boxes(
-            frame.boxes,
-            frame.scores,
-            frame.labels,
-            class_names,
-            source=sources[frame.sequence],
-            time_us=frame.t_us,
-            image_size=sensor.size,
-        )
+    for step in steps:
         for take in takers:
-            take(frame, boxes)
-        num_steps, num_boxes = num_steps + 1, num_boxes + len(boxes)
+            take(step)
+        num_steps, num_boxes = num_steps + 1, num_boxes + len(step.boxes)
         if time.perf_counter() - reported > 30:
             reported = time.perf_counter()
             logger.info("%d steps, %.0f steps/s", num_steps, num_steps / (reported - began))

@@ -27,6 +27,7 @@ from jaxdet import cli, data
 from jaxdet.errors import InputError
 from jaxdet.evaluation import splits
 from jaxdet.files import atomic
+from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.training import batch_statistics
@@ -58,7 +59,7 @@ def _flags(flags: cli.Flags) -> None:
 def _run(flags: cli.Flags) -> None:
     paths = _ingredients(flags)
     cfg = flags.config if flags.config is not None else flags.override(_common_config(paths))
-    skeleton, target = functional.abstract(lambda: runs.build_model(cfg.model, 0))
+    skeleton, target = functional.abstract(lambda: from_config.build(cfg, 0))
     family = families.of_config(cfg.model)
     loaders = {path: partial(_load, path, family, target) for path in paths}
     split = flags.split or (cfg.data.validation_split if flags.method == "greedy" else None)

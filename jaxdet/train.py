@@ -25,6 +25,7 @@ from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.errors import InputError
 from jaxdet.evaluation import splits, validation
 from jaxdet.evaluation.validation import Validation
+from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Variables
 from jaxdet.training import log_writers, loop, state
@@ -222,17 +223,17 @@ def _draw_log(workdir: Path) -> None:
 
 
 def _show(cfg: config.Config, run: runs.Run, workdir: Path) -> None:
-    """AP on recordings never trained on, beside that of lesser models, and a video."""
+    """AP on recordings never trained on, beside that of baselines, and a video."""
     unseen = [recordings.open_recording(path) for path in recordings.find(cfg.data.root, cfg.data.test_split)]
-    sensor = splits.sensor(cfg.data)
+    event_buckets = tuple(cfg.data.event_buckets)
     trained = _weights(run.state)
-    untrained = functional.split(runs.build_model(cfg.model, cfg.seed))[1]
-    results = example.compare(run.skeleton, trained, untrained, unseen, sensor, cfg.data.classes)
+    untrained = functional.split(from_config.build(cfg, cfg.seed))[1]
+    results = example.compare(run.skeleton, trained, untrained, unseen, event_buckets, cfg.data.classes)
     if not distributed.is_main():
         return
     print(f"on {len(unseen)} recordings never trained on:\n{example.table(results)}")
     example.write(workdir, results)
-    example.film(workdir / "unseen.mp4", run.skeleton, trained, unseen[0], sensor, cfg.data.classes)
+    example.film(workdir / "unseen.mp4", run.skeleton, trained, unseen[0], event_buckets, cfg.data.classes)
     curves = ", ".join(path.name for path in sorted(workdir.glob("*.png")))
     print(f"boxes over events: {workdir / 'unseen.mp4'}; curves in {workdir}: {curves}")
 

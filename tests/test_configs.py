@@ -12,6 +12,7 @@ from flax import nnx
 from jaxdet import config, config_files, models
 from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
+from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.training import setup as runs
 
@@ -54,7 +55,7 @@ def test_stages_of_a_size_have_one_network_of_the_published_size(size):
     published = {"b1": 9_377_113, "l1": 11_397_085, "b3": 29_772_537, "l3": 33_170_941}
     short, tbptt = (resolve(f"gen1_hmnet:{size},{stage}") for stage in config.GEN1_STAGES)
     assert short.model == tbptt.model
-    _, shapes = functional.abstract(lambda: runs.build_model(short.model, 0))
+    _, shapes = functional.abstract(lambda: from_config.build(short, 0))
     assert runs.num_parameters(shapes) == published[size]
 
 

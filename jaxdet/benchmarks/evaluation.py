@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.benchmarks import timing
 from jaxdet.data.events.recordings import LABEL_DTYPE
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.evaluation import protocols, recordings
 from jaxdet.inference.events import Predictor
-from jaxdet.inference.recordings import STEP_US, Sensor
-from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
+from jaxdet.structs import EventGeometry
 
 _LABELS_A_SECOND = 4  # GEN1's labels come at 1 to 4 Hz
 _BOX_PIXELS = 40.0
@@ -21,9 +19,9 @@ _BOX_PIXELS = 40.0
 class RandomRecording:
     """A labelled recording of uniform noise, held in memory; what `recordings.evaluate` reads of one."""
 
-    def __init__(self, size: tuple[int, int], duration_ms: int, events_a_step: int):
+    def __init__(self, geometry: EventGeometry, duration_ms: int, events_a_step: int):
         rng = np.random.default_rng(0)
-        count = duration_ms * 1000 // STEP_US * events_a_step
+        size, count = geometry.size, duration_ms * 1000 // geometry.step_us * events_a_step
         t_us = np.sort(rng.integers(0, duration_ms * 1000, count))
         columns = (rng.integers(0, limit, count) for limit in (size[1], size[0], 2))
         self._events = EventChunk(
@@ -45,14 +43,13 @@ def measure(
     skeleton: Skeleton, variables: Variables, duration_ms: int, events_a_step: int, pairs: int
 ) -> dict[str, Any]:
     """Median seconds of the full pass and of each protocol's, and their ratios, on labels at 4 Hz; compilation left out."""
-    size = timing.pixels(functional.merge(skeleton, variables))
-    recording = RandomRecording(size, duration_ms, events_a_step)
     predictor = Predictor(skeleton, variables)
-    sensor = Sensor(size, (1 << 16, 1 << 20))
+    recording = RandomRecording(predictor.geometry, duration_ms, events_a_step)
+    buckets = (1 << 16, 1 << 20)
 
     def seconds(protocol: protocols.Protocol, full: bool) -> float:
         begin = time.perf_counter()
-        recordings.evaluate(predictor, [recording], sensor, protocol._replace(skip_us=0), full=full)
+        recordings.evaluate(predictor, [recording], buckets, protocol._replace(skip_us=0), full=full)
         return time.perf_counter() - begin
 
     ways = {

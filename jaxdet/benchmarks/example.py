@@ -10,12 +10,10 @@ from jaxdet.evaluation.metrics import Metrics
 from jaxdet.files import atomic
 from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference.events import Predictor
-from jaxdet.inference.recordings import Sensor
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Boxes
 from jaxdet.viewing import drawing, plots
 
-_STRIDE = 10  # steps a picture: 50 ms
+_STRIDE = 10  # steps a picture
 _MIN_SCORE = 0.3
 
 
@@ -24,17 +22,17 @@ def compare(
     trained: Variables,
     untrained: Variables,
     unseen: Sequence[Any],
-    sensor: Sensor,
+    event_buckets: Sequence[int],
     class_names: Sequence[str],
 ) -> dict[str, Metrics]:
     """Metrics on recordings: trained, untrained, and trained but with its memory reset at every step."""
     lanes = max(1, min(4, len(unseen)))
     able, fresh = (Predictor(skeleton, v, lanes, head_batch=lanes) for v in (trained, untrained))
-    forgetful = Predictor(skeleton, trained, lanes, head_batch=lanes, forget=True)
+    memoryless = Predictor(skeleton, trained, lanes, head_batch=lanes, reset_memory=True)
     return {
-        "trained": recordings.evaluate(able, unseen, sensor, class_names=class_names),
-        "untrained": recordings.evaluate(fresh, unseen, sensor, class_names=class_names),
-        "memory reset": recordings.evaluate(forgetful, unseen, sensor, class_names=class_names),
+        "trained": recordings.evaluate(able, unseen, event_buckets, class_names=class_names),
+        "untrained": recordings.evaluate(fresh, unseen, event_buckets, class_names=class_names),
+        "memory reset": recordings.evaluate(memoryless, unseen, event_buckets, class_names=class_names),
     }
 
 
@@ -60,13 +58,12 @@ def film(
     skeleton: Skeleton,
     variables: Variables,
     recording: Any,
-    sensor: Sensor,
+    event_buckets: Sequence[int],
     class_names: Sequence[str],
 ) -> None:
-    """Boxes over the events of one recording, a picture every 50 ms."""
+    """Boxes over the events of one recording, in real time."""
     predictor = Predictor(skeleton, variables)
-    with drawing.open_sink(path, fps=20) as sink:
-        pictures = drawing.EventSink(sink, sensor.size, class_names, _STRIDE, _MIN_SCORE)
-        for frame in on_recordings.predict(predictor, [recording], sensor):
-            x, y, polarity = frame.events
-            pictures.add(x, y, polarity, Boxes(frame.boxes, frame.scores, frame.labels))
+    with drawing.open_sink(path, fps=1e6 / (predictor.geometry.step_us * _STRIDE)) as sink:
+        pictures = drawing.EventSink(sink, predictor.geometry.size, class_names, _STRIDE, _MIN_SCORE)
+        for boxes, _, (x, y, polarity), _ in on_recordings.predict(predictor, [recording], event_buckets):
+            pictures.add(x, y, polarity, boxes)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType
 
 from jaxdet import sharding
+from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.structs import Batch
 from jaxdet.training import recipe as recipes
@@ -71,7 +72,7 @@ def measure(cfg: Any, num_devices: int, host_batch: Batch, repeats: int) -> Poin
 def memory_plan(cfg: Any, num_devices: int) -> dict[str, int]:
     """Bytes of one device of `num_devices`, which need not be there: what lives between the steps of a run."""
     recipe = recipes.make(cfg, 1)
-    skeleton, variables = functional.abstract(lambda: runs.build_model(cfg.model, cfg.seed))
+    skeleton, variables = functional.abstract(lambda: from_config.build(cfg, cfg.seed))
     averaged = recipe.averaging is not None
     initial = jax.eval_shape(lambda v: state.create(v, recipe.optimizer, averaged), variables)
     lanes = cfg.data.batch_size

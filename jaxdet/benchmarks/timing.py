@@ -5,7 +5,7 @@ with the measured work, so that both see the same machine.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,9 +16,8 @@ from jax import lax
 
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Batch, Events, Images, Targets
+from jaxdet.structs import Batch, EventGeometry, Events, Images, Targets
 
-STEP_US = 5_000
 _SORTED_BY = 4  # pixels a side of the windows by which the data layer sorts events
 
 
@@ -84,7 +83,7 @@ def one_step(skeleton: Skeleton, variables: Variables, num_events: int, pairs: i
     model = functional.merge(skeleton, variables)
     cycle = model.backbone.cycle
     table = jax.jit(lambda v: functional.merge(skeleton, v).backbone.event_table())(variables)
-    events = random_events(np.random.default_rng(0), pixels(model), 1, 1, num_events)
+    events = random_events(np.random.default_rng(0), model.backbone.geometry, 1, 1, num_events)
     events = jax.device_put(events)
 
     @partial(jax.jit, static_argnums=3, donate_argnums=2)
@@ -115,7 +114,9 @@ def segment(
     """`predict` over a segment of `num_lanes` lanes with boxes after every step; and its number of steps."""
     model = functional.merge(skeleton, variables)
     num_steps = model.backbone.cycle
-    events = random_events(np.random.default_rng(0), pixels(model), num_lanes, num_steps, num_events)
+    events = random_events(
+        np.random.default_rng(0), model.backbone.geometry, num_lanes, num_steps, num_events
+    )
     at_step = jnp.tile(jnp.arange(num_steps)[None], (num_lanes, 1))
 
     @jax.jit
@@ -150,16 +151,14 @@ def train_segment(
     num_steps: int,
     num_events: int,
     pairs: int,
-    keep_products: bool,
 ) -> tuple[Timing, Cost]:
-    """Loss and gradient of a segment whose last step has one labelled slot a lane; no optimiser."""
+    """Loss and gradient of a segment whose last step has one labelled slot a lane; no optimiser.
+
+    The model's warm-up must be over before that step.
+    """
     model = functional.merge(skeleton, variables)
-    batch = segment_batch(pixels(model), num_lanes, num_steps, num_events)
-
-    def setup(model):
-        model.first_loss_step, model.backbone.keep_products = num_steps - 1, keep_products
-
-    return _gradient(skeleton, variables, batch, model.init_carry(num_lanes), pairs, setup)
+    batch = segment_batch(model.backbone.geometry, num_lanes, num_steps, num_events)
+    return _gradient(skeleton, variables, batch, model.init_carry(num_lanes), pairs)
 
 
 def train_images(
@@ -169,12 +168,11 @@ def train_images(
     return _gradient(skeleton, variables, image_batch(size, num_images), (), pairs)
 
 
-def _gradient(skeleton, variables, batch, carry, pairs, setup=lambda model: None) -> tuple[Timing, Cost]:
+def _gradient(skeleton, variables, batch, carry, pairs) -> tuple[Timing, Cost]:
     @jax.jit
     def gradient(variables, batch, carry):
         def loss(params):
             model = functional.merge(skeleton, variables._replace(params=params))
-            setup(model)
             total, _, after = model.loss(batch, carry)
             return total, (after, functional.batch_stats(model))
 
@@ -185,9 +183,9 @@ def _gradient(skeleton, variables, batch, carry, pairs, setup=lambda model: None
     return interleaved(lambda: program(*arguments), pairs), cost
 
 
-def segment_batch(size: tuple[int, int], num_lanes: int, num_steps: int, num_events: int) -> Batch:
-    """Random events of (height, width) pixels, `num_events` a step, and two boxes at the last step of every lane."""
-    events = random_events(np.random.default_rng(0), size, num_lanes, num_steps, num_events)
+def segment_batch(geometry: EventGeometry, num_lanes: int, num_steps: int, num_events: int) -> Batch:
+    """Random events, `num_events` a step, and two boxes at the last step of every lane."""
+    events = random_events(np.random.default_rng(0), geometry, num_lanes, num_steps, num_events)
     return Batch(events, _labels(num_lanes, num_steps - 1), np.ones(num_lanes, bool), None)
 
 
@@ -211,10 +209,10 @@ def _labels(num_lanes: int, at_step: int) -> Targets:
 
 
 def random_events(
-    rng: np.random.Generator, size: Sequence[int], num_lanes: int, num_steps: int, per_step: int
+    rng: np.random.Generator, geometry: EventGeometry, num_lanes: int, num_steps: int, per_step: int
 ) -> Events:
-    """`per_step` events in every step of every lane, uniform over (height, width) pixels, in the packed order."""
-    height, width = size
+    """`per_step` events in every step of every lane, uniform over sensor and step, in the packed order."""
+    height, width = geometry.size
     total = num_steps * per_step
     x, y = rng.integers(0, width, (num_lanes, total)), rng.integers(0, height, (num_lanes, total))
     step = np.repeat(np.arange(num_steps), per_step)
@@ -224,13 +222,7 @@ def random_events(
     starts = np.tile(np.arange(num_steps + 1, dtype=np.int32) * per_step, (num_lanes, 1))
     return Events(
         xy.astype(np.float32),
-        rng.integers(0, STEP_US, (num_lanes, total)).astype(np.int16),
+        rng.integers(0, geometry.step_us, (num_lanes, total)).astype(np.int16),
         rng.integers(0, 2, (num_lanes, total)).astype(np.int8),
         starts,
     )
-
-
-def pixels(model) -> tuple[int, int]:
-    """Height and width that an event model reads."""
-    backbone = model.backbone
-    return backbone.grid[0] * backbone.window, backbone.grid[1] * backbone.window

@@ -15,7 +15,6 @@ from jaxdet.evaluation.protocols import PROTOCOLS
 from jaxdet.inference import folded
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
-from jaxdet.inference.recordings import Sensor
 from jaxdet.nn.functional import Skeleton, Variables
 
 
@@ -49,7 +48,7 @@ def of_recordings(
     metrics = on_recordings.evaluate(
         Predictor(skeleton, variables, lanes, lanes),
         found,
-        Sensor((data.height, data.width), tuple(data.event_buckets)),
+        tuple(data.event_buckets),
         PROTOCOLS[protocol],
         tuple(data.classes),
         full,

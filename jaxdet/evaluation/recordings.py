@@ -20,8 +20,7 @@ from jaxdet.evaluation.evaluator import evaluate as evaluate_boxes
 from jaxdet.evaluation.metrics import Metrics
 from jaxdet.evaluation.protocols import Protocol
 from jaxdet.inference import recordings as running
-from jaxdet.inference.events import Frame, Predictor
-from jaxdet.inference.recordings import FULL_STEPS, Sensor
+from jaxdet.inference.events import Predictor, StepBoxes
 from jaxdet.structs import Boxes
 
 _SPARSE_STEPS = 45  # steps a segment where few are looked at
@@ -30,7 +29,7 @@ _SPARSE_STEPS = 45  # steps a segment where few are looked at
 def evaluate(
     predictor: Predictor,
     recordings: Sequence[Any],
-    sensor: Sensor,
+    event_buckets: Sequence[int],
     protocol: Protocol = protocols.PROTOCOLS["hmnet"],
     class_names: Sequence[str] = names_of.GEN1,
     full: bool = False,
@@ -41,24 +40,27 @@ def evaluate(
     `full` runs neck and head at every step. Several processes take every n-th recording each; all return the metrics
     of all recordings.
     """
-    found = distributed.joined(_detections(predictor, distributed.share(recordings), sensor, protocol, full))
+    mine = distributed.share(recordings)
+    found = distributed.joined(_detections(predictor, mine, event_buckets, protocol, full))
     stream = (boxes for of_recording in found for boxes in of_recording)
     return evaluate_boxes(stream, label_sets.of_recordings(recordings), protocol, class_names, backend)
 
 
-def _detections(predictor, recordings, sensor, protocol, full) -> list[list[Boxes]]:
+def _detections(predictor, recordings, event_buckets, protocol, full) -> list[list[Boxes]]:
     """Detections of each recording, less what the protocol drops anyway."""
     times = [_label_times(recording, protocol) for recording in recordings]
+    names = [recording.name for recording in recordings]
     wanted = None if full else _wanted(times, protocol)
-    num_steps = running.whole_cycles(predictor, FULL_STEPS if full else _SPARSE_STEPS)
+    num_steps = running.whole_cycles(predictor, running.FULL_STEPS if full else _SPARSE_STEPS)
     batches = distributed.told(
-        running.batches(predictor, recordings, sensor, num_steps, wanted), "reading a recording"
+        running.batches(predictor, recordings, event_buckets, num_steps, wanted), "reading a recording"
     )
     if full or not protocol.nearest:
-        frames = predictor.every_slot(batches)
+        steps = predictor.every_slot(batches, names)
     else:
-        frames = predictor.first_hits(batches, _wishes(recordings, times, protocol), _survives(protocol))
-    return _collect(frames, [recording.name for recording in recordings], protocol)
+        wishes = _wishes(recordings, times, protocol, predictor.geometry.step_us)
+        steps = predictor.first_hits(batches, names, wishes, _survives(protocol))
+    return _collect(steps, names, protocol)
 
 
 def _label_times(recording, protocol) -> np.ndarray:
@@ -73,30 +75,26 @@ def _wanted(times: Sequence[np.ndarray], protocol) -> sequences.Wanted:
     return lambda sequence, ends_us: near[sequence](ends_us) & (ends_us > protocol.skip_us)
 
 
-def _wishes(recordings, times, protocol) -> Iterator[tuple[int, list[int]]]:
+def _wishes(recordings, times, protocol, step_us) -> Iterator[tuple[int, list[int]]]:
     for sequence, recording in enumerate(recordings):
-        ends = running.ends(recording)
+        ends = running.ends(recording, step_us)
         ends = ends[ends > protocol.skip_us]
         for t_us in times[sequence]:
             yield sequence, ends[protocol.candidates(int(t_us), ends)].tolist()
 
 
 def _survives(protocol):
-    return lambda frame: bool(_kept(frame, protocol).any())
+    return lambda boxes: bool(_kept(boxes, protocol).any())
 
 
-def _collect(frames: Iterable[Frame], names: Sequence[str], protocol) -> list[list[Boxes]]:
+def _collect(steps: Iterable[StepBoxes], names: Sequence[str], protocol) -> list[list[Boxes]]:
     # A recording without detections is there all the same.
     found = [[Boxes.none(source=name)] for name in names]
-    for frame in frames:
-        boxes = Boxes(
-            frame.boxes, frame.scores, frame.labels, source=names[frame.sequence], time_us=frame.t_us
-        )
-        found[frame.sequence].append(boxes.take(_kept(frame, protocol)))
+    for step in steps:
+        found[step.sequence].append(step.boxes.take(_kept(step.boxes, protocol)))
     return found
 
 
-def _kept(frame: Frame, protocol) -> np.ndarray:
+def _kept(boxes: Boxes, protocol) -> np.ndarray:
     """Boxes that pass the protocol's filter of time and size."""
-    size = frame.boxes[:, 2:] - frame.boxes[:, :2]
-    return protocol.keep(np.full(len(size), frame.t_us), size[:, 0], size[:, 1])
+    return protocol.keep(np.full(len(boxes), boxes.time_us), boxes.xywh[:, 2], boxes.xywh[:, 3])

@@ -12,7 +12,6 @@ from jaxdet.evaluation import seqyolo_ap
 from jaxdet.evaluation.metrics import Metrics
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import ImagePredictor, ItemPredictor
-from jaxdet.inference.recordings import Sensor
 from jaxdet.nn.functional import Skeleton, Variables
 
 _MOST_LANES = 4
@@ -35,18 +34,13 @@ def measure(data: Any, skeleton: Skeleton, split: str) -> Measure:
     return _of_recordings(data, skeleton, split)
 
 
-def sensor(data: Any) -> Sensor:
-    """The sensor of a `data` block of recordings."""
-    return Sensor((data.height, data.width), tuple(data.event_buckets))
-
-
 def _of_recordings(data, skeleton, split) -> Measure:
     found = [recordings.open_recording(path) for path in recordings.find(data.root, split)]
     lanes, names = min(_MOST_LANES, len(found)), tuple(data.classes)
 
     def measured(variables: Variables) -> Measured:
         predictor = Predictor(skeleton, variables, lanes, head_batch=lanes)
-        metrics = on_recordings.evaluate(predictor, found, sensor(data), class_names=names)
+        metrics = on_recordings.evaluate(predictor, found, tuple(data.event_buckets), class_names=names)
         return Measured(metrics, metrics.ap)
 
     return measured

@@ -16,18 +16,16 @@ from jax import lax
 
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Batch
+from jaxdet.structs import Batch, Boxes, EventGeometry
 
 
-class Frame(NamedTuple):
-    """Detections after one step, best first."""
+class StepBoxes(NamedTuple):
+    """Boxes after one step of a recording, best first, and what only drawing and timing need beside them."""
 
-    sequence: int  # which recording, as the stream numbers them
-    t_us: int  # end of the step
-    boxes: np.ndarray  # float32 [D, 4]   xyxy, pixels
-    scores: np.ndarray  # float32 [D]
-    labels: np.ndarray  # int32 [D]
-    events: tuple[np.ndarray, ...]  # x, y, polarity of the step's events; () if not kept
+    boxes: Boxes  # `time_us` is the end of the step, `source` the recording
+    sequence: int = 0  # number of the recording in its stream
+    events: tuple[np.ndarray, ...] = ()  # x, y, polarity of the step's events; () if not kept
+    seconds: float | None = None  # from the upload of the step's events to its boxes, if it was timed
 
 
 class _Segment(NamedTuple):
@@ -42,8 +40,8 @@ class _Segment(NamedTuple):
 class Predictor:
     """A detector and the state of its lanes. `variables` stay on the device; segments are whole firing cycles.
 
-    With `forget` latents and messages start afresh at every step, to see what the memory is worth: what a step reports
-    then comes from its own 5 ms of events.
+    With `reset_memory` latents and messages start afresh at every step, to see what the memory is worth: what a step
+    reports then comes from its own events. `class_names` are those of the boxes.
     """
 
     def __init__(
@@ -52,38 +50,39 @@ class Predictor:
         variables: Variables,
         num_lanes: int = 1,
         head_batch: int = 1,
-        forget: bool = False,
+        reset_memory: bool = False,
+        class_names: Sequence[str] = (),
     ):
-        self.num_lanes, self._head_batch, self.forget = num_lanes, head_batch, forget
-        model = functional.merge(skeleton, variables)
-        self.cycle: int = model.backbone.cycle
-        # A recording is treated as if it were alone: its steps without events do not depend on other lanes.
-        model.backbone.empty_step_per_lane = True
-        skeleton, _ = functional.split(model)
+        self.num_lanes, self._head_batch = num_lanes, head_batch
+        self.class_names = tuple(class_names)
+        backbone = functional.merge(skeleton, variables).backbone
+        self.cycle: int = backbone.cycle
+        self.geometry: EventGeometry = backbone.geometry
         self._variables = jax.device_put(variables)
-        advance = _advance_forgetful if forget else _advance
+        advance = _advance_without_memory if reset_memory else _advance
         self._advance = jax.jit(partial(advance, skeleton), donate_argnums=(1,))
         self._detect = jax.jit(partial(_detect, skeleton))
         self._init_carry = jax.jit(lambda v: functional.merge(skeleton, v).init_carry(num_lanes))
 
-    def every_slot(self, batches: Iterable[Batch]) -> Iterator[Frame]:
-        """Detections at every slot in use, in order of time within a lane."""
-        waiting: Callable[[], Iterator[Frame]] = lambda: iter(())  # noqa: E731
+    def every_slot(self, batches: Iterable[Batch], sources: Sequence[str]) -> Iterator[StepBoxes]:
+        """Boxes at every slot in use, in order of time within a lane; `sources` are the names of the recordings."""
+        waiting: Callable[[], Iterator[StepBoxes]] = lambda: iter(())  # noqa: E731
         for segment in self._segments(batches):
             names = sorted(segment.slots.items(), key=lambda item: item[1])
             found = self._start(segment, segment, [(False, row) for _, row in names])
             # What was started for the segment before is fetched while this one runs.
             yield from waiting()
-            waiting = partial(self._finish, segment, [name for name, _ in names], found)
+            waiting = partial(self._finish, segment, [name for name, _ in names], found, sources)
         yield from waiting()
 
     def first_hits(
         self,
         batches: Iterable[Batch],
+        sources: Sequence[str],
         wishes: Iterable[tuple[int, Sequence[int]]],
-        counts: Callable[[Frame], bool],
-    ) -> Iterator[Frame]:
-        """For every wish the frames of its steps, tried in turn, up to the first that `counts`; each frame once.
+        counts: Callable[[Boxes], bool],
+    ) -> Iterator[StepBoxes]:
+        """For every wish the boxes of its steps, tried in turn, up to the first that `counts`; each step once.
 
         A wish is (sequence, times in us, the preferred first); its steps lie in at most two neighbouring segments.
         """
@@ -97,9 +96,10 @@ class Predictor:
             open_wishes = [(*wish, 0) for name in segment.slots for wish in due.pop(name, ())]
             while open_wishes:
                 asked = {(sequence, times[rank]) for sequence, times, rank in open_wishes} - known.keys()
-                for frame in self._frames_of(last or segment, segment, sorted(asked)):
-                    known[frame.sequence, frame.t_us] = counts(frame)
-                    yield frame
+                names = sorted(asked)
+                for name, step in zip(names, self._steps_of(last or segment, segment, names, sources)):
+                    known[name] = counts(step.boxes)
+                    yield step
                 open_wishes = [
                     (sequence, times, rank + 1)
                     for sequence, times, rank in open_wishes
@@ -118,10 +118,10 @@ class Predictor:
             slots = {(sequence, t_us): int(row) for (sequence, t_us), row in zip(names, rows)}
             yield _Segment(batch, features, valid, slots)
 
-    def _frames_of(self, last: _Segment, now: _Segment, names) -> Iterator[Frame]:
+    def _steps_of(self, last: _Segment, now: _Segment, names, sources) -> Iterator[StepBoxes]:
         rows = [(False, now.slots[name]) if name in now.slots else (True, last.slots[name]) for name in names]
         found = self._start(last, now, rows)
-        return self._finish(now, names, found)
+        return self._finish(now, names, found, sources)
 
     def _start(self, last: _Segment, now: _Segment, rows: list[tuple[bool, int]]) -> list[Any]:
         """Start neck and head on rows (of the last segment?, row), `head_batch` at a time."""
@@ -134,23 +134,33 @@ class Predictor:
             found.append(self._detect(self._variables, *arguments, of_last, index.astype(np.int32)))
         return found
 
-    def _finish(self, segment: _Segment, names, found) -> Iterator[Frame]:
+    def _finish(self, segment: _Segment, names, found, sources) -> Iterator[StepBoxes]:
         """Fetch what `_start` started."""
         for i, (sequence, t_us) in enumerate(names):
             group, row = divmod(i, self._head_batch)
             if row == 0:
                 boxes, scores, labels, mask = (a[:, 0] for a in jax.device_get(found[group]))
             real = mask[row]
-            parts = (boxes[row][real], scores[row][real], labels[row][real])
-            yield Frame(sequence, t_us, *parts, _events_of(segment, (sequence, t_us)))
+            of_step = Boxes(
+                boxes[row][real],
+                scores[row][real],
+                labels[row][real],
+                self.class_names,
+                sources[sequence],
+                t_us,
+                image_size=self.geometry.size,
+            )
+            yield StepBoxes(of_step, sequence, _events_of(segment, (sequence, t_us)))
 
 
 def _advance(skeleton, variables, carry, inputs, at_step, reset):
-    out = functional.merge(skeleton, variables).backbone(inputs, at_step, reset, carry, False)
+    # A recording is treated as if it were alone: its steps without events do not depend on other lanes.
+    backbone = functional.merge(skeleton, variables).backbone
+    out = backbone(inputs, at_step, reset, carry, False, empty_step_per_lane=True)
     return out.features, out.valid.reshape(-1), out.carry
 
 
-def _advance_forgetful(skeleton, variables, carry, inputs, at_step, reset):
+def _advance_without_memory(skeleton, variables, carry, inputs, at_step, reset):
     """As `_advance`, step by step; latents and messages are reset before each."""
     backbone = functional.merge(skeleton, variables).backbone
     fresh = backbone.init_carry(reset.shape[0])
@@ -159,7 +169,7 @@ def _advance_forgetful(skeleton, variables, carry, inputs, at_step, reset):
         carry = carry._replace(latent=fresh.latent, message=fresh.message)
         one = inputs._replace(step_start=lax.dynamic_slice_in_dim(inputs.step_start, step, 2, 1))
         slots = jnp.where(at_step == step, 0, -1)
-        return backbone(one, slots, reset & (step == 0), carry, False, phase)
+        return backbone(one, slots, reset & (step == 0), carry, False, phase, empty_step_per_lane=True)
 
     def one_cycle(state, first):
         carry, features, valid = state

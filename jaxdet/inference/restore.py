@@ -7,9 +7,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxdet.errors import InputError
+from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.training import setup as runs
 from jaxdet.weights import families
 from jaxdet.weights.load import load, load_folder
 
@@ -26,6 +26,6 @@ def load_model(
         if Path(weights).is_file():
             raise InputError(f"{weights} tells tensors and not which model they are of; give --config")
         cfg = override(ConfigDict(load_folder(weights)[1]))
-    skeleton, target = functional.abstract(lambda: runs.build_model(cfg.model, 0))
+    skeleton, target = functional.abstract(lambda: from_config.build(cfg, 0))
     variables, _ = load(weights, families.of_config(cfg.model), target)
     return cfg, skeleton, variables

@@ -2,30 +2,19 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdet.errors import InputError
+from jaxdet.inference.events import StepBoxes
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Events
+from jaxdet.structs import Boxes, EventGeometry, Events
 
-STEP_US = 5_000
 # Released speed tests leave out the first 43 steps of a recording.
 WARM_UP_STEPS = 43
-
-
-class StreamFrame(NamedTuple):
-    """Boxes after one step, best first."""
-
-    t_us: int  # end of the step
-    boxes: np.ndarray  # float32 [D, 4]   xyxy, pixels
-    scores: np.ndarray  # float32 [D]
-    labels: np.ndarray  # int32 [D]
-    seconds: float  # from the upload of the step's events to its boxes
 
 
 class StreamDetector:
@@ -41,23 +30,25 @@ class StreamDetector:
         variables: Variables,
         event_sizes: Sequence[int] = (1024, 4096, 16384),
         start_us: int = 0,
+        class_names: Sequence[str] = (),
     ):
         self._skeleton, self._event_sizes = skeleton, sorted(event_sizes)
+        self._class_names = tuple(class_names)
         self._variables = jax.device_put(variables)
         backbone = functional.merge(skeleton, self._variables).backbone
         self._backbone_cycle, self._pattern = backbone.cycle, backbone.pattern
-        self._window, (rows, columns) = backbone.window, backbone.grid
-        self._height, self._width = rows * self._window, columns * self._window
+        self.geometry: EventGeometry = backbone.geometry
+        self._columns = backbone.grid[1]
         self._table = jax.jit(self._make_table)(self._variables)
         self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
         self.reset(start_us)
 
-    def reset(self, start_us: int = 0) -> None:
-        """Forget everything; the next step begins at `start_us`."""
+    def reset(self, start_us: int = 0, source: str = "") -> None:
+        """Begin a recording, of name `source`, with its first step at `start_us`; nothing of the last one stays."""
         merged = functional.merge(self._skeleton, self._variables)
         # Copies: the state is donated, and the initial latents belong to the parameters.
         self._carry = jax.tree.map(jnp.array, merged.init_carry(1))
-        self._steps, self._start_us = 0, start_us
+        self._steps, self._start_us, self._source = 0, start_us, source
         self._waiting = [np.zeros((0, 4), np.int64)]
 
     def compile(self) -> None:
@@ -68,12 +59,12 @@ class StreamDetector:
 
     def feed(
         self, t_us: np.ndarray, x: np.ndarray, y: np.ndarray, polarity: np.ndarray
-    ) -> Iterator[StreamFrame]:
-        """Take events in order of time (us, pixels, 0 or 1) and yield the frames of the steps they complete."""
+    ) -> Iterator[StepBoxes]:
+        """Take events in order of time (us, pixels, 0 or 1) and yield the boxes of the steps they complete."""
         rows = np.stack([np.asarray(a, np.int64) for a in (t_us, x, y, polarity)], -1)
         if not len(rows):
             return
-        end_us = self._start_us + self._steps * STEP_US
+        end_us = self._start_us + self._steps * self.geometry.step_us
         if rows[0, 0] < end_us or (np.diff(rows[:, 0]) < 0).any():
             raise InputError(
                 f"events at {rows[:, 0].min()} us come after {end_us} us or run backwards; sort them by time"
@@ -81,22 +72,24 @@ class StreamDetector:
         self._waiting.append(rows)
         yield from self.advance(int(rows[-1, 0]))
 
-    def advance(self, now_us: int) -> Iterator[StreamFrame]:
-        """Frames of all steps that end at or before `now_us`; steps without events count too."""
-        while self._start_us + (self._steps + 1) * STEP_US <= now_us:
+    def advance(self, now_us: int) -> Iterator[StepBoxes]:
+        """Boxes of all steps that end at or before `now_us`; steps without events count too."""
+        step_us = self.geometry.step_us
+        while self._start_us + (self._steps + 1) * step_us <= now_us:
             rows = np.concatenate(self._waiting)
-            begin = self._start_us + self._steps * STEP_US
-            cut = np.searchsorted(rows[:, 0], begin + STEP_US)
+            begin = self._start_us + self._steps * step_us
+            cut = np.searchsorted(rows[:, 0], begin + step_us)
             self._waiting = [rows[cut:]]
             t, x, y, polarity = rows[:cut].T
             yield self.step(t - begin, x, y, polarity)
 
-    def step(self, t_us: np.ndarray, x: np.ndarray, y: np.ndarray, polarity: np.ndarray) -> StreamFrame:
-        """One step with these events, `t_us` counted from its begin in [0, 5000)."""
-        inside = (x >= 0) & (x < self._width) & (y >= 0) & (y < self._height)
+    def step(self, t_us: np.ndarray, x: np.ndarray, y: np.ndarray, polarity: np.ndarray) -> StepBoxes:
+        """One step with these events; `t_us` counts from its begin and is below `geometry.step_us`."""
+        height, width = self.geometry.size
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         if not inside.all():
             raise InputError(
-                f"{(~inside).sum()} events outside {self._width}x{self._height}; crop the recording to the model"
+                f"{(~inside).sum()} events outside {width}x{height}; crop the recording to the model"
             )
         phase = self._pattern(self._steps % self._backbone_cycle)
         size = self._size(len(t_us))
@@ -107,8 +100,17 @@ class StreamDetector:
         boxes, scores, labels, mask = (a[0, 0] for a in jax.device_get(found))
         seconds = time.perf_counter() - begin
         self._steps += 1
-        end_us = self._start_us + self._steps * STEP_US
-        return StreamFrame(end_us, boxes[mask], scores[mask], labels[mask], seconds)
+        end_us = self._start_us + self._steps * self.geometry.step_us
+        of_step = Boxes(
+            boxes[mask],
+            scores[mask],
+            labels[mask],
+            self._class_names,
+            self._source,
+            end_us,
+            image_size=self.geometry.size,
+        )
+        return StepBoxes(of_step, seconds=seconds)
 
     def _size(self, count: int) -> int:
         size = next((s for s in self._event_sizes if s >= count), self._event_sizes[-1])
@@ -127,7 +129,8 @@ class StreamDetector:
 
     def _pack(self, t_us, x, y, polarity, size: int) -> Events:
         """Events of one step and lane, sorted by window and padded to `size`."""
-        cell = y // self._window * (self._width // self._window) + x // self._window
+        window = self.geometry.window
+        cell = y // window * self._columns + x // window
         order = np.argsort(cell, kind="stable")
         count = len(order)
         xy = np.zeros((1, size, 2), np.float32)
@@ -141,9 +144,8 @@ class StreamDetector:
 
     def _run(self, variables, table, carry, events, phase):
         model = functional.merge(self._skeleton, variables)
-        model.backbone.event_sizes = ()
         at_step, reset = jnp.zeros((1, 1), jnp.int32), jnp.zeros(1, bool)
-        out = model.backbone(events, at_step, reset, carry, start_phase=phase, table=table)
+        out = model.backbone(events, at_step, reset, carry, start_phase=phase, table=table, event_sizes=())
         return model.detect(out.features, out.valid), out.carry
 
 

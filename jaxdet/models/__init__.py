@@ -1,4 +1,7 @@
-"""Detectors: HMNet, YOLOv4 and YOLOX behind one interface."""
+"""Detectors: HMNet, YOLOv4 and YOLOX behind one interface, and the table of those that configs can name."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 from flax import nnx
 
@@ -8,11 +11,30 @@ from jaxdet.models.hmnet import hmnet
 from jaxdet.models.yolov4 import yolov4
 from jaxdet.models.yolox import yolox
 
-_MODELS = {"hmnet": hmnet, "yolov4": yolov4, "yolox": yolox}
+
+class Entry(NamedTuple):
+    """A model that a config can name; the names of its loss terms are an attribute of its head."""
+
+    build: Callable[
+        ..., Detector
+    ]  # its keyword arguments are those of the config's `model` block, and `rngs`
+    reads: Literal["events", "images"]  # models of events also take `geometry` and `warm_up_once`
+
+
+MODELS = {
+    "hmnet": Entry(hmnet, "events"),
+    "yolov4": Entry(yolov4, "images"),
+    "yolox": Entry(yolox, "images"),
+}
+
+
+def entry(name: str) -> Entry:
+    """The row of `MODELS`; InputError for a name that is not there."""
+    if name not in MODELS:
+        raise InputError(f"model {name!r} is unknown; choose one of {', '.join(MODELS)}")
+    return MODELS[name]
 
 
 def build(name: str, *, rngs: nnx.Rngs, **kwargs) -> Detector:
-    """An initialised detector; `kwargs` are those of the family's function in this module."""
-    if name not in _MODELS:
-        raise InputError(f"model {name!r} is unknown; choose one of {', '.join(_MODELS)}")
-    return _MODELS[name](rngs=rngs, **kwargs)
+    """An initialised detector; `kwargs` are those of the model's function in `MODELS`."""
+    return entry(name).build(rngs=rngs, **kwargs)

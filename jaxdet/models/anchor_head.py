@@ -37,6 +37,8 @@ class AnchorHead(nnx.Module):
     `anchors` [levels][anchors][2] are widths and heights in pixels; `strides` the pixels of a cell of each level.
     """
 
+    loss_names = ("loss_box", "loss_obj", "loss_cls", "loss")
+
     def __init__(
         self,
         in_features,

@@ -27,6 +27,8 @@ class BackboneOutput(NamedTuple):
 class Detector(nnx.Module):
     """Backbone `(inputs, at_step, reset, carry, train) -> BackboneOutput`, neck `features -> features`, head.
 
+    The head has `loss_names`, the parts of its loss in the order of the logs' columns, the total last.
+
     `image_size` (height, width) if boxes are to be clipped to the image, those left empty being dropped.
     `first_loss_step`: labels of earlier steps are not trained on, counted from the start of each segment
     (parity with released HMNet); with `warm_up_once`, from the start of the recording.

@@ -12,13 +12,10 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxdet.nn.conv import Linear
 from jaxdet.nn.norm import LayerNorm
 from jaxdet.ops import attention
-from jaxdet.structs import Events
+from jaxdet.structs import EventGeometry, Events
 
-WINDOW = 4  # pixels a side of the window that one latent cell covers, in the released models
-STEP_US = 5_000
-NUM_BINS = 100
+SORTED_BY = 4  # pixels a side of the windows by which the host sorts the events of a step
 PRODUCT = "product"
-BIN_US = STEP_US // NUM_BINS
 
 
 def kept(product: Array) -> Array:
@@ -60,18 +57,22 @@ class PositionEmbedding(nnx.Module):
 class EventEmbedding(nnx.Module):
     """Embedding [..., 3 * features] of an event's place in its window, its time bin and its polarity."""
 
-    def __init__(self, features: int, window: int = WINDOW, *, rngs: nnx.Rngs, dtype=None):
-        self.window = window
+    def __init__(self, features: int, geometry: EventGeometry, *, rngs: nnx.Rngs, dtype=None):
+        self.geometry = geometry
         self.xy = PositionEmbedding(2, features, rngs=rngs, dtype=dtype)
         self.time = PositionEmbedding(1, features, rngs=rngs, dtype=dtype)
         self.pol = PositionEmbedding(1, features, rngs=rngs, dtype=dtype)
 
     def __call__(self, inside: Float[Array, "*S 2"], time_bin: Array, polarity: Array):
-        """`inside` is x, y in the window, pixels in [0, `window`); `time_bin` 0..99; `polarity` 0 or 1."""
-        dtype = inside.dtype
-        time = (time_bin.astype(dtype) - NUM_BINS // 2) / NUM_BINS
+        """`inside` is x, y in the window, pixels in [0, `window`); `time_bin` is below `time_bins`; `polarity` is 0 or 1."""
+        dtype, bins = inside.dtype, self.geometry.time_bins
+        time = (time_bin.astype(dtype) - bins // 2) / bins
         sign = polarity.astype(dtype) * 2 - 1
-        parts = [self.xy(inside - self.window / 2), self.time(time[..., None]), self.pol(sign[..., None])]
+        parts = [
+            self.xy(inside - self.geometry.window / 2),
+            self.time(time[..., None]),
+            self.pol(sign[..., None]),
+        ]
         return jnp.concatenate(parts, -1)
 
 
@@ -137,7 +138,7 @@ class EventWrite(nnx.Module):
         return latent + self.mlp(self.norm_mlp(latent))
 
 
-def cells(xy: Float[Array, "*S 2"], width: int, size: int = WINDOW) -> Int[Array, "*S"]:
+def cells(xy: Float[Array, "*S 2"], width: int, size: int) -> Int[Array, "*S"]:
     """Window of `size` pixels a side that each event falls in, on a grid `width` cells wide.
 
     Parity: truncation, so that a flipped x in (-1, 0) belongs to window 0 while its place inside is in (3, 4).
@@ -146,24 +147,30 @@ def cells(xy: Float[Array, "*S 2"], width: int, size: int = WINDOW) -> Int[Array
     return window[..., 1] * width + window[..., 0]
 
 
+def time_bins(t_us: Array, geometry: EventGeometry) -> Int[Array, "*S"]:
+    """Part of its step that each event falls in, from its time since the step began."""
+    return t_us.astype(jnp.int32) * geometry.time_bins // geometry.step_us
+
+
 def key_values(embed: EventEmbedding, write: EventWrite, xy, t_us, polarity, dtype):
     """Keys and values [..., 2, H, d] of events with real coordinates."""
-    inside = jnp.mod(xy.astype(dtype), embed.window)
-    return write.key_value(embed(inside, t_us.astype(jnp.int32) // BIN_US, polarity))
+    inside = jnp.mod(xy.astype(dtype), embed.geometry.window)
+    return write.key_value(embed(inside, time_bins(t_us, embed.geometry), polarity))
 
 
 def key_value_table(embed: EventEmbedding, write: EventWrite, dtype) -> Float[Array, "R 2 H d"]:
     """Keys and values of all events that integer coordinates allow, rows as `table_rows` gives them."""
-    side = jnp.arange(embed.window)
-    axes = jnp.arange(NUM_BINS), side, side, jnp.arange(2)
+    side = jnp.arange(embed.geometry.window)
+    axes = jnp.arange(embed.geometry.time_bins), side, side, jnp.arange(2)
     time_bin, x, y, polarity = (a.reshape(-1) for a in jnp.meshgrid(*axes, indexing="ij"))
     return write.key_value(embed(jnp.stack([x, y], -1).astype(dtype), time_bin, polarity))
 
 
-def table_rows(xy: Array, t_us: Array, polarity: Array, window: int = WINDOW) -> Int[Array, "*S"]:
+def table_rows(xy: Array, t_us: Array, polarity: Array, geometry: EventGeometry) -> Int[Array, "*S"]:
     """Row of `key_value_table` of events with integer coordinates: time bin, x, y, polarity."""
+    window = geometry.window
     inside = xy.astype(jnp.int32) % window
-    time_bin = jnp.clip(t_us.astype(jnp.int32) // BIN_US, 0, NUM_BINS - 1)
+    time_bin = jnp.clip(time_bins(t_us, geometry), 0, geometry.time_bins - 1)
     return ((time_bin * window + inside[..., 0]) * window + inside[..., 1]) * 2 + polarity.astype(jnp.int32)
 
 
@@ -174,9 +181,7 @@ class StepEvents:
     event is lost. `width`, `num_cells` and `window` describe the grid of the first memory.
     """
 
-    def __init__(
-        self, events: Events, sizes: Sequence[int], width: int, num_cells: int, window: int = WINDOW
-    ):
+    def __init__(self, events: Events, sizes: Sequence[int], width: int, num_cells: int, window: int):
         total = events.xy.shape[1]
         self.sizes = [*sorted(s for s in sizes if s < total), total]
         self.step_start, self.width, self.num_cells = events.step_start, width, num_cells

@@ -65,6 +65,8 @@ class DecoupledHead(nnx.Module):
     candidates are left out of all terms, though still counted.
     """
 
+    loss_names = ("loss_cls", "loss_bbox", "loss_obj", "loss_iou", "loss")  # as the released logs order them
+
     def __init__(
         self,
         in_features: Sequence[int],

@@ -5,22 +5,23 @@ from collections.abc import Sequence
 from flax import nnx
 
 from jaxdet.models.detector import Detector
-from jaxdet.models.events import WINDOW
 from jaxdet.models.heads import DecoupledHead
 from jaxdet.models.hmnet_backbone import Hmnet
 from jaxdet.models.pyramid import Pyramid, StridedLevels
 from jaxdet.ops.assign import HMNET_RULE
 from jaxdet.ops.select import BestClass
+from jaxdet.structs import EventGeometry
 
 _NUM_LEVELS = 3
+GEN1 = EventGeometry(240, 304)
 
 
 def hmnet(
     num_classes: int = 2,
-    image_size: tuple[int, int] = (240, 304),
+    geometry: EventGeometry = GEN1,
+    image_size: tuple[int, int] | None = None,
     widths: Sequence[int] = (128, 256, 256),
     out_features: int = 256,
-    window: int = WINDOW,
     warm_up_steps: int = 21,
     warm_up_once: bool = False,
     ignored_as_background: bool = True,
@@ -31,11 +32,13 @@ def hmnet(
     dtype=None,
     **backbone,
 ) -> Detector:
-    """HMNet with one memory per entry of `widths`; `window` is the stride of the first. Further arguments are those of `Hmnet`.
+    """HMNet with one memory per entry of `widths`; `geometry.window` is the stride of the first.
 
+    `image_size` (height, width) of the network's input defaults to the sensor's. Further arguments are those of `Hmnet`.
     Labels in the first `warm_up_steps` steps of a segment are not trained on.
     """
     kwargs = {"rngs": rngs, "dtype": dtype}
+    image_size = geometry.size if image_size is None else image_size
     if len(widths) == 1:
         neck = StridedLevels(out_features, _NUM_LEVELS - 1, **kwargs)
         num_levels = _NUM_LEVELS
@@ -46,7 +49,7 @@ def hmnet(
         [out_features] * num_levels,
         num_classes,
         out_features,
-        [window << i for i in range(num_levels)],
+        [geometry.window << i for i in range(num_levels)],
         stem=False,
         rule=HMNET_RULE,
         integer_boxes=True,
@@ -54,7 +57,7 @@ def hmnet(
         **kwargs,
     )
     return Detector(
-        Hmnet(image_size, widths, out_features=out_features, window=window, **kwargs, **backbone),
+        Hmnet(geometry, image_size, widths, out_features=out_features, **kwargs, **backbone),
         neck,
         head,
         image_size=image_size,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -20,7 +21,7 @@ from jaxdet.models import events as event_ops
 from jaxdet.models.detector import BackboneOutput
 from jaxdet.models.events import StepEvents
 from jaxdet.models.memory import LatentMemory
-from jaxdet.structs import Events
+from jaxdet.structs import EventGeometry, Events
 
 
 class HmnetCarry(NamedTuple):
@@ -39,8 +40,9 @@ class HmnetCarry(NamedTuple):
 class Hmnet(nnx.Module):
     """The backbone: events in, features of the labelled steps out.
 
-    `image_size` is (height, width), multiples of `window` times 2 for every further memory. `periods` must each divide the
-    next, the first being 1. `window`: pixels a side that a cell of the first memory covers. `event_sizes` are the slice sizes tried for a step before the whole segment is read.
+    `image_size` (height, width) is the sensor's size, rounded up to whole cells of the last memory, each of which is
+    `geometry.window` pixels wide times 2 for every further memory. `periods` must each divide the next, the first
+    being 1. `event_sizes` are the slice sizes tried for a step before the whole segment is read.
     `integer_events`: outside training, coordinates are integers and keys and values come from a table.
     `empty_step_per_lane`: a lane without events in a step skips the write, whatever its neighbours have.
     `remat`: in training, recompute each cycle in the backward pass; with `keep_products` only what lies between
@@ -49,14 +51,14 @@ class Hmnet(nnx.Module):
 
     def __init__(
         self,
-        image_size: tuple[int, int] = (240, 304),
+        geometry: EventGeometry,
+        image_size: tuple[int, int],
         widths: Sequence[int] = (128, 256, 256),
         num_heads: Sequence[int] = (4, 8, 8),
         depths: Sequence[int] = (1, 3, 9),
         periods: Sequence[int] = (1, 3, 9),
         out_features: int = 256,
         event_features: int = 32,
-        window: int = event_ops.WINDOW,
         *,
         rngs: nnx.Rngs,
         event_sizes: Sequence[int] = (2048, 16384),
@@ -66,9 +68,9 @@ class Hmnet(nnx.Module):
         keep_products: bool = False,
         dtype=None,
     ):
-        _check(image_size, window, widths, num_heads, depths, periods)
-        grid = (image_size[0] // window, image_size[1] // window)
-        self.window = window
+        _check(geometry, image_size, widths, num_heads, depths, periods)
+        grid = (image_size[0] // geometry.window, image_size[1] // geometry.window)
+        self.geometry = geometry
         self.num_memories = len(widths)
         for i in range(self.num_memories):
             memory = LatentMemory(
@@ -80,7 +82,7 @@ class Hmnet(nnx.Module):
                 lower_features=widths[i - 1] if i else None,
                 has_upper=i + 1 < self.num_memories,
                 event_features=event_features,
-                event_window=window,
+                geometry=geometry,
                 rngs=rngs,
                 dtype=dtype,
             )
@@ -121,19 +123,28 @@ class Hmnet(nnx.Module):
         train: bool = False,
         start_phase: int = 0,
         table: Array | None = None,
+        event_sizes: Sequence[int] | None = None,
+        empty_step_per_lane: bool | None = None,
     ) -> BackboneOutput:
         """Run a segment. Slot k of a lane gets the features after step `at_step` of it, -1 being no slot.
 
         `start_phase`: steps modulo the cycle that every lane has behind it; lanes may be reset only at phase 0.
-        `table`: `event_table()`, if it was made ahead.
+        `table`: `event_table()`, if it was made ahead. `event_sizes` and `empty_step_per_lane` are those of the model
+        unless they are given.
         """
+        if event_sizes is None:
+            event_sizes = self.event_sizes
+        if empty_step_per_lane is None:
+            empty_step_per_lane = self.empty_step_per_lane
         num_steps = inputs.step_start.shape[1] - 1
         carry = self._reset(reset, carry)
         steps_before = carry.steps
-        events = StepEvents(inputs, self.event_sizes, self.grid[1], self.grid[0] * self.grid[1], self.window)
+        events = StepEvents(
+            inputs, event_sizes, self.grid[1], self.grid[0] * self.grid[1], self.geometry.window
+        )
         if table is None and self.integer_events and not train:
             table = self.event_table()
-        stepper = self.stepper(events, table)
+        stepper = self.stepper(events, table, empty_step_per_lane)
         slot_of_step = _slot_of_step(at_step, num_steps)
         slots = tuple(
             jnp.zeros((at_step.shape[0], at_step.shape[1], *z.shape[1:]), z.dtype) for z in carry.latent
@@ -176,20 +187,22 @@ class Hmnet(nnx.Module):
         first = self.memories[0]
         return event_ops.key_value_table(first.embed, first.write_bottom_up, first.init_latent[...].dtype)
 
-    def stepper(self, events: StepEvents, rows: Array | None):
-        """Function (carry, step of the segment, phase) -> carry; `rows` is the event table or None."""
+    def stepper(self, events: StepEvents, rows: Array | None, per_lane: bool):
+        """Function (carry, step of the segment, phase) -> carry; `rows` is the event table or None.
+
+        With `per_lane` each lane skips the write by its own events.
+        """
         first = self.memories[0]
         dtype = first.init_latent[...].dtype
-        # The host sorts events by the released models' windows.
-        in_order = self.window == event_ops.WINDOW
-        written = events.written(self.empty_step_per_lane)
+        in_order = self.geometry.window == event_ops.SORTED_BY
+        written = events.written(per_lane)
 
         def write(latent, step):
             def attend(xy, t_us, polarity, cell):
                 if rows is None:
                     kv = event_ops.key_values(first.embed, first.write_bottom_up, xy, t_us, polarity, dtype)
                 else:
-                    kv = rows[event_ops.table_rows(xy, t_us, polarity, self.window)]
+                    kv = rows[event_ops.table_rows(xy, t_us, polarity, self.geometry)]
                 return event_ops.attend(first.write_bottom_up, latent, kv, cell, in_order)
 
             new = first.write_bottom_up(latent, events.over(step, attend))
@@ -198,7 +211,7 @@ class Hmnet(nnx.Module):
         return lambda carry, step, phase: self.step(carry, lambda latent: write(latent, step), phase)
 
     def step(self, carry: HmnetCarry, write_events, phase: int) -> HmnetCarry:
-        """One 5-ms step of all memories; `write_events` maps the first latent to the one the events wrote to.
+        """One step of all memories; `write_events` maps the first latent to the one the events wrote to.
 
         All memories read what the step before left: the lower latent, the message from above. `phase` is the
         number of steps since reset modulo the cycle, a Python int.
@@ -235,15 +248,23 @@ class Hmnet(nnx.Module):
         return inside & (steps_before[:, None] + at_step >= self.cycle)
 
 
-def _check(image_size, window, widths, num_heads, depths, periods):
+def _check(geometry, image_size, widths, num_heads, depths, periods):
     if len({len(widths), len(num_heads), len(depths), len(periods)}) != 1:
         raise InputError(
             f"{len(widths)} widths, {len(num_heads)} num_heads, {len(depths)} depths, {len(periods)} periods: "
             "give one of each per memory"
         )
-    multiple = window << (len(periods) - 1)
+    multiple = geometry.window << (len(periods) - 1)
     if image_size[0] % multiple or image_size[1] % multiple:
         raise InputError(f"image size {tuple(image_size)}: height and width must be multiples of {multiple}")
+    whole = tuple(-(-pixels // multiple) * multiple for pixels in geometry.size)
+    if tuple(image_size) != whole:
+        raise InputError(
+            f"model.image_size is {tuple(image_size)}, the sensor (data.height, data.width) {geometry.size}, which takes "
+            f"{whole} in multiples of {multiple}; make them agree"
+        )
+    if not 0 < geometry.step_us <= np.iinfo(np.int16).max:
+        raise InputError(f"step of {geometry.step_us} us, expected 1 to 32767; change data.step_us")
     if periods[0] != 1 or any(b % a for a, b in itertools.pairwise(periods)):
         raise InputError(f"periods {tuple(periods)}: the first must be 1 and each must divide the next")
 

@@ -11,6 +11,7 @@ from jaxdet.models.events import EventEmbedding, EventWrite, Mlp, kept
 from jaxdet.nn.conv import Conv, Linear
 from jaxdet.nn.norm import GroupNorm, LayerNorm
 from jaxdet.ops import attention, resize
+from jaxdet.structs import EventGeometry
 
 WINDOW = 7  # cells a side of the windows in which memories attend to each other
 
@@ -220,7 +221,7 @@ class LatentMemory(nnx.Module):
         lower_features: int | None,
         has_upper: bool,
         event_features: int,
-        event_window: int,
+        geometry: EventGeometry,
         rngs: nnx.Rngs,
         dtype=None,
     ):
@@ -228,7 +229,7 @@ class LatentMemory(nnx.Module):
         init = jax.nn.initializers.normal(0.02)
         self.init_latent = nnx.Param(init(rngs.params(), (1, grid[0] * grid[1], features), jnp.float32))
         if lower_features is None:
-            self.embed = EventEmbedding(event_features, event_window, **kwargs)
+            self.embed = EventEmbedding(event_features, geometry, **kwargs)
             self.write_bottom_up: Any = EventWrite(features, 3 * event_features, num_heads, **kwargs)
             self.message_gen = None
         else:

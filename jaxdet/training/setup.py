@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxdet import distributed, models, sharding
+from jaxdet import distributed, sharding
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
-from jaxdet.models.detector import Detector
+from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import Batch
@@ -26,13 +24,6 @@ from jaxdet.training.loop import NonFiniteLoss
 from jaxdet.training.state import TrainState
 from jaxdet.training.step import TrainStep, make_train_step
 from jaxdet.weights import stored_config
-
-# In the order of the released logs' columns.
-LOSS_NAMES = {
-    "hmnet": ("loss_cls", "loss_bbox", "loss_obj", "loss_iou", "loss"),
-    "yolox": ("loss_cls", "loss_bbox", "loss_obj", "loss_iou", "loss"),
-    "yolov4": ("loss_box", "loss_obj", "loss_cls", "loss"),
-}
 
 
 class Run(NamedTuple):
@@ -50,28 +41,12 @@ class Run(NamedTuple):
     loss_names: tuple[str, ...]  # parts of the loss, as the logs name them
 
 
-def build_model(model_config, seed: int) -> Detector:
-    """The detector of a config's `model` block, with fresh weights, in float64 if `dtype` asks for it.
-
-    float64 is there to tell arithmetic from rounding; it needs JAX_ENABLE_X64=1.
-    """
-    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in model_config.items() if k != "name"}
-    model = models.build(model_config.name, rngs=nnx.Rngs(seed), **arguments)
-    if arguments.get("dtype") == "float64":
-        if not jax.config.jax_enable_x64:
-            raise InputError("model.dtype is float64, which JAX does not keep; set JAX_ENABLE_X64=1")
-        arrays = nnx.state(model, (nnx.Param, nnx.BatchStat))
-        nnx.update(model, jax.tree.map(_widened, arrays))
-    return model
-
-
 def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda fresh: fresh) -> Run:
     """Build model, optimiser and compiled step; `initial` makes the first weights from fresh ones."""
     segments = num_segments(cfg.data)
     recipe = recipes.make(cfg, segments)
-    model = build_model(cfg.model, cfg.seed)
+    model = from_config.build(cfg, cfg.seed)
     if cfg.data.kind == "events":
-        model.warm_up_once = cfg.data.warmup == "recording"  # the windows leave labels out by the same rule
         check_segments(cfg.data, model.backbone.cycle)
     lanes = sharding.lanes(mesh)
     carry = jax.tree.map(lambda a: sharding.place(a, lanes), model.init_carry(cfg.data.batch_size))
@@ -96,7 +71,7 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
         segments,
         cfg.train.num_iterations * segments,
         num_parameters(variables),
-        LOSS_NAMES[cfg.model.name],
+        model.head.loss_names,
     )
 
 
@@ -180,7 +155,3 @@ def memory_estimate(run: Run, batch: Batch) -> int:
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (run.state, run.carry, batch))
     plan = run.train_step.lower(*shapes).compile().memory_analysis()
     return plan.argument_size_in_bytes + plan.temp_size_in_bytes
-
-
-def _widened(leaf):
-    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf

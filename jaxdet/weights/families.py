@@ -1,6 +1,6 @@
 """The tables of `rules`, one a model family."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -76,18 +76,23 @@ YOLOX = Rules(
 )
 
 
-def of_model(name: str) -> Rules:
-    """Rules of the model that `models.build(name, ...)` makes."""
-    families = {"hmnet": HMNET, "yolox": YOLOX}
-    if name not in families:
-        raise InputError(
-            f"no rules for released weights of {name!r}; there are some for {', '.join(families)}"
-        )
-    return families[name]
+def _yolov4(model: Mapping[str, Any]) -> Rules:
+    return yolov4.rules(model["num_classes"], len(model["stages"]), model["anchors"], bool(model["stem"]))
+
+
+# Name of the model -> its rules, or what makes them of a config's `model` block.
+RULES: dict[str, Rules | Callable[[Mapping[str, Any]], Rules]] = {
+    "hmnet": HMNET,
+    "yolox": YOLOX,
+    "yolov4": _yolov4,
+}
 
 
 def of_config(model: Mapping[str, Any]) -> Rules:
-    """Rules of the model that a config's `model` block describes; those of YOLOv4 follow from its tables."""
-    if model["name"] == "yolov4":
-        return yolov4.rules(model["num_classes"], len(model["stages"]), model["anchors"], bool(model["stem"]))
-    return of_model(model["name"])
+    """Rules of the model that a config's `model` block describes; InputError if `RULES` has none."""
+    if model["name"] not in RULES:
+        raise InputError(
+            f"no rules for released weights of {model['name']!r}; there are some for {', '.join(RULES)}"
+        )
+    found = RULES[model["name"]]
+    return found if isinstance(found, Rules) else found(model)

@@ -9,7 +9,9 @@ import pytest
 
 from jaxdet.models import events as event_ops
 from jaxdet.models.events import StepEvents
+from jaxdet.structs import EventGeometry
 
+GEOMETRY = EventGeometry(240, 304)
 GRIDS = ((60, 76), (30, 38), (15, 19))
 
 
@@ -54,7 +56,7 @@ def test_embedding_of_integer_events(case):
         jnp.asarray(rows[:, 1:3] % 4, jnp.float32), jnp.asarray(rows[:, 0]) // 50, jnp.asarray(rows[:, 3])
     )
     hg.close(embedded[: len(g["int_embedding"])], g["int_embedding"])
-    cell = event_ops.cells(jnp.asarray(rows[:, 1:3], jnp.float32), 76)
+    cell = event_ops.cells(jnp.asarray(rows[:, 1:3], jnp.float32), 76, 4)
     np.testing.assert_array_equal(cell, g["int_query_index"])
 
 
@@ -67,10 +69,10 @@ def test_embedding_and_write_of_real_coordinates(case):
     embedded = memory.embed(jnp.mod(xy, 4), jnp.asarray(rows[:, 0]) // 50, jnp.asarray(rows[:, 3]))
     hg.close(embedded[::7], g["float_embedding"])
     lane = np.repeat([0, 1], [len(x) for x in lanes])
-    np.testing.assert_array_equal(event_ops.cells(xy, 76) + lane * 4560, g["float_query_index"])
+    np.testing.assert_array_equal(event_ops.cells(xy, 76, 4) + lane * 4560, g["float_query_index"])
 
     z = latent(1, memory.init_latent.shape[-1])
-    events = StepEvents(hg.pack([[x] for x in lanes]), (512,), 76, 4560)
+    events = StepEvents(hg.pack([[x] for x in lanes]), (512,), 76, 4560, 4)
 
     def attend(xy, t_us, polarity, cell):
         kv = event_ops.key_values(memory.embed, memory.write_bottom_up, xy, t_us, polarity, jnp.float32)
@@ -88,7 +90,7 @@ def test_table_of_keys_and_values(case):
     time_bin, x, y, polarity = g["table_index_txyp"].T
     assert tuple(g["table_shape"]) == (100, 4, 4, 2, *table.shape[2:])
     where = [jnp.asarray(a) for a in (np.stack([x, y], -1), time_bin * 50, polarity)]
-    rows = event_ops.table_rows(*where)
+    rows = event_ops.table_rows(*where, GEOMETRY)
     hg.close(table[rows, 0], g["table_key"])
     hg.close(table[rows, 1], g["table_value"])
 

@@ -11,6 +11,7 @@ def get_config():
     cfg = c.synthetic()
     cfg.model = c.hmnet("b1", 2, widths=(32,), num_heads=(1,), out_features=64)
     cfg.model.image_size = (64, 64)
+    cfg.data.height = cfg.data.width = 64
     return cfg
 """
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxdet import convert
+from jaxdet.models import from_config
 from jaxdet.nn import functional
-from jaxdet.training import setup as runs
 from jaxdet.weights import checkpoint, families, rules
 from jaxdet.weights.torch import file, state_dict
 
@@ -48,8 +48,8 @@ def test_a_released_file_goes_to_a_folder_and_back(tmp_path, capsys, size):
 
 @pytest.mark.parametrize("size", ["L1", "B3", "L3"])
 def test_the_other_sizes_fit_their_configs(size):
-    model = runpy.run_path(str(CONFIG))["get_config"](size.lower()).model
-    _, target = functional.abstract(lambda: runs.build_model(model, 0))
+    cfg = runpy.run_path(str(CONFIG))["get_config"](size.lower())
+    _, target = functional.abstract(lambda: from_config.build(cfg, 0))
     _, report = rules.from_torch(empty(size), families.HMNET, target)
     assert not report.missing
 

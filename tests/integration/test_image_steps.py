@@ -10,9 +10,9 @@ from yolo_training import yolov4_batch
 
 from jaxdet import config
 from jaxdet.evaluation import coco
+from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.training import recipe as recipes
-from jaxdet.training import setup as runs
 from jaxdet.training import state
 from jaxdet.training.checkpoint import RunCheckpoints
 from jaxdet.training.step import make_train_step
@@ -61,7 +61,7 @@ def prepared(make):
     """Skeleton, first state and compiled step."""
     cfg = make()
     recipe = recipes.make(cfg)
-    skeleton, variables = functional.split(runs.build_model(cfg.model, 0))
+    skeleton, variables = functional.split(from_config.build(cfg, 0))
     first = state.create(variables, recipe.optimizer, ema=recipe.averaging is not None)
     return skeleton, first, jax.jit(make_train_step(skeleton, recipe))
 

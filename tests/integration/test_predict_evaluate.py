@@ -14,6 +14,7 @@ from jaxdet.data.events.streams import EventChunk
 from jaxdet.detections import store
 from jaxdet.formats import npy
 from jaxdet.nn import functional
+from jaxdet.structs import EventGeometry
 from jaxdet.viewing import drawing
 from jaxdet.weights import checkpoint
 
@@ -75,7 +76,7 @@ def place(tmp_path_factory):
     report = gen1.make(folder / "source", folder / "data", gen1.Options(duration_ms=None), workers=1)
     gen1.finish(folder / "data", report)
     (folder / "tiny.py").write_text(CONFIG.format(root=str(folder / "data")))
-    arguments = {"image_size": (48, 64), "widths": (16, 16), "num_heads": (1, 1), "depths": (1, 1)}
+    arguments = {"geometry": EventGeometry(48, 64), "widths": (16, 16), "num_heads": (1, 1), "depths": (1, 1)}
     _weights(folder / "weights", {**arguments, "periods": (1, 3), "out_features": 16, "num_classes": 2})
     return folder
 

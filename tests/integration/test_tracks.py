@@ -12,6 +12,7 @@ from jaxdet.data.datasets import ltd
 from jaxdet.data.synthetic import ltd as synthetic_ltd
 from jaxdet.evaluation import months
 from jaxdet.formats import pickle
+from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.postprocess import overlaps
 from jaxdet.training import setup as runs
@@ -60,7 +61,7 @@ def place(tmp_path_factory):
     cfg.model = yolo_models.yolov4_block("tiny")
     cfg.data = config.yolov4_images(128, 16, ltd.CLASSES, batch_size=2)
     for seed, name in enumerate("ab"):
-        _, variables = functional.split(runs.build_model(cfg.model, seed))
+        _, variables = functional.split(from_config.build(cfg, seed))
         flat = traverse_util.flatten_dict(variables.params)
         for path, value in flat.items():
             if "preds" in path and path[-1] == "bias":  # fresh heads report nothing: make them sure

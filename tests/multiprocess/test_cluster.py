@@ -17,6 +17,7 @@ import recordings_data
 
 from jaxdet.data.events import dat
 from jaxdet.evaluation import validation
+from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.training import setup as runs
 from jaxdet.weights import checkpoint
@@ -91,7 +92,7 @@ def _eager_weights(folder):
     """Fresh weights whose coarsest level reports boxes that the protocol does not drop as too small."""
     cfg = cluster_config.get_config()
     cfg.model.dtype = "float32"
-    variables = functional.split(runs.build_model(cfg.model, 0))[1]
+    variables = functional.split(from_config.build(cfg, 0))[1]
     level = variables.params["head"]["levels"]["2"]
     for name, bias in (("reg_pred", [0.0, 0.0, 1.0, 1.0]), ("obj_pred", [0.0]), ("cls_pred", [0.0, 0.0])):
         level[name]["bias"] = jnp.array(bias)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxdet import class_names, config, prepare
+from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.training import setup as runs
 from jaxdet.weights import checkpoint
@@ -47,7 +48,7 @@ def _weights(folder):
     """Fresh weights that report boxes everywhere, so that an evaluation has something to count."""
     cfg = config.base()
     cfg.model = config.yolox("nano", len(class_names.LTD), width=0.125)
-    variables = functional.split(runs.build_model(cfg.model, 0))[1]
+    variables = functional.split(from_config.build(cfg, 0))[1]
     for level in variables.params["head"]["levels"].values():
         for name in ("obj_pred", "cls_pred"):
             level[name]["bias"] = jnp.zeros_like(level[name]["bias"])

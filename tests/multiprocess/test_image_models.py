@@ -11,9 +11,9 @@ import yolo_models
 import yolo_training
 
 from jaxdet import config, sharding
+from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.training import recipe as recipes
-from jaxdet.training import setup as runs
 from jaxdet.training import state
 from jaxdet.training.step import make_train_step
 
@@ -47,7 +47,7 @@ def _batch(step):
 def _train(family, devices):
     cfg = _config(family)
     mesh, recipe = sharding.make_mesh(BATCH, jax.devices()[:devices]), recipes.make(cfg)
-    skeleton, variables = functional.split(runs.build_model(cfg.model, 0))
+    skeleton, variables = functional.split(from_config.build(cfg, 0))
     current = state.create(variables, recipe.optimizer, recipe.averaging is not None)
     current = jax.tree.map(lambda a: sharding.place(a, sharding.replicated(mesh)), current)
     step = jax.jit(make_train_step(skeleton, recipe), out_shardings=sharding.replicated(mesh))

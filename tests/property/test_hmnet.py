@@ -11,11 +11,11 @@ from flax import nnx
 from jaxdet import models
 from jaxdet.inference.streaming import StreamDetector
 from jaxdet.nn import functional
-from jaxdet.structs import Batch, Events, Targets
+from jaxdet.structs import Batch, EventGeometry, Events, Targets
 
 SIZE = 32
 REDUCED = {
-    "image_size": (SIZE, SIZE),
+    "geometry": EventGeometry(SIZE, SIZE),
     "widths": (16, 32),
     "num_heads": (1, 2),
     "depths": (1, 1),
@@ -31,7 +31,7 @@ class Model:
     """A skeleton that can be a static argument of a jitted function."""
 
     def __init__(self, **changes):
-        self.make = lambda: models.build("hmnet", rngs=nnx.Rngs(3), **REDUCED, **changes)
+        self.make = lambda: models.build("hmnet", rngs=nnx.Rngs(3), **{**REDUCED, **changes})
         self.skeleton, _ = functional.abstract(self.make)
 
     def merge(self, variables):
@@ -70,9 +70,7 @@ def cut(whole, first, last):
 @partial(jax.jit, static_argnums=(0, 6, 7))
 def run(skeleton, variables, inputs, at_step, reset, carry, start_phase=0, options=()):
     model = skeleton.merge(variables)
-    for name, value in options:
-        setattr(model.backbone, name, value)
-    out = model.backbone(inputs, at_step, reset, carry, start_phase=start_phase)
+    out = model.backbone(inputs, at_step, reset, carry, start_phase=start_phase, **dict(options))
     return out.features, out.valid, out.carry
 
 
@@ -180,7 +178,7 @@ def test_a_burst_larger_than_the_first_sizes_is_read_whole(skeleton_and_variable
 def test_real_coordinates_and_table_agree(skeleton_and_variables):
     inputs = events(3, LANES)
     table = whole_run(*skeleton_and_variables, inputs)
-    direct = whole_run(*skeleton_and_variables, inputs, (("integer_events", False),))
+    direct = whole_run(Model(integer_events=False), skeleton_and_variables[1], inputs)
     for one, two in zip(jax.tree.leaves(table), jax.tree.leaves(direct), strict=True):
         np.testing.assert_allclose(two, one, atol=2e-5)
 
@@ -237,13 +235,13 @@ def test_streaming_equals_the_segment(skeleton_and_variables):
     half = len(order) // 2
     frames = [*stream.feed(*(c[:half] for c in columns)), *stream.feed(*(c[half:] for c in columns))]
     frames += stream.advance(10_000 + 5000 * STEPS)
-    assert [f.t_us for f in frames] == [10_000 + 5000 * (k + 1) for k in range(STEPS)]
+    assert [f.boxes.time_us for f in frames] == [10_000 + 5000 * (k + 1) for k in range(STEPS)]
     for k, frame in enumerate(frames):
         mask = np.asarray(found.det_mask[0, k])
         assert (k >= 3) == mask.any()
         assert len(frame.boxes) == mask.sum()
-        np.testing.assert_allclose(frame.scores, found.scores[0, k][mask], atol=1e-5)
-        np.testing.assert_allclose(frame.boxes, found.boxes[0, k][mask], atol=1e-2)
+        np.testing.assert_allclose(frame.boxes.scores, found.scores[0, k][mask], atol=1e-5)
+        np.testing.assert_allclose(frame.boxes.xyxy, found.boxes[0, k][mask], atol=1e-2)
 
 
 def labelled(inputs, at_step, num_boxes, slots=1):

@@ -16,9 +16,9 @@ from jaxdet.inference import events as predictor
 from jaxdet.inference import recordings as running
 from jaxdet.models.detector import BackboneOutput
 from jaxdet.nn import functional
-from jaxdet.structs import Detections
+from jaxdet.structs import Detections, EventGeometry
 
-SENSOR = running.Sensor((48, 64), (1024, 8192))
+GEOMETRY, BUCKETS = EventGeometry(48, 64), (1024, 8192)
 LABEL = [("t", "<u8"), *((k, "<f4") for k in "xywh"), ("class_id", "u1"), ("confidence", "<f4")]
 
 
@@ -29,13 +29,13 @@ class CounterCarry(NamedTuple):
 
 
 class Backbone(nnx.Module):
-    cycle = 3
+    cycle, geometry = 3, GEOMETRY
 
     def init_carry(self, batch_size):
         zero = jnp.zeros((batch_size, 1), jnp.int32)
         return CounterCarry(zero, zero, zero)
 
-    def __call__(self, inputs, at_step, reset, carry, train, start_phase=0):
+    def __call__(self, inputs, at_step, reset, carry, train, start_phase=0, empty_step_per_lane=False):
         carry = jax.tree.map(lambda a: jnp.where(reset[:, None], 0, a), carry)
         starts = inputs.step_start - inputs.step_start[:, :1]
         steps = carry.steps + at_step + 1
@@ -109,7 +109,9 @@ def test_sparse_numbers_are_those_of_the_full_pass(large_every, lanes, heads):
     # A large box after some steps (for 13, none within reach of some labels), or after none.
     run = _predictor(large_every, lanes, heads)
     for rules in protocols.PROTOCOLS.values():
-        sparse, full = (on_recordings.evaluate(run, RECORDINGS, SENSOR, rules, full=f) for f in (False, True))
+        sparse, full = (
+            on_recordings.evaluate(run, RECORDINGS, BUCKETS, rules, full=f) for f in (False, True)
+        )
         assert sparse.as_json() == full.as_json()
         np.testing.assert_array_equal(sparse.precision, full.precision)
         np.testing.assert_array_equal(sparse.recall, full.recall)
@@ -121,19 +123,21 @@ def test_head_runs_once_per_label_where_the_nearest_step_has_a_box():
     for run, least, most in ((_predictor(1), 1, 1), (_predictor(10**6, 1, 4), 9, 10)):
         # Less than 25 ms away lie nine or ten steps.
         run.num_looks = 0
-        on_recordings.evaluate(run, RECORDINGS[:1], SENSOR)
+        on_recordings.evaluate(run, RECORDINGS[:1], BUCKETS)
         assert num_labels * least <= run.num_looks <= num_labels * most
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_every_step_is_predicted_with_all_events_before_it(lanes):
-    frames = list(running.predict(_predictor(1, lanes, 1), RECORDINGS, SENSOR))
+    frames = list(running.predict(_predictor(1, lanes, 1), RECORDINGS, BUCKETS))
     for sequence, recording in enumerate(RECORDINGS):
         own = [f for f in frames if f.sequence == sequence]
-        assert [f.t_us for f in own] == list(range(5_000, recording.duration_ms * 1000 + 4_999, 5_000))
+        assert [f.boxes.time_us for f in own] == list(
+            range(5_000, recording.duration_ms * 1000 + 4_999, 5_000)
+        )
         for frame in own[9:]:
-            seen = np.searchsorted(recording._t, frame.t_us)
-            assert frame.boxes[0, 0] == seen % 16
+            seen = np.searchsorted(recording._t, frame.boxes.time_us)
+            assert frame.boxes.xyxy[0, 0] == seen % 16
         assert all(len(f.boxes) == 0 for f in own[:9])
 
 
@@ -142,18 +146,19 @@ def test_stream_of_a_file_equals_the_stored_recording():
     rows = np.array_split(np.arange(len(recording._t)), 37)
     chunks = [tuple(column[r] for column in (recording._t, *recording._xyp)) for r in rows]
     run = _predictor(1)
-    streamed = list(running.predict_stream(run, chunks, SENSOR))
-    stored = list(running.predict(run, [recording], SENSOR))
+    streamed = list(running.predict_stream(run, chunks, BUCKETS))
+    stored = list(running.predict(run, [recording], BUCKETS))
     assert len(streamed) == len(stored)
     for a, b in zip(streamed, stored):
-        assert a.t_us == b.t_us
-        for x, y in ((a.boxes, b.boxes), (a.scores, b.scores), *zip(a.events, b.events)):
+        assert a.boxes.time_us == b.boxes.time_us
+        parts = ((a.boxes.xyxy, b.boxes.xyxy), (a.boxes.scores, b.boxes.scores), *zip(a.events, b.events))
+        for x, y in parts:
             np.testing.assert_array_equal(x, y)
 
 
-def test_forgetting_shows_only_the_step_s_own_events():
-    run = predictor.Predictor(*functional.split(Counter(1)), forget=True)
-    frames = list(running.predict(run, RECORDINGS[2:], SENSOR, num_steps=run.cycle))
+def test_a_memory_reset_at_every_step_shows_only_the_step_s_own_events():
+    run = predictor.Predictor(*functional.split(Counter(1)), reset_memory=True)
+    frames = list(running.predict(run, RECORDINGS[2:], BUCKETS, num_steps=run.cycle))
     for frame in frames[9:]:
-        assert frame.boxes[0, 0] == len(frame.events[0]) % 16
+        assert frame.boxes.xyxy[0, 0] == len(frame.events[0]) % 16
     assert all(len(frame.boxes) == 0 for frame in frames[:9])

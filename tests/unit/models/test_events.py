@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from jaxdet import models
-from jaxdet.structs import Events
+from jaxdet.structs import EventGeometry, Events
 
 SIZE = (48, 64)
 
@@ -30,14 +30,13 @@ def test_wider_windows_read_the_same_from_events_in_the_order_of_narrow_ones():
     order = {size: np.lexsort((rows[:, 0] // size, rows[:, 1] // size)) for size in (4, 8)}
     model = models.build(
         "hmnet",
-        image_size=SIZE,
+        geometry=EventGeometry(*SIZE, window=8),
         widths=(8,),
         num_heads=(2,),
         depths=(1,),
         periods=(1,),
         out_features=8,
         event_features=4,
-        window=8,
         rngs=nnx.Rngs(0),
     )
     at_step, reset = jnp.zeros((1, 1), jnp.int32), jnp.ones(1, bool)

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxdet import models
 from jaxdet.data.events import packing
 from jaxdet.nn import functional
+from jaxdet.structs import EventGeometry
 from jaxdet.training import state
 from jaxdet.training.recipe import Recipe
 from jaxdet.training.step import make_train_step
@@ -55,7 +56,7 @@ def test_microbatches_average_the_gradient_and_keep_the_lanes_in_order(groups):
 def test_bfloat16_is_the_precision_of_compute_only():
     """Parameters, their gradients, statistics, carry and losses stay float32."""
     size = {
-        "image_size": (32, 32),
+        "geometry": EventGeometry(32, 32),
         "widths": (16, 16),
         "num_heads": (1, 1),
         "depths": (1, 1),

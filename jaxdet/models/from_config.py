@@ -1,0 +1,55 @@
+"""A detector from the config that describes it: its `model` block, and what its `data` block says of the input."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxdet import models
+from jaxdet.errors import InputError
+from jaxdet.models.detector import Detector
+from jaxdet.structs import EventGeometry
+
+
+def geometry(cfg: Any) -> EventGeometry:
+    """Sensor, step and cells of the config of a model of events; configs that name no step have the published 5 ms."""
+    step_us = int(cfg.data.get("step_us", EventGeometry.step_us))
+    window = int(cfg.model.get("window", EventGeometry.window))
+    return EventGeometry(int(cfg.data.height), int(cfg.data.width), step_us, window)
+
+
+def build(cfg: Any, seed: int) -> Detector:
+    """The detector of a config (with `model` and `data`), with fresh weights, in float64 if `model.dtype` asks for it.
+
+    float64 is there to tell arithmetic from rounding; it needs JAX_ENABLE_X64=1. Raises InputError where `model` and
+    `data` do not fit together.
+    """
+    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in cfg.model.items() if k != "name"}
+    if models.entry(cfg.model.name).reads == "events":
+        arguments.pop("window", None)  # it is part of the geometry
+        _check_kind(cfg, "events")
+        arguments["geometry"] = geometry(cfg)
+        # The windows of training leave labels out by the same rule.
+        arguments["warm_up_once"] = cfg.data.get("warmup") == "recording"
+    else:
+        _check_kind(cfg, "images")
+    model = models.build(cfg.model.name, rngs=nnx.Rngs(seed), **arguments)
+    if arguments.get("dtype") == "float64":
+        if not jax.config.jax_enable_x64:
+            raise InputError("model.dtype is float64, which JAX does not keep; set JAX_ENABLE_X64=1")
+        arrays = nnx.state(model, (nnx.Param, nnx.BatchStat))
+        nnx.update(model, jax.tree.map(_widened, arrays))
+    return model
+
+
+def _check_kind(cfg, reads: str) -> None:
+    kind = cfg.data.get("kind", reads)
+    if kind != reads:
+        raise InputError(
+            f"model.name is {cfg.model.name!r}, which reads {reads}; data.kind is {kind!r}: make them agree"
+        )
+
+
+def _widened(leaf):
+    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
