@@ -1,5 +1,7 @@
 """Class names of the data sets, in the order of their labels, and the category ids of COCO."""
 
+from collections.abc import Sequence
+
 GEN1 = ("car", "pedestrian")
 LTD = ("human", "bicycle", "motorcycle", "vehicle")
 COCO = tuple(
@@ -14,6 +16,14 @@ COCO = tuple(
 # COCO numbers its 80 categories from 1 to 90; these numbers name nothing.
 _COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_IDS = tuple(number for number in range(1, 91) if number not in _COCO_GAPS)
+
+
+def coco_ids(class_names: Sequence[str]) -> tuple[int, ...]:
+    """COCO's category ids if all classes are COCO's, else 1, 2, ... in the order of the classes."""
+    known: dict[str, int] = dict(zip(COCO, COCO_IDS, strict=True))
+    if all(name in known for name in class_names):
+        return tuple(known[name] for name in class_names)
+    return tuple(range(1, len(class_names) + 1))
 
 
 def numbered(count: int) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ done, and the exit status is 1.
 
 For a model of events `--input` is one recording: a DAT or RAW (EVT2, EVT3) file or a prepared folder. Without it every recording of the
 split of the config's data set is predicted; `--chunk=1/4` takes the second quarter of them. Boxes come after every
-step of 5 ms, as `.npy` in the released layout and, for a split, also as detections.h5.
+step, as `.npy` in the released layout and, for a split, also as detections.h5.
 """
 
 import logging
@@ -145,8 +145,8 @@ def _images(flags, predictor: ItemPredictor, names, metadata) -> None:
 
 
 def _one(flags, cfg, predictor: Predictor, metadata) -> None:
-    names, geometry = predictor.class_names, predictor.geometry
-    source, steps = _steps(Path(flags.input), predictor, tuple(cfg.data.event_buckets))
+    path, names, geometry = Path(flags.input), predictor.class_names, predictor.geometry
+    source = npy.recording_name(path)
     with ExitStack() as stack:
         takers: list[Taker] = []
         if flags.out:
@@ -159,20 +159,19 @@ def _one(flags, cfg, predictor: Predictor, metadata) -> None:
             )
             draw = stack.enter_context(film)
             takers.append(lambda step: draw(step.events, step.boxes))
-        _deliver(steps, takers)
+        _deliver(_steps(path, predictor, tuple(cfg.data.event_buckets)), takers)
 
 
-def _steps(path: Path, predictor: Predictor, event_buckets) -> tuple[str, Iterator[StepBoxes]]:
-    """Name of a recording, and the boxes after each of its steps."""
+def _steps(path: Path, predictor: Predictor, event_buckets: Sequence[int]) -> Iterator[StepBoxes]:
     size = predictor.geometry.size
     if path.is_dir():
         recording = recordings.open_recording(path)
         _check_size(path, recording.height, recording.width, size)
-        return recording.name, on_recordings.predict(predictor, [recording], event_buckets)
-    stream, source = recordings.open_events(path), npy.recording_name(path)
+        return on_recordings.predict(predictor, [recording], event_buckets)
+    stream = recordings.open_events(path)
     _check_size(path, stream.height, stream.width, size)
     chunks = _inside(path, stream.ordered(), size)
-    return source, on_recordings.predict_stream(predictor, chunks, event_buckets, source=source)
+    return on_recordings.predict_stream(predictor, chunks, event_buckets, source=npy.recording_name(path))
 
 
 def _check_size(path, height, width, size: tuple[int, int]) -> None:
@@ -199,7 +198,7 @@ def _speed_test(flags, cfg, detector: StreamDetector) -> None:
     for path in paths:
         stream = recordings.open_events(path)
         _check_size(path, stream.height, stream.width, size)
-        detector.reset(source=path.stem)
+        detector.reset(source=npy.recording_name(path))
         chunks = _inside(path, stream.ordered(), size)
         seconds = [step.seconds or 0.0 for chunk in chunks for step in detector.feed(*chunk)]
         numbers = "  ".join(f"{name} {value:.2f}" for name, value in latency(seconds).items())
@@ -235,6 +234,7 @@ def _chunk(text: str) -> tuple[int, int]:
 
 
 def _deliver(steps: Iterable[StepBoxes], takers: Sequence[Taker]) -> None:
+    """Hand every step to `takers`."""
     began = reported = time.perf_counter()
     num_steps = num_boxes = 0
     for step in steps:

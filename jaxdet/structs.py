@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdet import class_names
+
 Array = Any
 
 
@@ -114,19 +116,29 @@ class Boxes:
             return self.file_xywh
         return np.concatenate((self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]), 1)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each box's class, its number where classes have no names."""
+        known = dict(enumerate(self.class_names))
+        return tuple(known.get(label, str(label)) for label in self.labels.tolist())
+
     def take(self, rows: Any) -> "Boxes":
         """The boxes of `rows`, an index array, a mask [n] or a slice, of the same frame."""
         columns = ("xyxy", "scores", "labels", "area", "crowd", "file_xywh")
         present = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
         return replace(self, **{name: column[rows] for name, column in present.items()})
 
-    def to_coco(self, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """COCO results, one row a box; `category_ids` [classes] default to the index of the class plus one."""
-        image = self.source if self.image_id is None else self.image_id
+    def to_coco(self, category_ids: Sequence[int | str] | None = None) -> list[dict[str, Any]]:
+        """COCO results, one row a box.
+
+        `category_ids` [classes] are by default COCO's own for COCO's classes, else 1, 2, ... The image is called by its
+        id, or else by its source.
+        """
+        ids = class_names.coco_ids(self.class_names) if category_ids is None else category_ids
         return [
             {
-                "image_id": image,
-                "category_id": int(label) + 1 if category_ids is None else int(category_ids[label]),
+                "image_id": self.source if self.image_id is None else self.image_id,
+                "category_id": ids[label] if label < len(ids) else label,
                 "bbox": box,
                 "score": score,
             }

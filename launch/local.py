@@ -10,6 +10,7 @@ Flags other than those below are the command's own.
 
 import argparse
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -55,8 +56,8 @@ class Job:
 
     def run(self):
         """Start all, wait for all; whether another attempt would make no sense."""
-        port = free_port()
-        self.processes = [self.start(i, port) for i in range(self.options.processes)]
+        port, secret = free_port(), os.environ.get("JAXDET_JOB_SECRET") or secrets.token_hex(32)
+        self.processes = [self.start(i, port, secret) for i in range(self.options.processes)]
         if self.stopping:  # the signal came while they were started
             self.stop()
         first = self.wait_for_first_failure()
@@ -69,12 +70,13 @@ class Job:
         # 1: the command has said what is wrong with its input, and would again.
         return all(process.returncode in (0, 1) for process in self.processes)
 
-    def start(self, index, port):
+    def start(self, index, port, secret):
         environ = {
             **os.environ,
             "JAXDET_COORDINATOR": f"127.0.0.1:{port}",
             "JAXDET_PROCESS_ID": str(index),
             "JAXDET_NUM_PROCESSES": str(self.options.processes),
+            "JAXDET_JOB_SECRET": secret,
         }
         if self.options.gpus:
             each = self.options.gpus // self.options.processes

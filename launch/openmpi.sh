@@ -8,6 +8,8 @@ set -uo pipefail
 hosts=$1
 shift
 first=$(awk '!/^#/ && NF { print $1; exit }' "$hosts")
+# Only processes that know this secret take part; a new one for every job, unless it is set.
+export JAXDET_JOB_SECRET=${JAXDET_JOB_SECRET:-$(od -An -vtx1 -N32 /dev/urandom | tr -d ' \n')}
 restarts=${JAXDET_RESTARTS:-3}
 for attempt in $(seq 0 "$restarts"); do
     [ "$attempt" = 0 ] || echo "launch: restart $attempt of $restarts"
@@ -15,7 +17,7 @@ for attempt in $(seq 0 "$restarts"); do
     export JAXDET_COORDINATOR="$first:$((20000 + ($$ + attempt) % 10000))"
     # shellcheck disable=SC2086
     mpirun --hostfile "$hosts" --bind-to none --tag-output ${JAXDET_MPI:-} \
-        -x JAXDET_COORDINATOR -x PATH -x PYTHONPATH -x XLA_FLAGS python -u -m jaxdet.train "$@"
+        -x JAXDET_COORDINATOR -x JAXDET_JOB_SECRET -x PATH -x PYTHONPATH -x XLA_FLAGS python -u -m jaxdet.train "$@"
     status=$?
     # 0: done, or told to stop and saved. 1: the input is wrong, and would be again.
     [ "$status" -le 1 ] && exit "$status"

@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxdet import class_names as names_of
 from jaxdet.detections import store
 from jaxdet.errors import InputError
 from jaxdet.files import safe_path
-from jaxdet.formats import BoxFile, coco, coco_ids, csv, mot, names, npy, npz, pickle, yolo
+from jaxdet.formats import BoxFile, coco, csv, mot, names, npy, npz, pickle, yolo
 from jaxdet.structs import Boxes, ReadReport
 
 logger = logging.getLogger(__name__)
@@ -196,7 +197,7 @@ def _collected(path, kind: str, class_names: tuple[str, ...]) -> Iterator[Append
 def _results(path, class_names: tuple[str, ...], sources, annotations) -> Iterator[Append]:
     frames: list[Boxes] = []
     if annotations is None:
-        ids = coco_ids.ids_of_classes(class_names)
+        ids = names_of.coco_ids(class_names)
         pairs = ", ".join(f"{number} {name}" for number, name in zip(ids[:5], class_names))
         more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
         if class_names:

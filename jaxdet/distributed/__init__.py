@@ -7,14 +7,17 @@ imported only where there are several.
 import itertools
 import logging
 import os
-import pickle
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from jaxdet.distributed import environment, flags
+from jaxdet.distributed import codec, environment, flags, trust
+from jaxdet.distributed.door import Door, Seat
 from jaxdet.distributed.environment import Place
+from jaxdet.distributed.store import Store
+from jaxdet.distributed.trust import Forged
 from jaxdet.distributed.watch import LOST, Watch, end
 from jaxdet.errors import InputError
 
@@ -22,10 +25,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_CHUNK = 1 << 20  # bytes a message of the coordinator
 _LONG_MS = 30 * 24 * 3600 * 1000  # the watch ends what waits in vain
 _place: Place | None = None
 _watch: Watch | None = None
+_store: Store | None = None
+_entrance: Door | Seat | None = None
 _round = itertools.count()
 
 
@@ -35,8 +39,9 @@ def start(saves_when_told: bool = False) -> None:
     Must come before JAX starts its devices. With `saves_when_told` SIGTERM is left to the training loop, which all
     processes then leave at the same step. JAXDET_SILENT_S (default 25): seconds without a sign of life after which a
     process counts as lost; JAXDET_STILL_S (default 1800): without any progress in training or evaluation.
+    JAXDET_JOB_SECRET, the same for all processes, keeps other programs out of the job.
     """
-    global _place, _watch
+    global _place, _watch, _store
     if _watch is not None:
         return
     place = environment.find(os.environ)
@@ -45,16 +50,41 @@ def start(saves_when_told: bool = False) -> None:
             logger.warning("this XLA has no flag %s: left out", flag)
     if place is None:
         return
+    silent_s, still_s = _seconds("JAXDET_SILENT_S", 25), _seconds("JAXDET_STILL_S", 1800)
+    key = trust.key(os.environ, place)
+    _connect(place, key, saves_when_told, silent_s)
+    _place, _store = place, Store(_client(), key, place.process, place.count)
+    try:
+        _store.shake_hands(silent_s)
+    except Forged as error:
+        if place.process == 0:
+            time.sleep(2)  # the others find it too, and need the coordinator for it
+        end(f"error: process {place.process}: {error}", LOST)
+    _watch = Watch(_store, silent_s, still_s)
+    if place.process == 0:
+        logger.info("%d processes (%s), coordinator %s", place.count, place.told_by, place.coordinator)
+
+
+def _connect(place: Place, key: trust.Key, saves_when_told: bool, silent_s: float) -> None:
+    """Start JAX's service behind the door of process 0 and join it; InputError if not all processes come."""
+    global _entrance
+    timeout_s = _seconds("JAXDET_START_S", 300)
+    if place.process == 0:
+        _entrance = Door(place.coordinator, key, place.count)
+    else:
+        _entrance = Seat(place.coordinator, key, place.process)
+    _entrance.wait(timeout_s)
     import jax
 
     jax.config.update("jax_enable_preemption_service", saves_when_told)
-    silent_s, still_s = _seconds("JAXDET_SILENT_S", 25), _seconds("JAXDET_STILL_S", 1800)
+    service = f"unix:{_entrance.service}"
     try:
         jax.distributed.initialize(
-            place.coordinator,
+            service,
             place.count,
             place.process,
-            initialization_timeout=round(_seconds("JAXDET_START_S", 300)),
+            coordinator_bind_address=service,
+            initialization_timeout=round(timeout_s),
             # Later than the watch, which names the process.
             heartbeat_timeout_seconds=round(silent_s) + 30,
             shutdown_timeout_seconds=round(silent_s) + 30,
@@ -64,9 +94,6 @@ def start(saves_when_told: bool = False) -> None:
             f"process {place.process} of {place.count} ({place.told_by}) did not reach the coordinator "
             f"{place.coordinator} ({_first_line(error)}); check that all processes start and the port is open"
         ) from error
-    _place, _watch = place, Watch(_client(), place.process, place.count, silent_s, still_s)
-    if place.process == 0:
-        logger.info("%d processes (%s), coordinator %s", place.count, place.told_by, place.coordinator)
 
 
 def index() -> int:
@@ -100,19 +127,18 @@ def barrier() -> None:
         _client().wait_at_barrier(f"jaxdet/{next(_round)}", _LONG_MS)
 
 
-def gather(value: T) -> list[T]:
-    """The values of all processes, in their order, on every process."""
-    if not _watch:
+def gather(value: T, *kinds: type) -> list[T]:
+    """The values of all processes, in their order, on every process.
+
+    A value is made of what `codec` lists and of the NamedTuples and dataclasses in `kinds`.
+    """
+    if not _store:
         return [value]
-    client, name = _client(), f"jaxdet/gather/{next(_round)}"
-    data = pickle.dumps(value)
-    parts = [data[i : i + _CHUNK] for i in range(0, len(data), _CHUNK)]
-    for i, part in enumerate(parts):
-        client.key_value_set_bytes(f"{name}/{index()}/{i}", part)
-    client.key_value_set_bytes(f"{name}/{index()}/parts", str(len(parts)).encode())
-    values = [_fetch(client, f"{name}/{process}") for process in range(count())]
+    name = f"gather/{next(_round)}"
+    _store.put(name, codec.encode(value, kinds))
+    values = [codec.decode(_store.get(name, process), kinds) for process in range(count())]
     barrier()
-    client.key_value_delete(f"{name}/{index()}/")
+    _store.delete(name)
     return values
 
 
@@ -121,9 +147,12 @@ def share(items: Sequence[T]) -> Sequence[T]:
     return items[index() :: count()]
 
 
-def joined(parts: Iterable[T]) -> list[T]:
-    """What `share` divided, put together again in the old order from each process's `parts`, on every process."""
-    columns = gather(list(parts))
+def joined(parts: Iterable[T], *kinds: type) -> list[T]:
+    """What `share` divided, put together again in the old order from each process's `parts`, on every process.
+
+    `kinds` are those of `gather`.
+    """
+    columns = gather(list(parts), *kinds)
     return [
         item for row in itertools.zip_longest(*columns, fillvalue=_NONE) for item in row if item is not _NONE
     ]
@@ -156,6 +185,8 @@ def finish() -> None:
         barrier()
         _watch.leave()
         jax.distributed.shutdown()
+    if _entrance:
+        _entrance.close()
 
 
 def abandon(error: BaseException, line: str) -> None:
@@ -181,13 +212,6 @@ def _is_communication(error: BaseException) -> bool:
     text = str(error)
     words = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination", "heartbeat", "barrier")
     return any(word in text for word in words)
-
-
-def _fetch(client, name: str) -> Any:
-    parts = int(client.blocking_key_value_get_bytes(f"{name}/parts", _LONG_MS))
-    return pickle.loads(
-        b"".join(client.blocking_key_value_get_bytes(f"{name}/{i}", _LONG_MS) for i in range(parts))
-    )
 
 
 def _client() -> Any:

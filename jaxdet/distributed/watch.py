@@ -5,6 +5,7 @@ waits for a disk. Time is counted in ticks of the watching thread: a machine tha
 """
 
 import json
+import logging
 import os
 import socket
 import sys
@@ -14,9 +15,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from jaxdet.distributed import tunnel
+from jaxdet.distributed.store import FOLDER, Store
+from jaxdet.distributed.trust import Forged
+
+logger = logging.getLogger(__name__)
+
 COMPUTING = "computing"  # or waiting for the others' part of it
 LOST = 75  # exit status: the job may be started again (EX_TEMPFAIL)
-_FOLDER = "jaxdet/watch/"
+_NAME = "watch"  # what a note is filed and marked under, with the number of its process
+_LONGEST = 300  # characters of a text that is repeated
+_KINDS = {"host": str, "doing": str, "done": int, "failed": str, "status": int, "left": bool, "beat": int}
 
 
 class Board:
@@ -38,11 +47,13 @@ class Board:
         self._answered = self._tick
         for process, note in notes.items():
             before = self.notes.get(process, {})
+            if note["beat"] < before.get("beat", 0):  # an old note that somebody repeats
+                continue
             if note != before:
                 self._heard[process] = self._tick
             if note["done"] != before.get("done"):
                 self._moved = self._tick
-        self.notes |= notes
+            self.notes[process] = note
 
     def verdict(self) -> tuple[str, int] | None:
         """One tick passes; a line that says who keeps the job from going on and the exit status, None while all is well."""
@@ -73,18 +84,36 @@ class Board:
         return f"process {process}" + (f" on {host}" if host else "")
 
 
+def read_note(data: bytes) -> dict[str, Any] | None:
+    """A note that another process wrote, its texts fit for a terminal; None if it is none."""
+    try:
+        note = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(note, dict) or {name: type(value) for name, value in note.items()} != _KINDS:
+        return None
+    return {name: printable(value) if isinstance(value, str) else value for name, value in note.items()}
+
+
+def printable(text: str) -> str:
+    """`text` without what moves a terminal's cursor or starts a line: such characters are spelled out."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LONGEST])
+    return "".join(shown)[:_LONGEST]
+
+
 class Watch:
-    """A thread that exchanges notes through `client` (the coordinator's key-value store) and one that judges them."""
+    """A thread that exchanges notes through the coordinator's store and one that judges them."""
 
     TICK_S = 1.0
 
-    def __init__(self, client: Any, process: int, count: int, silent_s: float, still_s: float):
-        self._client, self._process = client, process
+    def __init__(self, store: Store, silent_s: float, still_s: float):
+        self._store, self._process = store, store.process
         ticks = (max(3, round(s / self.TICK_S)) for s in (silent_s, still_s))
-        self._board, self._lock = Board(process, count, *ticks), threading.Lock()
+        self._board, self._lock = Board(store.process, store.count, *ticks), threading.Lock()
         self._note: dict[str, Any] = {"host": socket.gethostname(), "doing": COMPUTING, "done": 0}
         self._note |= {"failed": "", "status": 0, "left": False}
         self._beat = 0
+        self._met_stranger = False
         self._ended = threading.Event()
         for work in (self._exchange_all, self._judge_all):
             threading.Thread(target=work, name="watch", daemon=True).start()
@@ -123,11 +152,22 @@ class Watch:
     def _exchange(self) -> None:
         self._beat += 1
         note = json.dumps({**self._note, "beat": self._beat})
-        self._client.key_value_set(f"{_FOLDER}{self._process}", note, allow_overwrite=True)
-        found = self._client.key_value_dir_get(_FOLDER)
-        notes = {int(key.rsplit("/", 1)[1]): json.loads(value) for key, value in found}
+        self._store.set(f"{_NAME}/{self._process}", note.encode())
+        found = dict(self._store.client.key_value_dir_get_bytes(f"{FOLDER}/{_NAME}/"))
+        notes = {process: self._read(process, found) for process in range(self._store.count)}
         with self._lock:
-            self._board.hear(notes)
+            self._board.hear({process: note for process, note in notes.items() if note})
+
+    def _read(self, process: int, found: Mapping[str, bytes]) -> dict[str, Any] | None:
+        """The note of `process`; None if there is none, or one that it did not write: it is then silent."""
+        name = f"{_NAME}/{process}"
+        try:
+            return read_note(self._store.key.open(name, found.get(f"{FOLDER}/{name}", b"")))
+        except Forged as error:
+            if f"{FOLDER}/{name}" in found and not self._met_stranger:
+                self._met_stranger = True
+                logger.warning("%s", error)
+            return None
 
     def _exchange_all(self) -> None:
         while not self._ended.wait(self.TICK_S):
@@ -148,4 +188,5 @@ def end(line: str, status: int, leave: Callable[[int], None] = os._exit) -> None
     """Say `line` and end at once: an orderly exit would wait for processes that will never come."""
     print(line, file=sys.stderr, flush=True)
     sys.stdout.flush()
+    tunnel.remove_folders()
     leave(status)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdet import distributed
-from jaxdet.data.images import letterbox, sets
+from jaxdet.data.images.letterbox import letterbox, sets
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.evaluation import labels as label_sets
@@ -80,7 +80,9 @@ def _shared(predictor: ItemPredictor, items: Sequence[ImageItem]) -> Iterable[Im
     """Detections of all images, in the order of one process; each process ran over its share of the batches."""
     share = distributed.index(), distributed.count()
     own = list(distributed.told(predictor.items(items, sort=True, share=share), "working on its images"))
-    return itertools.chain.from_iterable(distributed.gather(own))
+    return itertools.chain.from_iterable(
+        distributed.gather(own, ImageResult, Boxes, ImageItem, letterbox.Placement)
+    )
 
 
 def labelled(

@@ -78,7 +78,7 @@ def against_images(
     report: ReadReport | None = None,
 ) -> Metrics:
     """Metrics of boxes of images against labelled images."""
-    known = coco.Annotations(list(truth), tuple(class_names), coco.ids_of_classes(class_names), ReadReport())
+    known = coco.Annotations(list(truth), tuple(class_names), names_of.coco_ids(class_names), ReadReport())
     found = files.read(detections, known)
     total = ReadReport()
     for part in (report, found.report):

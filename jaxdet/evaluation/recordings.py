@@ -40,8 +40,8 @@ def evaluate(
     `full` runs neck and head at every step. Several processes take every n-th recording each; all return the metrics
     of all recordings.
     """
-    mine = distributed.share(recordings)
-    found = distributed.joined(_detections(predictor, mine, event_buckets, protocol, full))
+    own = _detections(predictor, distributed.share(recordings), event_buckets, protocol, full)
+    found = distributed.joined(own, Boxes)
     stream = (boxes for of_recording in found for boxes in of_recording)
     return evaluate_boxes(stream, label_sets.of_recordings(recordings), protocol, class_names, backend)
 

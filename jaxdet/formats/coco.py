@@ -11,14 +11,16 @@ annotations it was predicted for.
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdet import class_names as names_of
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.formats import BoxFile
-from jaxdet.formats.coco_ids import Id, classes_of, ids_of_classes, image_ids, order_of, same_id
+from jaxdet.formats.coco_ids import Id, classes_of, image_ids, order_of, same_id
 from jaxdet.formats.text import number, read_json, shown
 from jaxdet.structs import Boxes, ReadReport
 
@@ -107,21 +109,18 @@ def write_results(
 ) -> None:
     """Write COCO results; frames without boxes leave no trace in this format.
 
-    Categories get `category_ids` [classes], by default those of `ids_of_classes`. Images get their `image_id`; if one
+    Categories get `category_ids` [classes], by default those of `class_names.coco_ids`. Images get their `image_id`; if one
     has none, the number that its file name is, or else its source.
     """
     frames = list(frames)
     if category_ids is None:
-        category_ids = ids_of_classes(class_names)
+        category_ids = names_of.coco_ids(class_names)
     rows: list[dict[str, Any]] = []
     for boxes, image_id in zip(frames, image_ids(frames), strict=True):
         where = {"file_name": boxes.source or None, "frame": boxes.frame, "time_us": boxes.time_us}
         where = {key: value for key, value in where.items() if value is not None}
-        for xywh, score, label in zip(
-            boxes.xywh.tolist(), boxes.scores.tolist(), boxes.labels.tolist(), strict=True
-        ):
-            row = {"image_id": image_id, "category_id": category_ids[label] if class_names else label}
-            row |= {"bbox": xywh, "score": score}
+        found = replace(boxes, image_id=image_id).to_coco(category_ids)
+        for row, label in zip(found, boxes.labels.tolist(), strict=True):
             rows.append(row | ({"category_name": class_names[label]} if class_names else {}) | where)
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(rows), encoding="utf-8")

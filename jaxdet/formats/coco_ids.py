@@ -12,14 +12,6 @@ Id = int | str
 _MOST_CLASSES = 10_000  # larger numbers are ids of a data base, not a count
 
 
-def ids_of_classes(class_names: Sequence[str]) -> tuple[int, ...]:
-    """COCO's category ids if all classes are COCO's, else 1, 2, ... in the order of the classes."""
-    known: dict[str, int] = dict(zip(names_of.COCO, names_of.COCO_IDS, strict=True))
-    if all(name in known for name in class_names):
-        return tuple(known[name] for name in class_names)
-    return tuple(range(1, len(class_names) + 1))
-
-
 def classes_of(named: Mapping[Any, str], first: int = 0) -> tuple[tuple[str, ...], dict[Any, int]]:
     """Class names of a file that names the classes of its boxes by number, and the index of each number.
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import count, islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -157,7 +159,7 @@ class ItemPredictor:
             plan = image_batches.fixed_plan(items, block.batch_size, (self.size, self.size))
         plan = plan.share(*share, block.batch_size)
         loader = Loader(plan, block.batch_size, self._fit(), self._rect, self._workers, keep=keep)
-        yield from _with_rate(self._predictor(loader), len(plan.items))
+        yield from map(self._named, _with_rate(self._predictor(loader), len(plan.items)))
         self.num_skipped += loader.num_skipped
 
     def video(self, video: Video) -> Iterator[ImageResult]:
@@ -168,8 +170,52 @@ class ItemPredictor:
             ((shape,),) = [letterbox.rect_shapes([video.size], 1, self.size, block.stride, block.pad)[1]]
         batches = image_batches.of_frames(video, video.path, block.batch_size, self._fit(), shape, self._rect)
         for result in _with_rate(self._predictor(batches), video.num_frames):
-            where = {"source": video.path.stem, "frame": result.item.image_id}
-            yield result._replace(boxes=replace(result.boxes, **where))
+            yield self._named(result, source=video.path.stem, frame=result.item.image_id)
+
+    def of_sources(self, sources: Iterable[Path | np.ndarray]) -> Iterator[Boxes]:
+        """Boxes of paths and of images (uint8 [H, W, 3], blue first), of each in order.
+
+        A file that cannot be read is logged, counted in `num_skipped`, and has no boxes.
+        """
+        sources = iter(sources)
+        for first in count(0, self._block.batch_size):
+            part = list(islice(sources, self._block.batch_size))
+            if not part:
+                return
+            yield from self._of_part(part, first)
+
+    def _of_part(self, sources: list[Path | np.ndarray], first: int) -> Iterator[Boxes]:
+        """Boxes of a batch of sources, the first of which is number `first`."""
+        images: dict[int, np.ndarray] = {}
+        for index, source in enumerate(sources):
+            try:
+                images[index] = source if isinstance(source, np.ndarray) else letterbox.read(source)
+            except InputError as error:
+                self.num_skipped += 1
+                logger.warning("left without boxes: %s", error)
+        found = {}
+        if images:
+            batch = self._batch_of([(i, sources[i], image) for i, image in images.items()])
+            found = {result.item.image_id: result.boxes for result in self._predictor([batch])}
+        for index, source in enumerate(sources):
+            name = str(source) if isinstance(source, Path) else f"image_{first + index}"
+            boxes = found.get(index, Boxes.none())
+            yield replace(boxes, class_names=tuple(self._block.classes), source=name)
+
+    def _batch_of(self, rows: list[tuple[int, Path | np.ndarray, np.ndarray]]) -> ImageBatch:
+        """A batch of decoded images (index, source, image), in a size that holds them all."""
+        block, shape = self._block, (self.size, self.size)
+        if self._rect:
+            sizes = [image.shape[:2] for _, _, image in rows]
+            _, (shape,) = letterbox.rect_shapes(sizes, len(rows), self.size, block.stride, block.pad, False)
+        placed = [self._fit()(image, shape) for _, _, image in rows]
+        pixels = [p[..., ::-1] if self._rect else p for p, _ in placed]
+        pixels += [pixels[0]] * (block.batch_size - len(pixels))
+        items = [ImageItem(Path(), "", index, image.shape[:2]) for index, _, image in rows]
+        return ImageBatch(np.stack(pixels), items, [placement for _, placement in placed], [])
+
+    def _named(self, result: ImageResult, **where: Any) -> ImageResult:
+        return result._replace(boxes=replace(result.boxes, class_names=tuple(self._block.classes), **where))
 
     def _fit(self) -> image_batches.Fit:
         return partial(letterbox.fit_yolov4, size=self.size) if self._rect else letterbox.fit_yolox

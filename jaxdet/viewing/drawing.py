@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -83,6 +83,26 @@ def draw(
             at = (x1 + 2, max(y1 - 4, 10))
             cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, tint, thickness, cv2.LINE_AA)
     return picture
+
+
+def draw_boxes(image: Any, boxes: Boxes, min_score: float = 0.0) -> np.ndarray:
+    """A copy of `image` with the boxes that score `min_score`: uint8 [H, W, 3], red first.
+
+    `image` is a path, or an array [H, W] or [H, W, 3], uint8, red first. Small images are enlarged so that the names
+    of classes can be read.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        picture = cv2.imread(str(image))
+        if picture is None:
+            raise InputError(f"{image}: not a readable image")
+    else:
+        picture = np.asarray(image)
+        if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,)) or picture.ndim < 2:
+            raise InputError(
+                f"an array {picture.dtype} {picture.shape}; expected an image, uint8 [H, W] or [H, W, 3]"
+            )
+        picture = np.repeat(picture[..., None], 3, 2) if picture.ndim == 2 else picture[..., ::-1]
+    return draw(picture, boxes, scale=scale_of(picture.shape[1]), min_score=min_score)[..., ::-1]
 
 
 @contextmanager

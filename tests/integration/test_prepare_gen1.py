@@ -172,6 +172,10 @@ def outside_the_sensor(folder):
     (folder / "r0_td.dat").write_bytes(b"% Width 304\n% Height 240\n\x0c\x08" + records.tobytes())
 
 
+def too_many_rows(folder):
+    (folder / "r0_td.dat").write_bytes(b"% Width 304\n% Height 1025\n\x0c\x08" + bytes(8))
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
@@ -180,6 +184,7 @@ def outside_the_sensor(folder):
         (late_events, "7 of 3000 events at or after 60 s"),
         (no_partner, "no r0_bbox.npy beside it"),
         (outside_the_sensor, "column 304, row 20, expected a sensor of 304 x 240"),
+        (too_many_rows, "a sensor of 304 x 1025 pixels, a prepared recording holds at most 2048 x 1024"),
     ],
 )
 def test_a_bad_recording_is_one_clear_line_and_the_others_are_made(source, tmp_path, capsys, damage, told):

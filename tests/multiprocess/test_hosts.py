@@ -9,6 +9,7 @@ import time
 
 import cluster_jobs as jobs
 import pytest
+import strangers
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +65,7 @@ def _start(hosts, arguments):
             JAXDET_COORDINATOR=f"{ADDRESSES[0]}:29500",
             JAXDET_PROCESS_ID=str(index),
             JAXDET_NUM_PROCESSES=str(len(hosts)),
+            JAXDET_JOB_SECRET=strangers.SECRET,
             JAXDET_SILENT_S="25",
         )
         running.append(jobs.Job(["ip", "netns", "exec", name, *jobs.launched(1, *arguments)], environ))
@@ -85,3 +87,31 @@ def test_two_hosts_train_and_a_cut_cable_ends_both_with_a_line_that_says_why(hos
     assert time.monotonic() - cut < 60 + 30  # a minute, and a busy machine
     assert "process 1" in long[0].output
     assert "process 0" in long[1].output or "coordinator" in long[1].output
+
+
+def _listening(name):
+    """Addresses on which a namespace listens, as the kernel writes them: hexadecimal address:port."""
+    command = ["ip", "netns", "exec", name, "cat", "/proc/net/tcp", "/proc/net/tcp6"]
+    rows = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return [row.split()[1] for row in rows if row.split()[3] == "0A"]
+
+
+@pytest.mark.parametrize("moment", ["first", "complete"])
+def test_a_stranger_on_another_host_gets_no_seat_runs_nothing_and_changes_nothing(hosts, tmp_path, moment):
+    coordinator = f"{ADDRESSES[0]}:29500"
+    on = [("ip", "netns", "exec", name) for name in hosts]
+    zero = strangers.process(tmp_path, coordinator, 0, on[0])
+    if moment == "complete":
+        one = strangers.process(tmp_path, coordinator, 1, on[1])
+        zero.wait_for(lambda: "first" in zero.output, "a first exchange")
+    other = strangers.stranger(tmp_path, coordinator, on[1])
+    zero.wait_for(lambda: f"turned away a program on {ADDRESSES[1]}" in zero.output, "a stranger at the door")
+    own = "".join(f"{int(part):02X}" for part in reversed(ADDRESSES[0].split(".")))
+    assert _listening(hosts[0]) == [f"{own}:{29500:04X}"]
+    if moment == "first":
+        one = strangers.process(tmp_path, coordinator, 1, on[1])
+    # Its own limit for joining passes while the job goes on.
+    other.process.wait(jobs.LIMIT_S)
+    strangers.tell(tmp_path)
+    assert [zero.wait(), one.wait()] == [0, 0], zero.output + one.output
+    strangers.assert_undisturbed(tmp_path, [zero, one], other)

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 import yaml
 from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
 
-from jaxdet.distributed import environment
+from jaxdet.distributed import environment, trust
 
 LAUNCH = jobs.ROOT / "launch"
 
@@ -60,6 +61,23 @@ def test_local_gives_every_process_its_place_and_the_commands_own_flags(worker):
     assert len({p.coordinator for p in places if p}) == 1
     assert [notes(i)[0]["environ"]["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["0,1", "2,3", "4,5"]
     assert notes(2)[0]["argv"] == ["--config=x.py:a,b", "--config.optim.lr=1"]
+
+
+def _secrets(notes, processes):
+    """Secrets of the attempts; within each all processes must have one."""
+    attempts = [{note["environ"]["JAXDET_JOB_SECRET"] for note in of} for of in zip(*map(notes, processes))]
+    assert all(len(found) == 1 for found in attempts)
+    return [found.pop() for found in attempts]
+
+
+def test_local_makes_a_secret_for_every_attempt_unless_one_is_set(worker):
+    environ, notes = worker
+    assert _local({**environ, "DIES": "1", "TIMES": "1"}).returncode == 0
+    assert _local({**environ, "JAXDET_JOB_SECRET": "chosen"}).returncode == 0
+    one, two, chosen = _secrets(notes, (0, 1))
+    assert one != two
+    assert min(len(one), len(two)) >= trust.SHORTEST
+    assert chosen == "chosen"
 
 
 def test_local_names_who_died_and_starts_again_up_to_the_limit(worker):
@@ -121,20 +139,28 @@ def test_slurm_script_starts_train_in_steps_that_find_each_other_and_again_when_
     assert all(p and p.coordinator.startswith("n07:") for p in places)
     assert notes(1)[0]["argv"] == ["--workdir=/shared/run", "--config=a b"]
     assert len(notes(1)) == 2
+    assert all(len(secret) >= trust.SHORTEST for secret in _secrets(notes, (0, 1)))
     assert "restart 1 of 3" in done.stdout
 
 
 def test_open_mpi_script_names_the_first_host_and_passes_everything_on(tmp_path):
     path = _fake(
-        tmp_path / "bin", "mpirun", 'echo "$JAXDET_COORDINATOR"; printf "<%s>" "$@"; exit $MPI_STATUS'
+        tmp_path / "bin",
+        "mpirun",
+        'echo "$JAXDET_COORDINATOR"; echo "#$JAXDET_JOB_SECRET"; printf "<%s>" "$@"; exit $MPI_STATUS',
     )
     hosts = tmp_path / "hosts"
     hosts.write_text("# machines\nnode4 slots=1\nnode5 slots=1\n")
     command = ["bash", str(LAUNCH / "openmpi.sh"), str(hosts), "--workdir=w", "--config=a b"]
-    environ = {**os.environ, "PATH": path, "MPI_STATUS": "0"}
+    environ = {k: v for k, v in os.environ.items() if k != "JAXDET_JOB_SECRET"}
+    environ |= {"PATH": path, "MPI_STATUS": "0"}
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("node4:")
+    assert re.search(r"^#[0-9a-f]{64}$", done.stdout, re.MULTILINE)
+    assert (
+        "<-x><JAXDET_JOB_SECRET>" in done.stdout
+    )  # by name: the value would be seen in the list of processes
     assert done.stdout.endswith("<python><-u><-m><jaxdet.train><--workdir=w><--config=a b>")
     environ |= {"MPI_STATUS": "75", "JAXDET_RESTARTS": "2"}
     done = subprocess.run(command, env=environ, capture_output=True, text=True)

@@ -268,6 +268,7 @@ def convert(job: Job) -> dict[str, Any] | str:
 def _convert(pair: Pair, out: Path, options: Options) -> dict[str, Any]:
     records, header = dat.open_dat(pair.events)
     width, height = header.width or GEN1_SIZE[0], header.height or GEN1_SIZE[1]
+    recordings.check_size(pair.events, width, height)
     boxes = dat.read_boxes(pair.boxes)
     found = labels.from_boxes(boxes, width, height)
     t_us = records[:, 0].copy()

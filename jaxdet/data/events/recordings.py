@@ -27,7 +27,7 @@ from jaxdet.data.events import dat
 from jaxdet.data.events.streams import EventChunk, EventStream
 from jaxdet.errors import InputError
 
-MAX_WIDTH, MAX_HEIGHT = 2048, 1024
+MAX_WIDTH, MAX_HEIGHT = 1 << 11, 1 << 10  # pixels that the bits of a word can number
 LABEL_DTYPE = np.dtype([*dat.BOX_DTYPE.descr, ("invalid", "?")])
 ARRAYS = ("events.npy", "ms_start.npy", "labels.npy")
 KIND = "recording"  # in the marker of the folder
@@ -148,8 +148,23 @@ def open_events(path: str | os.PathLike) -> EventStream:
     )
 
 
+def check_size(path: str | os.PathLike, width: int, height: int) -> None:
+    """InputError if a prepared recording cannot hold the events of a sensor of this size; `path` names the source."""
+    if not (0 < width <= MAX_WIDTH and 0 < height <= MAX_HEIGHT):
+        raise InputError(
+            f"{path}: a sensor of {width} x {height} pixels, a prepared recording holds at most {MAX_WIDTH} x {MAX_HEIGHT}; "
+            "crop or scale the recording before it is prepared"
+        )
+
+
 def pack(events: EventChunk) -> np.ndarray:
-    """Words of events.npy, in the order given; x < 2048, y < 1024."""
+    """Words of events.npy, in the order given; InputError for an event beyond 2048 columns or 1024 rows."""
+    for name, column, limit in (("column", events.x, MAX_WIDTH), ("row", events.y, MAX_HEIGHT)):
+        if len(column) and not 0 <= column.min() <= column.max() < limit:
+            worst = column.min() if column.min() < 0 else column.max()
+            raise InputError(
+                f"event in {name} {worst}, a prepared recording holds {name}s 0 to {limit - 1}; crop or scale it first"
+            )
     word = (events.t_us % 1000).astype(np.uint32) << 22
     word |= events.p.astype(np.uint32) << 21
     word |= events.y.astype(np.uint32) << 11

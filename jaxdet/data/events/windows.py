@@ -183,13 +183,13 @@ class _Layout(NamedTuple):
     @classmethod
     def of(cls, config: Any, warmup_steps: int) -> "_Layout":
         window, segment, step = int(config.window_ms), int(config.segment_ms), int(config.step_us)
+        if not 0 < step <= np.iinfo(np.int16).max:
+            raise InputError(f"step of {step} us, expected 1 to 32767; change data.step_us")
         if window % segment or 1000 * segment % step:
             raise InputError(
                 f"window of {window} ms, segments of {segment} ms, steps of {step} us: expected each to be a "
                 "multiple of the next; change data.window_ms, segment_ms or step_us"
             )
-        if step > np.iinfo(np.int16).max:
-            raise InputError(f"step of {step} us, expected at most 32767; lower data.step_us")
         if config.warmup not in ("segment", "recording"):
             raise InputError(f"data.warmup is {config.warmup!r}, expected 'segment' or 'recording'")
         return cls(

@@ -14,7 +14,7 @@ from jaxdet.detections import files
 from jaxdet.errors import InputError
 from jaxdet.evaluation import labels, of_files
 from jaxdet.evaluation.evaluator import evaluate as measure
-from jaxdet.formats import coco_ids, npy, voc, yolo
+from jaxdet.formats import npy, voc, yolo
 from jaxdet.structs import Boxes
 
 GEN1 = ("car", "pedestrian")
@@ -246,7 +246,7 @@ def test_classes_of_coco_through_json_without_annotations(tmp_path):
     files.write(tmp_path / "x.json", [replace(truth, image_id=None)], names)
     (row,) = json.loads((tmp_path / "x.json").read_text())
     assert (row["image_id"], row["category_id"]) == (7, 23)
-    categories = [{"id": i, "name": n} for i, n in zip(coco_ids.ids_of_classes(names), names, strict=True)]
+    categories = [{"id": i, "name": n} for i, n in zip(class_names.coco_ids(names), names, strict=True)]
     annotation = {"id": 1, "image_id": 7, "category_id": 23, "bbox": [1, 2, 29, 38]}
     content = {
         "images": [{"id": 7, "file_name": "7.jpg"}],

@@ -18,7 +18,7 @@ from jaxdet.models.detector import BackboneOutput
 from jaxdet.nn import functional
 from jaxdet.structs import Detections, EventGeometry
 
-GEOMETRY, BUCKETS = EventGeometry(48, 64), (1024, 8192)
+BUCKETS = (1024, 8192)
 LABEL = [("t", "<u8"), *((k, "<f4") for k in "xywh"), ("class_id", "u1"), ("confidence", "<f4")]
 
 
@@ -29,7 +29,10 @@ class CounterCarry(NamedTuple):
 
 
 class Backbone(nnx.Module):
-    cycle, geometry = 3, GEOMETRY
+    cycle = 3
+
+    def __init__(self, step_us):
+        self.geometry = EventGeometry(48, 64, step_us)
 
     def init_carry(self, batch_size):
         zero = jnp.zeros((batch_size, 1), jnp.int32)
@@ -49,9 +52,9 @@ class Backbone(nnx.Module):
 class Counter(nnx.Module):
     """A detector whose box tells how many events it has seen, and is large after some steps only."""
 
-    def __init__(self, large_every: int):
+    def __init__(self, large_every: int, step_us: int = 5_000):
         self.offset = nnx.Param(jnp.zeros(()))
-        self.backbone, self.large_every = Backbone(), large_every
+        self.backbone, self.large_every = Backbone(step_us), large_every
 
     def init_carry(self, batch_size):
         return self.backbone.init_carry(batch_size)
@@ -97,17 +100,20 @@ class Counted(predictor.Predictor):
 
 
 @cache
-def _predictor(large_every, num_lanes=1, head_batch=1):
-    return Counted(*functional.split(Counter(large_every)), num_lanes, head_batch)
+def _predictor(large_every, num_lanes=1, head_batch=1, step_us=5_000):
+    return Counted(*functional.split(Counter(large_every, step_us)), num_lanes, head_batch)
 
 
 RECORDINGS = [Recording(0, 1900, 250_000), Recording(1, 1203, 37_000), Recording(2, 450, 100_000)]
 
 
-@pytest.mark.parametrize(("large_every", "lanes", "heads"), [(5, 2, 3), (13, 1, 4), (10**6, 1, 4)])
-def test_sparse_numbers_are_those_of_the_full_pass(large_every, lanes, heads):
+@pytest.mark.parametrize(
+    ("large_every", "lanes", "heads", "step_us"),
+    [(5, 2, 3, 5_000), (13, 1, 4, 5_000), (10**6, 1, 4, 5_000), (5, 1, 4, 7_500)],
+)
+def test_sparse_numbers_are_those_of_the_full_pass(large_every, lanes, heads, step_us):
     # A large box after some steps (for 13, none within reach of some labels), or after none.
-    run = _predictor(large_every, lanes, heads)
+    run = _predictor(large_every, lanes, heads, step_us)
     for rules in protocols.PROTOCOLS.values():
         sparse, full = (
             on_recordings.evaluate(run, RECORDINGS, BUCKETS, rules, full=f) for f in (False, True)
@@ -127,14 +133,15 @@ def test_head_runs_once_per_label_where_the_nearest_step_has_a_box():
         assert num_labels * least <= run.num_looks <= num_labels * most
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_every_step_is_predicted_with_all_events_before_it(lanes):
-    frames = list(running.predict(_predictor(1, lanes, 1), RECORDINGS, BUCKETS))
+@pytest.mark.parametrize(("lanes", "step_us"), [(1, 5_000), (2, 5_000), (1, 10_000), (1, 3_333)])
+def test_every_step_is_predicted_with_all_events_before_it(lanes, step_us):
+    frames = list(running.predict(_predictor(1, lanes, 1, step_us), RECORDINGS, BUCKETS))
     for sequence, recording in enumerate(RECORDINGS):
         own = [f for f in frames if f.sequence == sequence]
         assert [f.boxes.time_us for f in own] == list(
-            range(5_000, recording.duration_ms * 1000 + 4_999, 5_000)
+            range(step_us, recording.duration_ms * 1000 + step_us, step_us)
         )
+        assert {f.boxes.source for f in own} == {recording.name}
         for frame in own[9:]:
             seen = np.searchsorted(recording._t, frame.boxes.time_us)
             assert frame.boxes.xyxy[0, 0] == seen % 16

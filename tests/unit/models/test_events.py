@@ -1,4 +1,4 @@
-"""The size of the event windows of reduced models."""
+"""Steps and event windows of another size than the published models'."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 from flax import nnx
 
 from jaxdet import models
+from jaxdet.models import events as event_ops
 from jaxdet.structs import EventGeometry, Events
 
 SIZE = (48, 64)
@@ -20,6 +21,36 @@ def lane(rows, order):
         polarity=jnp.asarray(p[None], jnp.int8),
         step_start=jnp.asarray([[0, len(rows)]], jnp.int32),
     )
+
+
+@pytest.mark.parametrize("step_us", [5_000, 10_000, 1_234, 32_767])
+def test_bins_of_time_divide_the_step_whatever_its_length(step_us):
+    t_us = np.arange(step_us)
+    found = np.asarray(
+        event_ops.time_bins(jnp.asarray(t_us, jnp.int16), EventGeometry(*SIZE, step_us=step_us))
+    )
+    np.testing.assert_array_equal(found, [int(t) * 100 // step_us for t in t_us])
+    if step_us == 5_000:  # as released
+        np.testing.assert_array_equal(found, t_us // 50)
+
+
+def test_a_step_twice_as_long_reads_events_twice_as_late_alike():
+    rng = np.random.default_rng(0)
+    xy = jnp.asarray(rng.integers(0, 16, (40, 2)), jnp.float32)
+    t_us, polarity = jnp.asarray(rng.integers(0, 5_000, 40), jnp.int16), jnp.asarray(rng.integers(0, 2, 40))
+    found = []
+    for factor in (1, 2):
+        geometry = EventGeometry(*SIZE, step_us=factor * 5_000)
+        embed = event_ops.EventEmbedding(4, geometry, rngs=nnx.Rngs(0))
+        write = event_ops.EventWrite(8, 12, 2, rngs=nnx.Rngs(1))
+        direct = event_ops.key_values(embed, write, xy, factor * t_us, polarity, jnp.float32)
+        table = event_ops.key_value_table(embed, write, jnp.float32)
+        looked_up = table[event_ops.table_rows(xy, factor * t_us, polarity, geometry)]
+        # The table's rows are one larger product, which may add in another order.
+        np.testing.assert_allclose(looked_up, direct, atol=1e-5)
+        found.append((direct, looked_up))
+    for one, two in zip(*found):
+        np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.slow

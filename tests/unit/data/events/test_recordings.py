@@ -54,6 +54,25 @@ def test_events_of_any_window_are_those_of_its_milliseconds(tmp_path_factory, n,
     assert recording.ms_start[-1] == recording.num_events == n
 
 
+@pytest.mark.parametrize(
+    ("column", "row", "told"),
+    [(2048, 0, "column 2048, .* 0 to 2047"), (0, 1024, "row 1024, .* 0 to 1023"), (-1, 0, "column -1")],
+)
+def test_an_event_that_the_bits_cannot_number_is_refused(column, row, told):
+    at = EventChunk(
+        np.zeros(2, np.int64), *(np.array([0, v], np.int16) for v in (column, row)), np.ones(2, np.int8)
+    )
+    with pytest.raises(InputError, match=told):
+        recordings.pack(at)
+
+
+def test_a_sensor_that_the_bits_cannot_number_is_refused_by_name():
+    recordings.check_size("a.dat", 2048, 1024)
+    for width, height in ((2049, 1024), (2048, 1025), (0, 240)):
+        with pytest.raises(InputError, match=f"a.dat: a sensor of {width} x {height}"):
+            recordings.check_size("a.dat", width, height)
+
+
 def test_a_stream_holds_all_events(tmp_path):
     events = make_events(1000, 333)
     store(tmp_path / "a", events, 333)

@@ -1,0 +1,260 @@
+"""The front door: load a detector, run it on recordings, images, videos or live events, measure it, save it."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxdet import config_files, released
+from jaxdet.data.events.streams import EventChunk
+from jaxdet.data.images import sets
+from jaxdet.errors import InputError
+from jaxdet.evaluation import of_weights
+from jaxdet.evaluation.metrics import Metrics
+from jaxdet.inference import folded, restore
+from jaxdet.inference import recordings as on_recordings
+from jaxdet.inference.events import Predictor
+from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
+from jaxdet.inference.streaming import StreamDetector
+from jaxdet.models import from_config
+from jaxdet.nn.functional import Skeleton, Variables
+from jaxdet.structs import Boxes, EventGeometry
+from jaxdet.training import setup
+from jaxdet.weights import checkpoint, identify
+from jaxdet.weights.torch import file, state_dict
+
+logger = logging.getLogger(__name__)
+
+
+def load(
+    weights: str | os.PathLike,
+    config: str | ConfigDict | None = None,
+    *,
+    sensor: str | tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
+    size: int | None = None,
+    min_score: float | None = None,
+    tta: str = "none",
+    fast: bool = False,
+) -> "Model":
+    """The detector of a released .pth or .pt file, a training run, or a weights folder.
+
+    Family, size, class names and sensor come from the file; what a released file does not say comes from a table and is
+    logged in one line. `config` ("gen1_hmnet:b3", a file, or a ConfigDict) overrules all of it. `sensor` ("304x240" or
+    (height, width)), `classes` and `size` (pixels of the longer side of images) overrule single values. `min_score` drops
+    boxes below it. `tta` joins views of an image: "none", "flip" or "scales". `fast` takes Winograd's algorithm for wide
+    convolutions, for CPU: boxes move by fractions of a pixel. Raises InputError if the weights do not fit.
+    """
+    chosen = config_files.load(config) if isinstance(config, str) else config
+    changes = [] if min_score is None else [("model.min_score", repr(float(min_score)))]
+    found = open_weights(
+        weights,
+        chosen,
+        override=lambda cfg: config_files.override(cfg, changes),
+        sensor=sensor,
+        classes=classes,
+        size=size,
+    )
+    return Model(*found, tta=tta, fast=fast)
+
+
+def open_weights(
+    weights: str | os.PathLike,
+    config: Any = None,
+    *,
+    override: Callable[[Any], Any] = lambda cfg: cfg,
+    sensor: str | tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
+    size: int | None = None,
+) -> tuple[Any, Skeleton, Variables]:
+    """Config, skeleton and weights of a detector; see `load`. `override` changes a config that was not given."""
+    if config is None and Path(weights).is_file():
+        identity = identify.identify(state_dict.find(file.load(weights)))
+        found = released.config_of(identity, sensor, classes, size)
+        logger.info("%s: %s", weights, found.line())
+        return restore.load_model(override(found.config), str(weights))
+    cfg, skeleton, variables = restore.load_model(config, str(weights), override)
+    released.overrule(cfg, sensor, classes, size)
+    return cfg, skeleton, variables
+
+
+class Model:
+    """A detector with its weights. `config` is the ConfigDict it was built from."""
+
+    def __init__(
+        self, config: Any, skeleton: Skeleton, variables: Variables, *, tta: str = "none", fast: bool = False
+    ):
+        if tta not in VIEWS:
+            raise InputError(f"tta {tta!r}; expected one of {', '.join(VIEWS)}")
+        self.config = config
+        self._skeleton, self._variables, self._tta, self._fast = skeleton, variables, tta, fast
+        self._predictor: Any = None  # made at the first prediction
+
+    @property
+    def family(self) -> str:
+        """ "hmnet", "yolox" or "yolov4"."""
+        return self.config.model.name
+
+    @property
+    def kind(self) -> str:
+        """ "events" or "images"."""
+        return self.config.data.kind
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of labels."""
+        return tuple(self.config.data.classes)
+
+    def __repr__(self) -> str:
+        return f"Model({self.family}, {self.kind}, {len(self.class_names)} classes)"
+
+    @property
+    def geometry(self) -> EventGeometry:
+        """Sensor, step and cells of a model of events."""
+        self._check_kind("events", "geometry")
+        return from_config.geometry(self.config)
+
+    def predict(self, source: Any, *, bgr: bool = False) -> Any:
+        """Boxes of `source`, best first.
+
+        A model of images takes one image (a path, or an array [H, W] or [H, W, 3], uint8, red first, blue first with
+        `bgr`) and gives its `Boxes`. Of a folder, a .txt list, a video, or a list or generator of paths and arrays it
+        gives an iterator of `Boxes`, in order; an item of a list that cannot be read is logged and has no boxes.
+
+        A model of events takes a recording (.dat, .raw or prepared folder), a list of them, or arrays (t_us, x, y,
+        polarity), and gives an iterator of the `Boxes` after every step.
+        """
+        if self.kind == "events":
+            return self._of_events(source)
+        if isinstance(source, (str, os.PathLike)):
+            return self._of_path(Path(source))
+        if _is_image(source):
+            return next(self._items().of_sources([_picture(source, bgr)]))
+        return self._items().of_sources(_picture(item, bgr) for item in source)
+
+    def stream(self) -> "Stream":
+        """Boxes from events as they come, with a memory of its own."""
+        self._check_kind("events", "stream")
+        skeleton, variables = self._folded()
+        return Stream(StreamDetector(skeleton, variables, class_names=self.class_names))
+
+    def evaluate(
+        self, data: str | os.PathLike | None = None, split: str | None = None, protocol: str = "hmnet"
+    ) -> Metrics:
+        """COCO's average precision on a labelled split: `metrics.ap`, `metrics.table()`, `metrics.per_class`.
+
+        `data` is the root of a prepared data set, by default the config's; `split` is one of its splits, by default
+        the test split. `protocol` is for events: "hmnet", "rvt" or "toolbox". Raises InputError if part of the split
+        could not be read.
+        """
+        block = self.config.data.copy_and_resolve_references()
+        if data is not None:
+            with block.unlocked():
+                block.root = str(data)
+        if self.kind == "events":
+            done = of_weights.of_recordings(
+                block, self._skeleton, self._variables, split=split, protocol=protocol, fast=self._fast
+            )
+        else:
+            done = of_weights.of_images(
+                block, self._skeleton, self._variables, split=split, tta=self._tta, fast=self._fast
+            )
+        if done.problems:
+            raise InputError("; ".join(done.problems))
+        return done.metrics
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write a weights folder, which `load` reads and which knows its config."""
+        checkpoint.save_weights(folder, self._variables, setup.as_json(self.config))
+
+    def _check_kind(self, kind: str, what: str) -> None:
+        if self.kind != kind:
+            raise InputError(f"{what} is for models of {kind}; this one is {self.family}, of {self.kind}")
+
+    def _folded(self) -> tuple[Skeleton, Variables]:
+        """Skeleton and weights rearranged for inference on events."""
+        return folded.prepare(self._skeleton, self._variables, self._fast)
+
+    def _items(self) -> ItemPredictor:
+        """The predictor of images; compiled programs are kept between calls."""
+        if self._predictor is None:
+            detector = ImagePredictor(self._skeleton, self._variables, VIEWS[self._tta], self._fast)
+            self._predictor = ItemPredictor(self.config.data, detector)
+        return self._predictor
+
+    def _of_path(self, path: Path) -> Boxes | Iterator[Boxes]:
+        if sets.is_video(path):
+            return (found.boxes for found in self._items().video(sets.Video(path)))
+        items = sets.open_input(path)
+        found = (result.boxes for result in self._items().items(items))
+        if path.is_dir() or path.suffix.lower() == ".txt":
+            return found
+        boxes = next(found, None)
+        if boxes is None:
+            raise InputError(f"{path}: not a readable image, as logged above")
+        return boxes
+
+    def _of_events(self, source: Any) -> Iterator[Boxes]:
+        if self._predictor is None:
+            self._predictor = Predictor(*self._folded(), class_names=self.class_names)
+        buckets = tuple(self.config.data.event_buckets)
+        if isinstance(source, tuple) and len(source) == 4:
+            chunks, name = [EventChunk(*(np.asarray(column) for column in source))], ""
+            return (
+                f.boxes for f in on_recordings.predict_stream(self._predictor, chunks, buckets, source=name)
+            )
+        sources = [source] if isinstance(source, (str, os.PathLike)) else source
+        return (
+            found.boxes for path in sources for found in on_recordings.of_path(self._predictor, path, buckets)
+        )
+
+
+class Stream:
+    """Events as they come to boxes after every step; made by `Model.stream`."""
+
+    def __init__(self, detector: StreamDetector):
+        self._detector, self._started = detector, False
+
+    def feed(self, t_us: Any, x: Any, y: Any, polarity: Any) -> list[Boxes]:
+        """Boxes of the steps that these events complete, in order.
+
+        Arrays [N]: `t_us` microseconds in order of time, `x`, `y` pixels, `polarity` 0 or 1. The first step begins at
+        the time of the first event, rounded down to a step. Raises InputError for events that run backwards or lie
+        outside the sensor.
+        """
+        times = np.asarray(t_us, np.int64)
+        if len(times) and not self._started:
+            step_us = self._detector.geometry.step_us
+            self._detector.reset(int(times[0]) // step_us * step_us)
+            self._started = True
+        return [found.boxes for found in self._detector.feed(times, x, y, polarity)]
+
+    def advance(self, now_us: int) -> list[Boxes]:
+        """Boxes of the steps that end by `now_us`, for a camera that has seen nothing since."""
+        return [found.boxes for found in self._detector.advance(now_us)] if self._started else []
+
+    def reset(self) -> None:
+        """Begin anew: the next event is the first of another recording."""
+        self._started = False
+
+
+def _is_image(source: Any) -> bool:
+    return hasattr(source, "__array__") and np.ndim(source) in (2, 3)
+
+
+def _picture(source: Any, bgr: bool) -> Path | np.ndarray:
+    """A path, or an image as OpenCV holds it: uint8 [H, W, 3], blue first."""
+    if isinstance(source, (str, os.PathLike)):
+        return Path(source)
+    image = np.asarray(source)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise InputError(
+            f"an array {image.dtype} {image.shape}; expected an image, uint8 [H, W] or [H, W, 3]"
+        )
+    if image.ndim == 2:
+        return np.repeat(image[..., None], 3, 2)
+    return image if bgr else np.ascontiguousarray(image[..., ::-1])
