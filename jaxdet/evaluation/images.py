@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdet import distributed
-from jaxdet.data.images.letterbox import letterbox, sets
+from jaxdet.data.images import letterbox, sets
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.evaluation import labels as label_sets
