@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from golden_data import load
 
-from jaxdet import evaluate
+from jaxdet import class_names, evaluate
 from jaxdet.detections import files
 from jaxdet.errors import InputError
 from jaxdet.evaluation import labels, of_files
