@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jaxdet.detections.exchange import to_table as to_table
     from jaxdet.detections.exchange import write_boxes as write_boxes
     from jaxdet.structs import Boxes as Boxes
-    from jaxdet.viewing.drawing import draw_boxes as draw
+    from jaxdet.viewing.drawing import draw_boxes as draw  # noqa: F401
 
 __version__ = "0.2.0"
 

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxdet import pickles
 from jaxdet.data.datasets import ltd
 from jaxdet.detections import files
 from jaxdet.errors import InputError
 from jaxdet.evaluation.months import MONTHS
-from jaxdet.formats import BoxFile, names, pickle
+from jaxdet.formats import BoxFile, names, pickle, plain_pickle
 
 # Frames of the test months of LTD.
 NUM_FRAMES = {
@@ -112,15 +111,15 @@ def check_counts(content: Mapping[str, Mapping[str, Any]], expected: Mapping[str
 
 def write(path: str | os.PathLike, content: Mapping[str, Mapping[str, Any]]) -> None:
     """Write a submission."""
-    pickles.dump(path, {month: dict(entries) for month, entries in content.items()})
+    plain_pickle.dump(path, {month: dict(entries) for month, entries in content.items()})
 
 
 def read(path: str | os.PathLike) -> dict[str, BoxFile]:
     """Boxes of each month of a submission."""
-    content = pickles.load(path)
+    content = plain_pickle.load(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: a {type(content).__name__}, expected a dictionary of months")
     for month in content:
         if month not in MONTHS:
-            raise InputError(f"{path}: month {month!r}; expected one of {', '.join(MONTHS)}")
+            raise InputError(f"{path}: month {ascii(month)[:80]}; expected one of {', '.join(MONTHS)}")
     return {month: pickle.from_dict(entries, f"{path}: {month}") for month, entries in content.items()}

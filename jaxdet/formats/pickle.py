@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet import pickles
 from jaxdet.errors import InputError
-from jaxdet.formats import BoxFile, names
+from jaxdet.formats import BoxFile, names, plain_pickle
 from jaxdet.structs import Boxes, ReadReport
 
 PLACEHOLDER = {"boxes": [[0, 0, 0, 0]], "labels": [0]}  # of a frame without boxes where scores are missing
@@ -57,18 +56,18 @@ def scored_entry(boxes: Boxes) -> dict[str, list]:
 def write(path: str | os.PathLike, frames: Sequence[Boxes]) -> None:
     """Write frames with scores, as the released test does; those without boxes are left out."""
     names.check_stems([names.file_name(boxes) for boxes in frames], path)
-    pickles.dump(path, {names.stem(boxes): scored_entry(boxes) for boxes in frames if len(boxes)})
+    plain_pickle.dump(path, {names.stem(boxes): scored_entry(boxes) for boxes in frames if len(boxes)})
 
 
 def write_without_scores(path: str | os.PathLike, frames: Sequence[Boxes], numpy_numbers: bool) -> None:
     """Write frames as the released Seq-NMS does (`numpy_numbers`), or the released removal of low scores."""
     names.check_stems([names.file_name(boxes) for boxes in frames], path)
-    pickles.dump(path, {names.stem(boxes): entry(boxes, numpy_numbers) for boxes in frames})
+    plain_pickle.dump(path, {names.stem(boxes): entry(boxes, numpy_numbers) for boxes in frames})
 
 
 def read(path: str | os.PathLike) -> BoxFile:
     """Frames in the order of the file, in float64. Nothing but plain containers and numbers is unpickled."""
-    return from_dict(pickles.load(path), str(path))
+    return from_dict(plain_pickle.load(path), str(path))
 
 
 def from_dict(content: Any, where: str) -> BoxFile:
@@ -78,23 +77,24 @@ def from_dict(content: Any, where: str) -> BoxFile:
     has_scores = all("scores" in value for value in content.values() if isinstance(value, dict))
     frames, numpy_numbers = [], False
     for key, value in content.items():
-        frames.append(_frame(key, value, has_scores, f"{where}: {key}"))
-        if len(frames[-1]):
-            numpy_numbers = numpy_numbers or isinstance(value["boxes"][0][0], np.floating)
+        if not isinstance(key, str) or not key.isprintable():
+            raise InputError(f"{where}: frame key {ascii(key)[:80]}; expected text, <clip>_<frame number>")
+        frames.append(_frame(key, value, has_scores, f"{where}: {key[:80]}"))
+        if len(frames[-1]) and not numpy_numbers:
+            numpy_numbers = isinstance(np.ravel(np.asarray(value["boxes"][0], object))[0], np.floating)
     return BoxFile(frames, (), has_scores, ReadReport(), {"rule": "seqnms"} if numpy_numbers else {})
 
 
 def _frame(key, value, has_scores: bool, where: str) -> Boxes:
-    if not isinstance(key, str):
-        raise InputError(f"{where}: a frame called by a {type(key).__name__}; expected its name")
     try:
         if not has_scores and value["boxes"] == PLACEHOLDER["boxes"]:
             return Boxes.none(source=key)
         xyxy = np.asarray(value["boxes"], np.float64).reshape(-1, 4)
         labels = np.asarray(value["labels"], np.int32).ravel()
         scores = np.asarray(value["scores"], np.float64).ravel() if has_scores else np.ones(len(labels))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{where}: {error}; expected boxes, labels and perhaps scores as lists") from error
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        found = f"{type(error).__name__} {ascii(str(error))[1:81]}"
+        raise InputError(f"{where}: {found}; expected boxes, labels and perhaps scores as lists") from error
     if not len(xyxy) == len(scores) == len(labels):
         raise InputError(
             f"{where}: {len(xyxy)} boxes, {len(scores)} scores, {len(labels)} labels; expected as many of each"

@@ -7,7 +7,7 @@ import golden_data
 import numpy as np
 import pytest
 
-from jaxdet import pickles, seqnms, submit
+from jaxdet import seqnms, submit
 from jaxdet.postprocess import overlaps
 
 
@@ -27,7 +27,7 @@ def months(tmp_path):
     files = {}
     for month, content in _json("e2e__inputs_json").items():
         files[month] = tmp_path / f"{month}_1536_w_51_0.5_0.1.pkl"
-        pickles.dump(files[month], content)
+        plain_pickle.dump(files[month], content)
     for month, clips in _json("e2e__clips_json").items():
         for date, clip, num_frames in clips:
             folder = tmp_path / "data" / "Test" / month / "frames" / date / clip
@@ -50,7 +50,7 @@ def test_seqnms_and_submit_equal_the_released_scripts(months, tmp_path, min_scor
         results.append(str(tmp_path / f"{month}.pkl"))
         arguments = [f"--detections={path}", f"--min_score={min_score}", f"--out={results[-1]}"]
         assert seqnms.main(arguments) == 0
-        assert pickles.load(results[-1]) == _json(f"e2e__seqnms_json_{min_score}")[month]
+        assert plain_pickle.load(results[-1]) == _json(f"e2e__seqnms_json_{min_score}")[month]
     out = tmp_path / "predictions.pkl"
     assert (
         submit.main([f"--detections={','.join(results)}", f"--data={tmp_path / 'data'}", f"--out={out}"]) == 0
@@ -70,7 +70,7 @@ def test_score_removal_equals_the_released_script(months, tmp_path, threshold):
             seqnms.main([f"--detections={path}", "--rule=score", f"--min_score={threshold}", f"--out={out}"])
             == 0
         )
-        content = pickles.load(out)
+        content = plain_pickle.load(out)
         assert content == _json(f"remove_scores__{threshold}")[month]
         assert _types(content) <= {"float", "int", "label:int"}
 
@@ -78,5 +78,5 @@ def test_score_removal_equals_the_released_script(months, tmp_path, threshold):
 def test_the_files_read_back_as_what_was_stored(months):
     inputs = _json("e2e__inputs_json")
     for month, path in months.items():
-        assert pickles.load(path) == inputs[month]
+        assert plain_pickle.load(path) == inputs[month]
         assert np.concatenate([entry["scores"] for entry in inputs[month].values()]).max() <= 1

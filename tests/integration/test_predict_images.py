@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdet import config, evaluate, models, pickles, predict
+from jaxdet import config, evaluate, models, predict
 from jaxdet.data.images import sets
 from jaxdet.detections import files
 from jaxdet.formats import names, pickle, yolo
@@ -127,7 +127,7 @@ def test_every_format_tells_the_same_boxes(flags, folder, found, tmp_path):
     assert [boxes.source for boxes in stored.frames] == [f"{key}.png" for key in found]
     for out in ("a.json", "a.pkl", "a.npz", "a.csv", "text"):
         files.write(tmp_path / out, stored.frames, NAMES)
-    rows, pickled = json.loads((tmp_path / "a.json").read_text()), pickles.load(tmp_path / "a.pkl")
+    rows, pickled = json.loads((tmp_path / "a.json").read_text()), plain_pickle.load(tmp_path / "a.pkl")
     tables = [_read(tmp_path / "a.npz"), _read(tmp_path / "a.csv")]
     for boxes in stored.frames:
         key = names.stem(boxes)

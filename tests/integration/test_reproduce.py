@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxdet import pickles
 from jaxdet.challenges import recipes, reproduction
 from jaxdet.challenges.recipes import Row
 from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
 from jaxdet.evaluation import months
+from jaxdet.formats import plain_pickle
 from jaxdet.postprocess import overlaps
 from jaxdet.structs import Boxes
 
@@ -115,7 +115,7 @@ def _run(place, track, workdir, load, only=()):
 @pytest.mark.parametrize("track", TRACKS)
 def test_every_track_has_all_frames_and_survives_being_killed(place, tmp_path, track):
     whole = _run(place, track, tmp_path / "whole", Fake())
-    content = pickles.load(whole)
+    content = plain_pickle.load(whole)
     assert {month: len(entries) for month, entries in content.items()} == NUM_FRAMES
     assert any(entry["boxes"] != [[0, 0, 0, 0]] for e in content.values() for entry in e.values())
     total = sum(NUM_FRAMES.values())
@@ -161,7 +161,7 @@ def test_changed_weights_or_frames_are_predicted_again(place, tmp_path):
 
 def test_element_types_follow_the_rule(place, tmp_path):
     """numpy.float64 after Seq-NMS, float after removal of scores, int in placeholders."""
-    content = pickles.load(_run(place, "week", tmp_path, Fake()))
+    content = plain_pickle.load(_run(place, "week", tmp_path, Fake()))
 
     def kinds(month):
         boxes = [e["boxes"] for e in content[month].values() if e["boxes"] != [[0, 0, 0, 0]]]

@@ -7,7 +7,7 @@ import pytest
 import yolo_models
 from flax import traverse_util
 
-from jaxdet import config, pickles, reproduce
+from jaxdet import config, reproduce
 from jaxdet.data.datasets import ltd
 from jaxdet.data.synthetic import ltd as synthetic_ltd
 from jaxdet.evaluation import months
@@ -83,7 +83,7 @@ def _arguments(place, track, workdir, *more):
 )
 def test_a_track_from_frames_to_submission(place, tmp_path, track, monkeypatch, capsys):
     assert reproduce.main(_arguments(place, track, tmp_path / "whole")) == 0
-    content = pickles.load(tmp_path / "whole" / "predictions.pkl")
+    content = plain_pickle.load(tmp_path / "whole" / "predictions.pkl")
     assert {month: len(entries) for month, entries in content.items()} == dict.fromkeys(months.MONTHS, 6)
     num_boxes = sum(e["boxes"] != pickle.PLACEHOLDER["boxes"] for m in content.values() for e in m.values())
     assert num_boxes > 6

@@ -5,92 +5,43 @@
 """
 
 import os
-import pickle
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxdet import pickles
 from jaxdet.data.events.recordings import Recording
 from jaxdet.errors import InputError
+from jaxdet.pickles import tables
 
 NUM_MS = 60_000
 
 
-class _Dtype:
-    """Stands in for numpy.dtype: numbers only."""
-
-    def __init__(self, name: str, *_):
-        self.dtype = np.dtype({"i8": "i8", "i4": "i4", "u4": "u4", "u8": "u8", "f8": "f8", "f4": "f4"}[name])
-
-    def __setstate__(self, state):
-        self.dtype = np.dtype({"<": "<", ">": ">", "|": "|"}[state[1]] + self.dtype.str[1:])
-
-
-class _Array:
-    """Stands in for numpy.ndarray: bytes, shape and dtype, checked before they meet numpy."""
-
-    def __init__(self, *_):
-        self.value = np.zeros(0)
-
-    def __setstate__(self, state):
-        _, shape, dtype, fortran, data = state
-        self.value = _array(data, dtype, shape, "F" if fortran else "C").value
-
-
-def _array(data, dtype: _Dtype, shape, order="C") -> _Array:
-    result = _Array()
-    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray) or order not in ("C", "F"):
-        raise pickle.UnpicklingError("an array of another kind")
-    result.value = np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
-    return result
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"encoding {encoding!r}")
-    return text.encode("latin1")
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("_codecs", "encode"): _encode,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): _array for core in ("core", "_core")},
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    """Knows arrays of numbers and the containers of the language; every other name ends the reading."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name} is not allowed") from None
+_NAMES = pickles.Names(
+    calls={**tables.CONTAINERS, **tables.ARRAYS},
+    expected="a pickled dict of pairs of integer arrays",
+    advice="download it again",
+)
 
 
 def read_meta(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """{file name: (first event, number of events)} of a meta.pkl; nothing in it is executed."""
-    try:
-        with open(path, "rb") as file:
-            raw = _Unpickler(file).load()
-        return {str(name): (_column(pair[0]), _column(pair[1])) for name, pair in raw.items()}
-    except OSError:
-        raise
-    except Exception as error:  # a broken pickle raises almost anything
-        raise InputError(
-            f"{path}: {type(error).__name__}: {error}; expected a pickled dict of pairs of integer arrays; "
-            "download it again"
-        ) from error
+    raw = pickles.load(path, _NAMES)
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: a {type(raw).__name__}; expected {_NAMES.expected}; download it again")
+    return {name: _pair(pair, name, path) for name, pair in raw.items()}
 
 
-def _column(array):
-    if not isinstance(array, _Array) or array.value.ndim != 1:
-        raise ValueError("an entry is no flat array")
-    return array.value
+def _pair(pair: Any, name: Any, path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    is_pair = isinstance(name, str) and isinstance(pair, (tuple, list)) and len(pair) == 2
+    if not is_pair or not all(
+        isinstance(a, np.ndarray) and a.ndim == 1 and a.dtype.kind in "iuf" for a in pair
+    ):
+        shown = repr(name)[:80]
+        raise InputError(f"{path}: entry {shown}; expected {_NAMES.expected}; download it again")
+    return np.asarray(pair[0]), np.asarray(pair[1])
 
 
 def read_intervals(path: str | os.PathLike) -> dict[str, int]:

@@ -1,12 +1,13 @@
 """Tensors of a `.pth`, `.pt` or `.ckpt` file without torch, and without running anything the file says.
 
-Two containers exist: a zip archive with `data.pkl` and one member a storage (torch 1.6 and later), and before it a
-stream of five pickles followed by the storages. In both the pickle names storages by persistent ids.
+Two containers exist: a zip archive with `data.pkl` and one member a storage (torch 1.6 and later), and before
+it a stream of five pickles followed by the storages. In both the pickle names storages by persistent ids.
 """
 
 import mmap
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxdet import pickles
 from jaxdet.errors import InputError
-from jaxdet.weights import pickle_reader
+from jaxdet.pickles import tables
 from jaxdet.weights.torch import names
 from jaxdet.weights.torch.writer import save
 
@@ -26,14 +28,20 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _MAX_PICKLE = 256 << 20
 _MAX_FILE = 16 << 30
+# What damaged bytes may cause in an archive or a stream; RuntimeError is that of a password.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, MemoryError,
+    ValueError, ArithmeticError, LookupError, TypeError,
+)  # fmt: skip
 
 
 def load(path: str | os.PathLike) -> Any:
     """Content of a torch file as Python containers; tensors and parameters are read-only NumPy arrays.
 
-    Objects of classes known to be harmless by name (modules of torch, of the released detectors, of training tools)
-    come back as `pickle_reader.Inert`. bfloat16 is `ml_dtypes.bfloat16`. Raises InputError, in one line, for anything
-    that is no torch file, is damaged or cut short, is too large for what it holds, or names a class outside the list.
+    Objects of classes known to be harmless by name (modules of torch, of the released detectors, of training
+    tools) come back as `pickles.Inert`. bfloat16 is `ml_dtypes.bfloat16`. Raises InputError, in one line, for
+    anything that is no torch file, is damaged or cut short, is too large for what it holds, or names a class
+    outside the list.
     """
     path = Path(path)
     with open(path, "rb") as file:
@@ -49,10 +57,9 @@ def load(path: str | os.PathLike) -> Any:
                     return _load_stream(data)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise InputError(f"{path}: damaged archive ({str(error)[:120]}); fetch it again") from error
-        except (OSError, ValueError, OverflowError, MemoryError) as error:
-            raise InputError(f"{path}: damaged file ({str(error)[:120]}); fetch it again") from error
+        except _DAMAGE as error:
+            found = ascii(str(error)[:120])[1:-1] or type(error).__name__
+            raise InputError(f"{path}: damaged file ({found}); fetch it again") from error
     raise InputError(f"{path}: begins with {head!r}; expected a file written by torch.save")
 
 
@@ -76,48 +83,49 @@ def _load_zip(file, size: int) -> Any:
         if root + "byteorder" in members and archive.read(root + "byteorder") != b"little":
             raise InputError("big-endian tensors; expected little-endian")
 
-        raw: dict[str, bytes] = {}
+        raw: dict[tuple[str, np.dtype], np.ndarray] = {}
 
         def storage(key: str, dtype: np.dtype, count: int) -> np.ndarray:
             name = f"{root}data/{key}"
             if name not in members:
-                raise InputError(f"storage {key!r} is missing from the archive")
+                raise InputError(f"storage {key[:40]!r} is missing from the archive")
             if members[name].file_size != count * dtype.itemsize:
                 raise InputError(
-                    f"storage {key!r} has {members[name].file_size} bytes, expected {count} of {dtype}"
+                    f"storage {key[:40]!r} has {members[name].file_size} bytes, expected {count} of {dtype}"
                 )
-            if key not in raw:
-                raw[key] = archive.read(name)
-            return np.frombuffer(_clean(raw[key], dtype), dtype)
+            if (key, dtype) not in raw:
+                raw[key, dtype] = np.frombuffer(_clean(archive.read(name), dtype), dtype)
+            return raw[key, dtype]
 
-        value, _ = pickle_reader.read(archive.read(root + "data.pkl"), 0, names.resolve, _persistent(storage))
-        return value
+        return pickles.read(archive.read(root + "data.pkl"), names.NAMES, 0, _persistent(storage))[0]
 
 
 def _load_stream(data: mmap.mmap) -> Any:
-    def part(start: int, persistent: Callable = _no_persistent) -> tuple[Any, int]:
-        return pickle_reader.read(data, start, names.resolve, persistent)
+    def part(start: int, persistent: Callable[[Any], Any] | None = None) -> tuple[Any, int]:
+        return pickles.read(data, names.NAMES, start, persistent)
 
     magic, position = part(0)
-    if magic != _LEGACY_MAGIC:
+    if type(magic) is not int or magic != _LEGACY_MAGIC:
         raise InputError("a pickle, but not of torch.save")
     protocol, position = part(position)
-    if protocol != _LEGACY_PROTOCOL:
-        raise InputError(f"torch stream protocol {str(protocol)[:40]}, expected {_LEGACY_PROTOCOL}")
+    if type(protocol) is not int or protocol != _LEGACY_PROTOCOL:
+        raise InputError(f"torch stream protocol {str(protocol)[:40]!r}, expected {_LEGACY_PROTOCOL}")
     system, position = part(position)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise InputError("big-endian tensors; expected little-endian")
 
     storages: dict[str, np.ndarray] = {}
+    planned = 0
 
     def storage(key: str, dtype: np.dtype, count: int) -> np.ndarray:
+        nonlocal planned
         if key not in storages:
-            planned = sum(s.nbytes for s in storages.values()) + count * dtype.itemsize
+            planned += count * dtype.itemsize
             if planned > len(data):
                 raise InputError(f"storages of {planned} bytes in a file of {len(data)}; it is cut short")
             storages[key] = np.zeros(count, dtype)
         if storages[key].dtype != dtype or storages[key].size != count:
-            raise InputError(f"storage {key!r} is described in two ways")
+            raise InputError(f"storage {key[:40]!r} is described in two ways")
         return storages[key]
 
     value, position = part(position, _persistent(storage))
@@ -147,26 +155,26 @@ def _clean(raw: bytes, dtype: np.dtype) -> bytes:
 
 
 def _persistent(storage: Callable[[str, np.dtype, int], np.ndarray]) -> Callable[[Any], Any]:
-    """Meaning of persistent ids: `('storage', type, key, location, count[, view])` and `('module', class, ...)`."""
+    """Meaning of persistent ids: `('storage', type, key, location, count[, view])` and `('module', class,
+    ...)`.
+    """
 
     def find(identity: Any) -> Any:
-        if type(identity) is not tuple or not identity:
-            raise ValueError("a persistent id that is none")
-        if identity[0] == "module":
+        if type(identity) is not tuple or len(identity) < 2:
+            raise ValueError("a persistent id that is not a tuple")
+        if type(identity[0]) is str and identity[0] == "module":
             return identity[1]
+        if len(identity) < 5:
+            raise ValueError("a persistent id that is too short")
         tag, kind, key, _location, count, *view = identity
-        if tag != "storage" or type(key) is not str or type(count) is not int or not 0 <= count < 1 << 40:
-            raise ValueError("a persistent id that is none")
+        if type(tag) is not str or tag != "storage" or type(key) is not str or not tables.is_count(count):
+            raise ValueError("a persistent id that is not of a storage")
         whole = storage(key, names.storage_type(kind), count)
         if view and view[0] is not None:
             _key, offset, length = view[0]
-            if not 0 <= offset <= offset + length <= whole.size:
-                raise InputError(f"a view outside of storage {key!r}")
+            if not tables.is_count(offset) or not tables.is_count(length) or offset + length > whole.size:
+                raise InputError(f"a view outside of storage {key[:40]!r}")
             return whole[offset : offset + length]
         return whole
 
     return find
-
-
-def _no_persistent(_identity: Any) -> Any:
-    raise ValueError("a storage where none belongs")

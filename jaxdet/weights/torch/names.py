@@ -8,7 +8,8 @@ import ml_dtypes
 import numpy as np
 
 from jaxdet.errors import InputError
-from jaxdet.weights.pickle_reader import Buildable, Global, Inert
+from jaxdet.pickles import Global, Inert, Names, tables
+from jaxdet.pickles.bounds import add_pairs
 
 # Storage class -> element type; torch names storages by C types.
 STORAGES = {
@@ -35,7 +36,6 @@ _BUILTIN_TYPES = {
     "float",
     "bool",
     "str",
-    "bytes",
     "complex",
     "list",
     "dict",
@@ -48,20 +48,10 @@ _BUILTIN_TYPES = {
 _MAX_REPEATED = 1 << 24
 
 
-def resolve(module: str, name: str) -> Global:
-    """The allow-list. Raises InputError for every name that is neither data nor a known inert class."""
-    module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
-    module = module.replace("numpy._core", "numpy.core")
-    call = _CALLS.get((module, name))
-    if call is None and not (
-        _INERT.fullmatch(module) or (module == "builtins" and name in _BUILTIN_TYPES) or module == "__main__"
-    ):
-        shown = f"{module}.{name}"[:120]
-        raise InputError(
-            f"the file names {shown!r}, which is no tensor, container or known module; "
-            "nothing was run; use it only if you trust its origin, saved anew as a plain state dict"
-        )
-    return Global(module, name, call)
+def _is_inert(module: str, name: str) -> bool:
+    if module == "builtins":
+        return name in _BUILTIN_TYPES
+    return module == "__main__" or _INERT.fullmatch(module) is not None
 
 
 def storage_type(kind: Any) -> np.dtype:
@@ -71,20 +61,17 @@ def storage_type(kind: Any) -> np.dtype:
             return np.dtype(np.uint8)
         if kind.name in STORAGES:
             return STORAGES[kind.name]
-    raise InputError(f"storage of type {str(kind)[:80]!r}; expected one of {', '.join(STORAGES)}")
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 48
+    found = str(kind)[:80] if isinstance(kind, Global) else type(kind).__name__
+    raise InputError(f"storage of type {found}; expected one of {', '.join(STORAGES)}")
 
 
 def _tensor(storage, offset, size, stride, *_unused) -> np.ndarray:
     """Read-only view of a storage [n]; refuses what would lie outside of it."""
-    numbers = [offset, *size, *stride]
-    if type(storage) is not np.ndarray or storage.ndim != 1 or not all(map(_is_count, numbers)):
-        raise ValueError("a tensor that is none")
-    if len(size) != len(stride) or len(size) > 32:
+    if type(size) is not tuple or type(stride) is not tuple or len(size) > 32 or len(size) != len(stride):
         raise ValueError("a tensor whose size and stride disagree")
+    numbers = [offset, *size, *stride]
+    if type(storage) is not np.ndarray or storage.ndim != 1 or not all(map(tables.is_count, numbers)):
+        raise ValueError("a tensor without a storage or with negative numbers")
     if 0 in size:
         return np.zeros(size, storage.dtype)
     count = 1
@@ -106,65 +93,34 @@ def _parameter(data, *_unused) -> np.ndarray:
 def _from_type(function, _kind, args, *_unused) -> Any:
     """A tensor subclass, or a tensor with attributes: its tensor."""
     call = function.call if isinstance(function, Global) else None
-    if call is None:
+    if call is None or call not in (_tensor, _parameter):
         raise ValueError("a tensor made by an unknown function")
     return call(*args)
-
-
-class _Dtype(Buildable):
-    """NumPy element type: a code such as `f8` and then, as state, its byte order."""
-
-    def __init__(self, code, *_unused):
-        if type(code) is not str or not re.fullmatch(r"[biufc]\d{1,2}|[SU]\d{1,6}", code):
-            raise InputError(f"NumPy type {str(code)[:40]!r} in the file; expected numbers or text")
-        self.dtype = np.dtype(code)
-
-    def build(self, state):
-        if state[1] not in ("<", ">", "=", "|"):
-            raise ValueError("unknown byte order")
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
-class _Array(np.ndarray, Buildable):
-    """A NumPy array that still waits for shape, type and bytes."""
-
-    def build(self, state):
-        _version, shape, kind, fortran, raw = state
-        if type(raw) is str:
-            raw = raw.encode("latin-1")
-        if not isinstance(kind, _Dtype) or type(raw) is not bytes or not all(map(_is_count, shape)):
-            raise ValueError("a NumPy array of objects")
-        if self.size:
-            # NumPy would free the bytes that others may already look at.
-            raise ValueError("a NumPy array with two contents")
-        complete: Any = (1, tuple(shape), kind.dtype, bool(fortran), raw)
-        np.ndarray.__setstate__(self, complete)
-
-
-def _array(*_unused) -> np.ndarray:
-    return np.ndarray.__new__(_Array, (0,), np.uint8)
-
-
-def _scalar(kind, raw) -> np.generic:
-    if type(raw) is str:
-        raw = raw.encode("latin-1")
-    if not isinstance(kind, _Dtype) or type(raw) is not bytes or len(raw) != kind.dtype.itemsize:
-        raise ValueError("a NumPy scalar that is none")
-    return np.frombuffer(raw, kind.dtype)[0]
-
-
-def _encode(text, encoding="utf-8") -> bytes:
-    if encoding not in ("latin1", "latin-1") or type(text) is not str:
-        raise ValueError("unknown encoding")
-    return text.encode("latin-1")
 
 
 def _plain_dict(*_factory) -> dict:
     return {}
 
 
-def _size(*dims) -> tuple:
-    return tuple(dims[0]) if dims else ()
+def _ordered_dict(pairs=()) -> OrderedDict:
+    """Python 2 hands the entries over, as a list of lists."""
+    made: OrderedDict = OrderedDict()
+    if type(pairs) not in (list, tuple) or not all(type(p) in (list, tuple) for p in pairs):
+        raise ValueError("an ordered dict that is not made from pairs")
+    add_pairs(made, pairs)
+    return made
+
+
+def _size(dims=()) -> tuple:
+    if type(dims) not in (list, tuple):
+        raise ValueError("a torch.Size without dimensions")
+    return tuple(dims)
+
+
+def _device(*parts) -> str:
+    if not all(type(part) in (str, int) for part in parts):
+        raise ValueError("a device without a name")
+    return ":".join(map(str, parts))
 
 
 def _object(kind, *_unused) -> Inert:
@@ -174,22 +130,23 @@ def _object(kind, *_unused) -> Inert:
     return Inert(kind)
 
 
-_CALLS = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("collections", "defaultdict"): _plain_dict,
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("torch", "Size"): _size,
-    ("torch", "device"): lambda *args: ":".join(map(str, args)),
-    ("torch._utils", "_rebuild_tensor"): _tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
-    ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
-    ("numpy", "dtype"): _Dtype,
-    ("numpy", "ndarray"): _array,
-    ("numpy.core.multiarray", "_reconstruct"): _array,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("_codecs", "encode"): _encode,
-    ("copyreg", "_reconstructor"): _object,
-}
+NAMES = Names(
+    calls={
+        **tables.CONTAINERS,
+        **tables.ARRAYS,
+        ("numpy", "dtype"): tables.AnyDtype,
+        ("collections", "OrderedDict"): _ordered_dict,
+        ("collections", "defaultdict"): _plain_dict,
+        ("torch", "Size"): _size,
+        ("torch", "device"): _device,
+        ("torch._utils", "_rebuild_tensor"): _tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        ("torch._utils", "_rebuild_parameter"): _parameter,
+        ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+        ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
+        ("copyreg", "_reconstructor"): _object,
+    },
+    is_inert=_is_inert,
+    expected="tensors, containers and classes of known modules",
+    advice="if you trust its origin, save it anew as a plain state dict",
+)

@@ -6,9 +6,10 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from jaxdet.errors import InputError
-from jaxdet.weights.pickle_reader import Inert
+from jaxdet.pickles import Inert
 
 _MAX_DEPTH = 64
+_MAX_KEY = 4096
 
 
 @dataclass
@@ -62,9 +63,12 @@ def flatten(module: Inert) -> dict[str, np.ndarray]:
 def _flatten(module: Inert, prefix: str, out: dict[str, np.ndarray], depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise InputError(f"pickled modules nested more than {_MAX_DEPTH} deep")
+    if len(prefix) > _MAX_KEY:
+        raise InputError(f"a name of more than {_MAX_KEY} characters in the pickled model")
     transient = module.state.get("_non_persistent_buffers_set", ())
     if not isinstance(transient, (set, frozenset, tuple, list)):
         raise InputError("_non_persistent_buffers_set of a pickled module is no set")
+    transient = {name for name in transient if isinstance(name, str)}
     own = {**_entries(module, "_parameters"), **_entries(module, "_buffers")}
     for name, value in own.items():
         if value is None or name in transient:

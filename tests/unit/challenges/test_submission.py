@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from jaxdet import pickles, submit
+from jaxdet import submit
 from jaxdet.challenges import reproduction, submission
 from jaxdet.errors import InputError
 from jaxdet.evaluation import months
@@ -59,11 +59,11 @@ def test_weights_must_cover_the_months_and_sum_to_one():
 
 def test_missing_frames_get_the_placeholder(tmp_path):
     _frames(tmp_path, "Sep", 3)
-    pickles.dump(tmp_path / "Sep.pkl", _entry("20210901_clip_1_0001_0001"))
+    plain_pickle.dump(tmp_path / "Sep.pkl", _entry("20210901_clip_1_0001_0001"))
     out = tmp_path / "predictions.pkl"
     assert submit.main([f"--detections={tmp_path}/Sep.pkl", f"--data={tmp_path}", f"--out={out}"]) == 0
     empty = {"boxes": [[0, 0, 0, 0]], "labels": [0]}
-    assert pickles.load(out) == {
+    assert plain_pickle.load(out) == {
         "Sep": {
             "20210901_clip_1_0001_0001": {"boxes": [[1.0, 2.0, 3.0, 4.0]], "labels": [1]},
             "20210901_clip_1_0001_0000": empty,
@@ -92,7 +92,7 @@ def test_the_challenge_counts_sum_to_its_test_set():
 def test_bad_submissions_are_one_clear_line(tmp_path, capsys, files, with_data, message):
     _frames(tmp_path, "Sep", 3)
     for name, content in files.items():
-        pickles.dump(tmp_path / name, content)
+        plain_pickle.dump(tmp_path / name, content)
     arguments = [
         f"--detections={','.join(str(tmp_path / name) for name in files)}",
         f"--out={tmp_path}/p.pkl",

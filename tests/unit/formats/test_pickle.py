@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdet import pickles
 from jaxdet.errors import InputError
 from jaxdet.formats import pickle as released
+from jaxdet.formats import plain_pickle
 from jaxdet.structs import Boxes
 
 
@@ -21,7 +21,7 @@ def test_numbers_are_those_of_the_released_test(tmp_path):
     rng = np.random.default_rng(0)
     boxes = _boxes(rng.uniform(-50, 2000, (500, 4)), rng.random(500), source="a/Sep_0001.png")
     released.write(tmp_path / "x.pkl", [boxes, _boxes(np.zeros((0, 4)), [], source="a/Sep_0002.png")])
-    assert pickles.load(tmp_path / "x.pkl") == {
+    assert plain_pickle.load(tmp_path / "x.pkl") == {
         "Sep_0001": {
             "boxes": [[round(v, 3) for v in row] for row in boxes.xyxy.tolist()],
             "labels": boxes.labels.tolist(),
@@ -82,7 +82,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, monkeypatch, 
     ],
 )  # fmt: skip
 def test_bad_content_is_one_clear_line(tmp_path, content, message):
-    pickles.dump(tmp_path / "x.pkl", content)
+    plain_pickle.dump(tmp_path / "x.pkl", content)
     with pytest.raises(InputError, match=message) as raised:
         released.read(tmp_path / "x.pkl")
     assert "\n" not in str(raised.value)
@@ -94,3 +94,18 @@ def test_a_pickle_that_is_cut_short_is_refused(tmp_path, end):
     (tmp_path / "x.pkl").write_bytes(whole[:end])
     with pytest.raises(InputError, match=r"x.pkl"):
         released.read(tmp_path / "x.pkl")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"a_0001": {"boxes": [[1, 2, 3, 1 << 2000]], "labels": [0], "scores": [0.5]}}, "OverflowError"),
+        ({"a_0001": {"boxes": [[1, 2, 3, 4]], "labels": [1 << 70], "scores": [0.5]}}, "OverflowError"),
+        ({"a_0001": {"boxes": [], "labels": {}, "scores": []}}, "expected boxes, labels"),
+        ({5: {"boxes": [], "labels": [], "scores": []}}, "frame key 5; expected text"),
+        ({"a\n_1": {"boxes": [], "labels": [], "scores": []}}, "frame key 'a.*; expected text"),
+    ],
+)
+def test_numbers_and_names_that_no_frame_has_are_one_line(content, said):
+    with pytest.raises(InputError, match=said):
+        released.from_dict(content, "file")

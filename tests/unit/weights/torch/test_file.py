@@ -1,4 +1,3 @@
-import mmap
 import pickle
 import struct
 import zipfile
@@ -8,10 +7,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from jaxdet import pickles
 from jaxdet.errors import InputError
-from jaxdet.weights import pickle_reader
 from jaxdet.weights.torch import file as torch_file
-from jaxdet.weights.torch import names, state_dict
+from jaxdet.weights.torch import state_dict
 
 
 def zip_file(path, pickled, members=(), compression=zipfile.ZIP_STORED):
@@ -139,7 +138,7 @@ def test_hostile_pickles_run_nothing(tmp_path, monkeypatch, name):
 def test_a_harmless_name_is_a_value_and_not_the_thing(tmp_path):
     # `torch.load` exists and would run code; here it is a name with arguments.
     value = torch_file.load(zip_file(tmp_path / "x.pt", b"\x80\x02ctorch\nload\nX\x01\x00\x00\x00a\x85R."))
-    assert isinstance(value, pickle_reader.Inert)
+    assert isinstance(value, pickles.Inert)
     assert str(value.kind) == "torch.load"
     assert value.args == ("a",)
 
@@ -194,27 +193,9 @@ def test_archives_that_are_no_weights_are_refused(tmp_path):
         torch_file.load(tmp_path / "none.pt")
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_python_pickles_of_plain_values_read_alike(protocol):
-    value = {
-        "a": [1, 2.5, None, True, -(1 << 40), "x" * 300],
-        "t": (1, (2, 3), ()),
-        "s": {1, 2},
-        "b": b"\x00\xff",
-    }
-    read, _ = pickle_reader.read(pickle.dumps(value, protocol), 0, names.resolve, None)
-    assert read == value
-
-
-def test_a_pickle_on_a_memory_map_reads_alike(tmp_path):
-    (tmp_path / "p").write_bytes(pickle.dumps({"k": [1]}, 2))
-    with open(tmp_path / "p", "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        assert pickle_reader.read(data, 0, None, None)[0] == {"k": [1]}
-
-
 def module(name, **state):
-    kind = pickle_reader.Global("torch.nn", name)
-    return pickle_reader.Inert(kind, state=state)
+    kind = pickles.Global("torch.nn", name)
+    return pickles.Inert(kind, state=state)
 
 
 def test_modules_flatten_in_the_order_of_torch():
@@ -239,6 +220,27 @@ def test_a_module_that_contains_itself_is_refused():
     net.state["_modules"]["child"] = net
     with pytest.raises(InputError, match="deep"):
         state_dict.find(net)
+
+
+def test_names_that_add_up_to_long_keys_are_refused():
+    net = module("Net", _parameters={"w": np.ones(1)})
+    for _ in range(5):
+        net = module("Net", _modules={"m" * 1000: net})
+    with pytest.raises(InputError, match="a name of more than"):
+        state_dict.find(net)
+
+
+def test_a_set_of_names_that_holds_other_things_is_read_as_names():
+    buffers = {"kept": np.ones(1), "cache": np.ones(1)}
+    net = module("Net", _buffers=buffers, _non_persistent_buffers_set=[np.ones(2), "cache", []])
+    assert list(state_dict.find(net).state_dict) == ["kept"]
+
+
+def test_a_storage_of_booleans_is_cleaned_once(tmp_path):
+    body = b"\x80\x02(" + 2 * tensor(kind="BoolStorage") + b"t."
+    first, second = torch_file.load(zip_file(tmp_path / "t.pt", body, {"data/0": b"\x02\x00\x01\xff"}))
+    assert first.tolist() == [True, False]
+    assert np.shares_memory(first, second)
 
 
 def test_files_without_weights_are_refused():
