@@ -46,7 +46,7 @@ def of_recordings(
     skeleton, variables = folded.prepare(skeleton, variables, fast)
     found = [prepared.open_recording(path) for path in prepared.find(data.root, split or data.test_split)]
     metrics = on_recordings.evaluate(
-        Predictor(skeleton, variables, lanes, lanes),
+        Predictor(skeleton, variables, lanes, lanes, class_names=tuple(data.classes)),
         found,
         tuple(data.event_buckets),
         PROTOCOLS[protocol],

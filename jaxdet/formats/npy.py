@@ -74,9 +74,13 @@ def frames_of(table: np.ndarray, source: str, where: str) -> tuple[list[Boxes], 
     t_us, labels = column("t", "ts").astype(np.int64), column("class_id").astype(np.int32)
     order = np.argsort(t_us, kind="stable")
     times, first = np.unique(t_us[order], return_index=True)
+    bounds = [*first.tolist(), len(order)]
+    xywh, scores, labels = xywh[order], scores[order], labels[order]
+    xyxy = np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), 1)
+    # Views of the columns: `Boxes.of_xywh` for each of ten thousand steps would take a second.
     frames = [
-        Boxes.of_xywh(xywh[rows], scores[rows], labels[rows], source=source, time_us=int(time))
-        for time, rows in zip(times, np.split(order, first[1:]))
+        Boxes(xyxy[a:b], scores[a:b], labels[a:b], source=source, time_us=time, file_xywh=xywh[a:b])
+        for time, a, b in zip(times.tolist(), bounds, bounds[1:])
     ]
     return frames, has_scores
 

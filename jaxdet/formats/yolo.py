@@ -64,7 +64,7 @@ def read_text(
     rows = []
     for number, line in enumerate(read_lines(path, _EXPECTED).splitlines(), 1):
         row = _numbers(line.split())
-        if row and len(row) in (5, 6) and row[0] >= 0 and row[0] == int(row[0]):
+        if row and len(row) in (5, 6) and 0 <= row[0] < 2**31 and row[0] == int(row[0]):
             rows.append([*row, 1.0][:6])
         elif line.strip():
             if report is None:

@@ -23,6 +23,7 @@ LABELS = json.loads(str(EVALUATE["test__gt"]))
 # The released pickle leaves out images without boxes: their names do not matter.
 NAMES = {int(name.rsplit("_", 1)[1]): name for name in EXPECTED}
 BATCH, SIZE, STRIDE = 4, 192, 64
+CLASSES = ("human", "bicycle", "motorcycle", "vehicle")
 
 
 class _Fixed:
@@ -53,7 +54,9 @@ def items(tmp_path):
 
 @pytest.fixture
 def predictor():
-    block = types.SimpleNamespace(placement="yolov4", size=SIZE, stride=STRIDE, pad=0.5, batch_size=BATCH)
+    block = types.SimpleNamespace(
+        placement="yolov4", size=SIZE, stride=STRIDE, pad=0.5, batch_size=BATCH, classes=CLASSES
+    )
     return ItemPredictor(block, _Fixed())
 
 
@@ -70,7 +73,7 @@ def test_boxes_equal_the_released_pickle(items, predictor):
 
 
 def test_figures_equal_the_released_ones(items, predictor):
-    result = image_evaluation.labelled(predictor, items, ("human", "bicycle", "motorcycle", "vehicle"))
+    result = image_evaluation.labelled(predictor, items, CLASSES)
     scores = result.seqyolo
     figures = [scores.precision.mean(), scores.recall.mean(), scores.ap[:, 0].mean(), scores.ap.mean()]
     np.testing.assert_allclose(figures, EVALUATE["test__results_P_R_mAP50_mAP"], rtol=1e-6)
