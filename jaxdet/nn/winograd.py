@@ -83,7 +83,7 @@ class WinogradConv(nnx.Module):
         self.kernel = nnx.Param(transform_kernel(conv.kernel[...]))
         self.bias = nnx.Param(conv.bias[...]) if conv.bias is not None else None
 
-    def __call__(self, x):
+    def __call__(self, x: Float[Array, "B H W Ci"]) -> Float[Array, "B H W Co"]:
         y = conv3x3(x, self.kernel[...])
         return y if self.bias is None else y + self.bias[...].reshape(1, 1, 1, -1)
 

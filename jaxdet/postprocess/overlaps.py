@@ -1,4 +1,4 @@
-"""Which boxes of a video overlap, decided on the host.
+"""Overlaps between the boxes of a video, decided on the host.
 
 IoU counts pixels inclusively (`+ 1`) in float64. NumPy rounds every operation, whereas compilers contract `a * b + c`:
 here an overlap that equals a threshold falls on the same side on every device.
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 _FRAME_SIZES = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048)
 _BOX_SIZES = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128)
@@ -19,10 +20,10 @@ class Pairs(NamedTuple):
 
     first: int
     stop: int
-    arrive: np.ndarray  # bool [F, N, N]   box i of the frame before continues as box j
-    leave: np.ndarray  # bool [F, N, N]    box i of the frame after continues box j
+    arrive: np.ndarray  # bool [F, N, N]      box i of the frame before continues as box j
+    leave: np.ndarray  # bool [F, N, N]      box i of the frame after continues box j
     overlap: np.ndarray  # bool [F, N, N]     boxes of one frame suppress each other; true on the diagonal
-    duplicate: np.ndarray  # bool [F, N, N]   the final NMS counts boxes of one frame as one
+    duplicate: np.ndarray  # bool [F, N, N]      the final NMS counts boxes of one frame as one
 
     def packed(self) -> "Pairs":
         """With masks of one bit a pair."""
@@ -36,9 +37,9 @@ class Pairs(NamedTuple):
 
 
 def pairs(
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    counts: np.ndarray,
+    boxes: Float[np.ndarray, "F N 4"],
+    labels: Int[np.ndarray, "F N"],
+    counts: Int[np.ndarray, "F"],
     first: int,
     stop: int,
     *,
@@ -66,9 +67,9 @@ def pairs(
 
 
 def cuts(
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    counts: np.ndarray,
+    boxes: Float[np.ndarray, "F N 4"],
+    labels: Int[np.ndarray, "F N"],
+    counts: Int[np.ndarray, "F"],
     max_frames: int,
     link_iou: float,
     link_by_class: bool,
@@ -104,7 +105,7 @@ def bucket(n: int, sizes: Sequence[int], step: int) -> int:
     return next((size for size in sizes if size >= n), -(-n // step) * step)
 
 
-def _chunks(counts, first, stop) -> Iterator[tuple[int, int, int]]:
+def _chunks(counts: Int[np.ndarray, "F"], first: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """(begin, end, boxes in the fullest frame, the one after the end included)."""
     while first < stop:
         size = max(_PAIRS_AT_ONCE // max(int(counts[first]), 1) ** 2, 1)
@@ -113,7 +114,16 @@ def _chunks(counts, first, stop) -> Iterator[tuple[int, int, int]]:
         first = end
 
 
-def _links(boxes, labels, counts, begin, end, n, link_iou, link_by_class):
+def _links(
+    boxes: Float[np.ndarray, "F N 4"],
+    labels: Int[np.ndarray, "F N"],
+    counts: Int[np.ndarray, "F"],
+    begin: int,
+    end: int,
+    n: int,
+    link_iou: float,
+    link_by_class: bool,
+) -> Bool[np.ndarray, "T n n"]:
     """bool [end - begin, n, n]: box i of a frame continues as box j of the next; none from the last frame."""
     links = np.zeros((max(end - begin, 0), n, n), bool)
     last = min(end, len(counts) - 1)
@@ -129,7 +139,7 @@ def _links(boxes, labels, counts, begin, end, n, link_iou, link_by_class):
     return links
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _iou(a: Float[np.ndarray, "T n 4"], b: Float[np.ndarray, "T m 4"]) -> Float[np.ndarray, "T n m"]:
     """Inclusive IoU of boxes [T, n, 4] and [T, m, 4] -> [T, n, m], in the order of operations of the release."""
     area_a, area_b = ((x[..., 2] - x[..., 0] + 1) * (x[..., 3] - x[..., 1] + 1) for x in (a, b))
     a, b = np.moveaxis(a, -1, 0)[..., :, None], np.moveaxis(b, -1, 0)[..., None, :]
