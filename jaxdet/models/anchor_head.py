@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from jaxdet.nn.conv import Conv, torch_uniform
+from jaxdet.nn.functional import next_key
 from jaxdet.ops import assign, losses
 from jaxdet.ops import boxes as box_ops
 from jaxdet.ops.select import Candidates
@@ -57,7 +58,7 @@ class AnchorHead(nnx.Module):
     def _pred(self, channels, num_anchors, stride, rngs):
         outputs = num_anchors * (5 + self.num_classes)
         conv = Conv(channels, outputs, 1, use_bias=True, rngs=rngs, kernel_init=torch_uniform)
-        noise = torch_uniform(rngs.params(), (channels, outputs), jnp.float32)[0]
+        noise = torch_uniform(next_key(rngs), (channels, outputs), jnp.float32)[0]
         # About 8 objects in an image of 640 pixels, and each class as probable as the other.
         prior = [0.0] * 4 + [math.log(8 / (640 / stride) ** 2)]
         prior += [math.log(0.6 / (self.num_classes - 0.99))] * self.num_classes

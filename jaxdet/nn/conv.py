@@ -11,6 +11,8 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Shaped
 
+from jaxdet.nn.functional import next_key
+
 # torch's default of convolutions, Kaiming-uniform with a = sqrt(5): bound 1 / sqrt(fan_in).
 torch_uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
@@ -179,7 +181,7 @@ class Conv(nnx.Module):
     ):
         init = kernel_init or jax.nn.initializers.he_uniform()
         shape = (kernel_size, kernel_size, in_features // groups, out_features)
-        self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        self.kernel = nnx.Param(init(next_key(rngs), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
         self.stride, self.groups, self.dtype = stride, groups, dtype
 
@@ -205,7 +207,7 @@ class Linear(nnx.Module):
         kernel_init: Initializer | None = None,
     ):
         init = kernel_init or jax.nn.initializers.normal(0.02)
-        self.kernel = nnx.Param(init(rngs.params(), (in_features, out_features), jnp.float32))
+        self.kernel = nnx.Param(init(next_key(rngs), (in_features, out_features), jnp.float32))
         self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
         self.dtype = dtype
 

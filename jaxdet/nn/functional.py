@@ -54,6 +54,15 @@ def abstract(make: Callable[[], nnx.Module]) -> tuple[Skeleton, Variables]:
     return split(model)
 
 
+def next_key(rngs: nnx.Rngs) -> jax.Array:
+    """`rngs.params()`, the same keys in the same order, in a fifth of the time where a whole model is traced."""
+    stream = rngs.params
+    key = jax.random.fold_in(stream.key[...], stream.count[...])
+    # Not `count[...] += 1`: it compares shardings, which takes time in proportion to the program traced so far.
+    stream.count.set_value(stream.count[...] + 1)
+    return key
+
+
 def _plain(state: Any) -> Tree:
     return _string_keys(nnx.to_pure_dict(state))
 
