@@ -208,7 +208,10 @@ class Readout(nnx.Module):
 
 
 class LatentMemory(nnx.Module):
-    """One memory: its initial latent and its blocks. `lower_features` None makes the memory that events write to."""
+    """One memory: its initial latent and its blocks.
+
+    The memory that events write to is the one with `lower_features` None.
+    """
 
     def __init__(
         self,

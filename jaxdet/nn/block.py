@@ -18,7 +18,7 @@ Activation = Callable[[Array], Array]
 class ConvBlock(nnx.Module):
     """`activation(norm(conv(x)))` with batch normalisation and no convolution bias.
 
-    `nn.fold` makes of it a convolution with bias and no norm.
+    `nn.fold` turns it into a convolution with bias and without a norm.
 
     `eps` and `momentum` (torch's meaning) default to those of YOLOX and HMNet's head.
     """

@@ -55,10 +55,11 @@ def abstract(make: Callable[[], nnx.Module]) -> tuple[Skeleton, Variables]:
 
 
 def next_key(rngs: nnx.Rngs) -> jax.Array:
-    """`rngs.params()`, the same keys in the same order, in a fifth of the time where a whole model is traced."""
+    """The next key of `rngs.params()`, drawn in a fraction of the time while a whole model is traced."""
     stream = rngs.params
     key = jax.random.fold_in(stream.key[...], stream.count[...])
-    # Not `count[...] += 1`: it compares shardings, which takes time in proportion to the program traced so far.
+    # Not `count[...] += 1`: it compares shardings, which takes time in proportion to the program traced so
+    # far.
     stream.count.set_value(stream.count[...] + 1)
     return key
 

@@ -57,9 +57,9 @@ class BatchNorm(nnx.Module):
     """Batch normalisation of the last axis with tracked statistics.
 
     `momentum` is torch's: running = (1 - momentum) * running + momentum * batch, the running variance being
-    the unbiased one while the batch itself is normalised by the biased one. Under `jit` the batch is the global
-    batch, so the statistics are synchronised over all devices. In training, rows where `mask` [B] is false take
-    no part in the statistics; if no row is real the statistics stay as they are.
+    the unbiased one while the batch itself is normalised by the biased one. Under `jit` the batch is the
+    global batch, so the statistics are synchronised over all devices. In training, rows where `mask` [B] is
+    false take no part in the statistics; if no row is real the statistics stay as they are.
     """
 
     def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1):
@@ -101,7 +101,8 @@ class BatchNorm(nnx.Module):
         old_mean, old_var, seen = self.mean[...], self.var[...], self.num_batches_tracked[...]
         new_mean = old_mean + rate * (mean.astype(rate.dtype) - old_mean)
         new_var = old_var + rate * (unbiased.astype(rate.dtype) - old_var)
-        # Not `x[...] = y`: it compares shardings, which takes time in proportion to the program traced so far.
+        # Not `x[...] = y`: it compares shardings, which takes time in proportion to the program traced so
+        # far.
         self.mean.set_value(lax.stop_gradient(new_mean))
         self.var.set_value(lax.stop_gradient(new_var))
         self.num_batches_tracked.set_value(seen + (count > 0).astype(jnp.int32))

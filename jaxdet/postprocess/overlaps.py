@@ -1,7 +1,7 @@
 """Overlaps between the boxes of a video, decided on the host.
 
-IoU counts pixels inclusively (`+ 1`) in float64. NumPy rounds every operation, whereas compilers contract `a * b + c`:
-here an overlap that equals a threshold falls on the same side on every device.
+IoU counts pixels inclusively (`+ 1`) in float64. NumPy rounds every operation, whereas compilers contract
+`a * b + c`: here an overlap that equals a threshold falls on the same side on every device.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,10 @@ _PAIRS_AT_ONCE = 1 << 15  # the temporaries of so many stay in the cache
 
 
 class Pairs(NamedTuple):
-    """Relations of the boxes of frames `first : stop`, padded to F frames of N boxes; [i, j] is a pair of boxes."""
+    """Relations of the boxes of frames `first : stop`, padded to F frames of N boxes.
+
+    Entry [i, j] is a pair of boxes.
+    """
 
     first: int
     stop: int
@@ -101,7 +104,7 @@ def mask_bytes(num_frames: int, max_boxes: int) -> int:
 
 
 def bucket(n: int, sizes: Sequence[int], step: int) -> int:
-    """The least of `sizes` that holds `n`, beyond them a multiple of `step`: few shapes, so few compilations."""
+    """The least of `sizes` that holds `n`, or a multiple of `step` beyond them: few shapes are compiled."""
     return next((size for size in sizes if size >= n), -(-n // step) * step)
 
 
@@ -140,7 +143,7 @@ def _links(
 
 
 def _iou(a: Float[np.ndarray, "T n 4"], b: Float[np.ndarray, "T m 4"]) -> Float[np.ndarray, "T n m"]:
-    """Inclusive IoU of boxes [T, n, 4] and [T, m, 4] -> [T, n, m], in the order of operations of the release."""
+    """Inclusive IoU of boxes [T, n, 4] and [T, m, 4] -> [T, n, m], with the release's order of operations."""
     area_a, area_b = ((x[..., 2] - x[..., 0] + 1) * (x[..., 3] - x[..., 1] + 1) for x in (a, b))
     a, b = np.moveaxis(a, -1, 0)[..., :, None], np.moveaxis(b, -1, 0)[..., None, :]
     inter = np.minimum(a[2], b[2])

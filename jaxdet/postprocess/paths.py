@@ -1,19 +1,21 @@
-"""The recursion of Seq-NMS: take the best path of linked boxes, rescore it, suppress what overlaps it, repeat.
+"""The recursion of Seq-NMS.
 
-Han et al., "Seq-NMS for Video Object Detection" (arXiv 1602.08465), in the order of the released Seq-YOLO: paths by
-falling sum of scores, ties by the earlier first box, then by the lower index; the loop ends as soon as the best path
-is a single box. One path at a time would cost a pass over the video each. Here a round takes every path that the
-one-by-one loop is bound to take later as it stands:
+It takes the best path of linked boxes, rescores it, suppresses the boxes that overlap it, and repeats.
 
-* no box that the path would suppress (a relation that is symmetric) lies on a better path, so nothing can touch it;
+Han et al., "Seq-NMS for Video Object Detection" (arXiv 1602.08465), in the order of the released Seq-YOLO:
+paths by falling sum of scores, ties by the earlier first box, then by the lower index; the loop ends as soon
+as the best path is a single box. One path at a time would cost a pass over the video each. Here a round takes
+every path that the one-by-one loop is bound to take later as it stands:
+
+* no box that the path would suppress (a symmetric relation) lies on a better path, so nothing can touch it;
 * its sum exceeds every single score, so the loop cannot have stopped before it.
 
 The best path always qualifies, hence every round makes progress; three to five rounds are typical.
 
-Sums are compared as integers in units of half a millionth. Whole scores are even, so a mean that is no multiple of a
-millionth can stand as the odd number between its neighbours and still compare exactly with every sum. `keys` put the
-sum above the rank of the path's first box: `sum * C + (C - 1 - id)` for boxes `0 <= id < C`.
-All functions expect 64-bit mode (`jax.enable_x64`).
+Sums are compared as integers in units of half a millionth. Whole scores are even, so a mean that is no
+multiple of a millionth can stand as the odd number between its neighbours and still compare exactly with
+every sum. `keys` put the sum above the rank of the path's first box: `sum * C + (C - 1 - id)` for boxes
+`0 <= id < C`. All functions expect 64-bit mode (`jax.enable_x64`).
 """
 
 from functools import partial
@@ -62,7 +64,7 @@ class Survey(NamedTuple):
 
 
 def begin(units: Int[Array, "F N"]) -> State:
-    """Nothing taken yet. `units` are scores in half millionths, even, -1 for padding."""
+    """The state before the first round. `units` are scores in half millionths, even, -1 for padding."""
     none = jnp.zeros(units.shape, bool)
     return State(units >= 0, units, none, none, jnp.full(units.shape, -1, jnp.int32))
 
@@ -72,8 +74,8 @@ def survey(
 ) -> Survey:
     """Find the best path through every box.
 
-    `first_id` is the number of this segment's first box and `num_ids` the number of all, so that keys of different
-    segments of a video compare.
+    `first_id` is the number of this segment's first box and `num_ids` the number of all, so that keys of
+    different segments of a video compare.
     """
     num_frames, width = state.value.shape
     rank = num_ids - 1 - first_id - jnp.arange(num_frames * width).reshape(state.value.shape)
@@ -103,8 +105,9 @@ def take(
     num_ids: Int[Array, ""] | int,
     use_max: bool,
 ) -> State:
-    """Take the free paths that beat the best `single` box, and the `best` of all; suppress what overlaps them.
+    """Take the free paths that beat the best `single` box, and the `best` path of all.
 
+    Boxes that overlap them are suppressed.
     If a single box is best, nothing is taken.
     """
     start = found.free & (found.key >= (single + 1) * num_ids)
@@ -128,7 +131,8 @@ def take(
 def rescored(state: State, scores: Float[Array, "F N"], use_max: bool) -> Float[Array, "F N"]:
     """Scores after all rounds: a path's mean (or maximum), 0 where suppressed, unchanged elsewhere.
 
-    Sums run from the end of a path to its start in floating point, as released, so thresholds see the same bits.
+    Sums run from the end of a path to its start in floating point, as released, so thresholds see the same
+    bits.
     """
 
     def back(carry: Arrays, row: Arrays) -> tuple[Arrays, Array]:
@@ -199,7 +203,7 @@ def _from_start(
 def _from_end(
     masks: Masks, state: State, head: Int[Array, "F N"], num_ids: Int[Array, ""] | int
 ) -> tuple[Int[Array, "F N"], Int[Array, "F N"], Int[Array, "F N"], Int[Array, "F N"]]:
-    """(key of the best path through each box, greatest key in reach of its rest, next box, length), each [F, N]."""
+    """Key of the best path through each box, greatest key near its rest, next box, length; each [F, N]."""
     width = state.value.shape[1]
     bits = max(width - 1, 1).bit_length()
     order = (1 << bits) - 1 - jnp.arange(width)
