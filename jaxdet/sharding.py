@@ -20,7 +20,8 @@ Rules = Sequence[tuple[str, Sequence[str | None]]]
 def make_mesh(num_lanes: int, devices: Sequence[Any] | None = None) -> Mesh:
     """`devices` (default: those of all processes) along one axis, `data`, for batches of `num_lanes`.
 
-    A single process leaves devices out where the lanes cannot be divided among all; several processes raise InputError.
+    A single process leaves devices out where the lanes cannot be divided among all; several processes raise
+    InputError.
     """
     devices = list(devices or jax.devices())
     num = math.gcd(len(devices), num_lanes)
@@ -51,8 +52,8 @@ def path_of(key_path) -> str:
 def by_path(tree: Any, mesh: Mesh | AbstractMesh, rules: Rules) -> Any:
     """Shardings of `tree` (arrays or shapes): the first rule whose regex matches the dotted path decides.
 
-    A rule is (regex, axes of the array from the first on). The axis name "data" in place of a tuple of axes means fully
-    sharded: over the largest axis that the mesh divides, replicated where there is none.
+    A rule is (regex, axes of the array from the first on). The axis name "data" in place of a tuple of axes
+    means fully sharded: over the largest axis that the mesh divides, replicated where there is none.
     """
 
     def sharding(key_path, leaf):

@@ -38,7 +38,7 @@ def environment(devices: int, **more: str) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         # Compiling takes longer than running here.
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0 "
-        "--xla_llvm_disable_expensive_passes=true",
+        "--xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": "1",
         "PYTHONUNBUFFERED": "1",

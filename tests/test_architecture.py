@@ -1,12 +1,16 @@
+"""Layers of the package, the use of NNX, and the mirror of the package in the tests."""
+
 import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+UNIT = ROOT / "tests" / "unit"
 
 
 def test_imports_follow_the_layers():
@@ -94,3 +98,65 @@ def test_the_walk_finds_what_it_looks_for(source, found):
 def test_the_walk_passes_harmless_code():
     text = "import os\nmodel.eval()\n'eval(x)'.replace('a', 'b')\nnames.remove(1)\nnp.load(p, allow_pickle=False)"
     assert not list(_dangers(text))
+
+
+def _modules() -> dict[str, Path]:
+    """Path of every module of the package by its dotted name; a package goes by its own name."""
+    paths = (ROOT / "jaxdet").rglob("*.py")
+    return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in paths}
+
+
+def _imported(path: Path, modules: dict[str, Path]) -> set[str]:
+    """Modules of the package that a file names in its import statements."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names & set(modules)
+
+
+def _is_command(module: str, path: Path) -> bool:
+    return module.count(".") == 1 and '__name__ == "__main__"' in path.read_text()
+
+
+def _tested_file(test: Path) -> str:
+    """Dotted name of the module whose place in the package is that of a unit test."""
+    tested = test.with_name(test.name.removeprefix("test_")).relative_to(UNIT).with_suffix("")
+    return ".".join(("jaxdet", *tested.parts))
+
+
+def test_unit_tests_lie_where_the_file_lies_that_they_test():
+    modules = set(_modules())
+    for test in UNIT.rglob("test_*.py"):
+        assert _tested_file(test) in modules, test
+
+
+def _reached(found: set[str], modules: dict[str, Path]) -> set[str]:
+    """Modules that a tested command is made of, and parts of a tested file that lie in its folder."""
+    more = set()
+    for module in found & set(modules):
+        imported = _imported(modules[module], modules)
+        beside = {m for m in imported if modules[m].parent == modules[module].parent}
+        more |= imported if _is_command(module, modules[module]) else beside
+    return more
+
+
+def test_every_module_is_tested():
+    """By its unit test, by a test that imports it, or through a tested command or file that is made of it."""
+    modules = _modules()
+    tested = {_tested_file(test) for test in UNIT.rglob("test_*.py")}
+    for test in (ROOT / "tests").rglob("*.py"):
+        tested |= _imported(test, modules)
+    while more := _reached(tested, modules) - tested:
+        tested |= more
+    assert sorted(set(modules) - tested) == []
+
+
+def test_architecture_lists_the_layers_of_the_import_contract():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rows = [re.findall(r"\((\w+)\)", row) for row in contracts[0]["layers"]]
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    listed = text.split("<!-- layers -->")[1].split("<!-- /layers -->")[0]
+    assert [line.strip("│ ").split() for line in listed.splitlines() if line.startswith("│")] == rows

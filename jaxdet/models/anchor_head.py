@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from jaxdet.nn.conv import Conv, torch_uniform
+from jaxdet.nn.functional import next_key
 from jaxdet.ops import assign, losses
 from jaxdet.ops import boxes as box_ops
 from jaxdet.ops.select import Candidates
@@ -20,7 +21,7 @@ _BALANCE_OF_FEW = (4.0, 1.0, 0.4, 0.1)
 
 
 class AnchorLoss(NamedTuple):
-    """How the parts of the loss are made and weighed; the released values of training from scratch."""
+    """Weights and options of the loss; the defaults are those of the released training from scratch."""
 
     box: float = 0.05
     objectness: float = 1.0
@@ -34,7 +35,8 @@ class AnchorLoss(NamedTuple):
 class AnchorHead(nnx.Module):
     """One 1x1 convolution a level.
 
-    `anchors` [levels][anchors][2] are widths and heights in pixels; `strides` the pixels of a cell of each level.
+    `anchors` [levels][anchors][2] are widths and heights in pixels; `strides` are the pixels of a cell of
+    each level.
     """
 
     loss_names = ("loss_box", "loss_obj", "loss_cls", "loss")
@@ -59,7 +61,7 @@ class AnchorHead(nnx.Module):
     def _pred(self, channels, num_anchors, stride, rngs):
         outputs = num_anchors * (5 + self.num_classes)
         conv = Conv(channels, outputs, 1, use_bias=True, rngs=rngs, kernel_init=torch_uniform)
-        noise = torch_uniform(rngs.params(), (channels, outputs), jnp.float32)[0]
+        noise = torch_uniform(next_key(rngs), (channels, outputs), jnp.float32)[0]
         # About 8 objects in an image of 640 pixels, and each class as probable as the other.
         prior = [0.0] * 4 + [math.log(8 / (640 / stride) ** 2)]
         prior += [math.log(0.6 / (self.num_classes - 0.99))] * self.num_classes
@@ -67,7 +69,7 @@ class AnchorHead(nnx.Module):
         return conv
 
     def __call__(self, features, train: bool = False, mask=None) -> list[Float[Array, "B a _ _ P"]]:
-        """Raw outputs of each level, at least float32: x, y, w, h, objectness and classes of P = 5 + classes."""
+        """Raw outputs of each level, at least float32: x, y, w, h, objectness, classes; P = 5 + classes."""
         outputs = []
         for conv, level, x in zip(self.preds, self.anchors, features, strict=True):
             b, h, w, _ = x.shape
@@ -99,8 +101,9 @@ class AnchorHead(nnx.Module):
     def loss(
         self, raw: list[Float[Array, "S a _ _ P"]], sizes, targets: Targets, slot_mask: Bool[Array, " S"]
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Mean loss and its parts for `targets` whose arrays lead with S slots; slots off the mask count nothing.
+        """Mean loss and its parts for `targets` whose arrays lead with S slots.
 
+        Slots off the mask count nothing.
         Box and class parts are means over the pairs of a level, objectness over its cells, in all slots.
         """
         box_mask = targets.box_mask & ~targets.ignore_mask & slot_mask[:, None]

@@ -16,7 +16,7 @@ Metrics = dict[str, Array]
 
 
 class BackboneOutput(NamedTuple):
-    """What every backbone returns."""
+    """The result of every backbone."""
 
     features: list[Array]  # [B * K, h, w, C] per level, slots of a lane side by side
     valid: Array  # bool [B, K]   the slot's step lies in the segment and the network has an output there
@@ -61,13 +61,14 @@ class Detector(nnx.Module):
     ) -> tuple[Array, Metrics, Carry]:
         """Scalar loss, its parts, and the carry cut from the gradient; batch statistics move.
 
-        `start_phase`: steps the segment starts after a multiple of the backbone's cycle; images have none. `terms`
-        are further arguments of the head's loss. The loss is a mean: a sum over `loss_weight` things, or over 1 if there is none.
+        `start_phase`: steps the segment starts after a multiple of the backbone's cycle; images have none.
+        `terms` are further arguments of the head's loss. The loss is a mean over `loss_weight` items, or a
+        sum where there are none.
         """
         targets = batch.targets
         selected = self._selected(targets, batch.reset, carry)
-        # Parity: where no slot is selected the released system still runs neck and head on the last readout of
-        # sample 0, with the loss times zero, and its batch statistics move.
+        # Parity: where no slot is selected the released system still runs neck and head on the last readout
+        # of sample 0, with the loss times zero, and its batch statistics move.
         none = ~selected.any()
         used = selected.at[0, 0].set(selected[0, 0] | none)
         at_step = jnp.where(used, targets.at_step, -1)
@@ -103,7 +104,7 @@ class Detector(nnx.Module):
         reset: Bool[Array, " B"],
         carry: Carry,
     ) -> tuple[Candidates, Bool[Array, "B K"], Carry]:
-        """What `predict` would select from, for S = B * K slots; which slots are valid; the carry."""
+        """Candidates of S = B * K slots that `predict` selects from, mask of valid slots, and carry."""
         out = self.backbone(inputs, at_step, reset, carry, False)
         raw, sizes = self._raw(out.features, False, None)
         return self.head.candidates(raw, sizes), out.valid, out.carry

@@ -1,4 +1,4 @@
-"""Detection heads: what turns feature maps into candidate boxes, and what they are trained with."""
+"""Detection heads, which turn feature maps into candidate boxes, and their losses."""
 
 from collections.abc import Sequence
 
@@ -58,11 +58,10 @@ class HeadLevel(nnx.Module):
 class DecoupledHead(nnx.Module):
     """The anchor-free head of YOLOX (Ge et al. 2021) and HMNet: SimOTA, IoU + BCE + BCE.
 
-    Differences between the two are arguments:
-    `stem` a 1x1 block before the branches, `depthwise` 3x3 convolutions, `rule` of the assignment,
-    `integer_boxes` labels through integer centres, as HMNet does,
-    `ignored_as_background` boxes marked "ignore" are deleted; otherwise they take part in the assignment and their
-    candidates are left out of all terms, though still counted.
+    Differences between the two are arguments. `stem` puts a 1x1 block before the branches, `depthwise` makes
+    the 3x3 convolutions depthwise, and `rule` is that of the assignment. `integer_boxes` takes labels through
+    integer centres, as HMNet does. With `ignored_as_background` boxes marked "ignore" are deleted; otherwise
+    they take part in the assignment and their candidates are left out of all terms, though still counted.
     """
 
     loss_names = ("loss_cls", "loss_bbox", "loss_obj", "loss_iou", "loss")  # as the released logs order them
@@ -136,10 +135,10 @@ class DecoupledHead(nnx.Module):
         slot_mask: Bool[Array, " S"],
         l1_weight: Float[Array, ""] | None = None,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Total loss and its parts for `targets` whose arrays lead with S slots; slots off the mask count nothing.
+        """Total loss and its parts for `targets` whose arrays lead with S slots.
 
-        All parts are sums over the number of positives. `l1_weight`: of the distance of raw boxes from what decodes
-        to the matched ones, which YOLOX adds (1) in its last epochs.
+        Slots off the mask count nothing. All parts are sums over the number of positives. `l1_weight`: of the
+        distance of raw boxes from what decodes to the matched ones, which YOLOX adds (1) in its last epochs.
         """
         truth = _integer_boxes(targets.boxes) if self.integer_boxes else targets.boxes
         truth = truth.astype(raw.dtype)

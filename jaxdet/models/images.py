@@ -1,4 +1,4 @@
-"""What the backbones of still images have in common."""
+"""The common part of the backbones of still images."""
 
 from abc import abstractmethod
 from typing import Any

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxdet.models.events import EventEmbedding, EventWrite, Mlp, kept
 from jaxdet.nn.conv import Conv, Linear
+from jaxdet.nn.functional import next_key
 from jaxdet.nn.norm import GroupNorm, LayerNorm
 from jaxdet.ops import attention, resize
 from jaxdet.structs import EventGeometry
@@ -121,7 +122,7 @@ class RelativePositionBias(nnx.Module):
     def __init__(self, num_heads: int, *, rngs: nnx.Rngs):
         shape = (2 * WINDOW - 1, 2 * WINDOW - 1, num_heads)
         init = jax.nn.initializers.normal(0.02)
-        self.position_embedding_table = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        self.position_embedding_table = nnx.Param(init(next_key(rngs), shape, jnp.float32))
 
     def __call__(self) -> Float[Array, "H s s"]:
         table = self.position_embedding_table[...]
@@ -208,7 +209,10 @@ class Readout(nnx.Module):
 
 
 class LatentMemory(nnx.Module):
-    """One memory: its initial latent and its blocks. `lower_features` None makes the memory that events write to."""
+    """One memory: its initial latent and its blocks.
+
+    The memory that events write to is the one with `lower_features` None.
+    """
 
     def __init__(
         self,
@@ -227,7 +231,7 @@ class LatentMemory(nnx.Module):
     ):
         kwargs = {"rngs": rngs, "dtype": dtype}
         init = jax.nn.initializers.normal(0.02)
-        self.init_latent = nnx.Param(init(rngs.params(), (1, grid[0] * grid[1], features), jnp.float32))
+        self.init_latent = nnx.Param(init(next_key(rngs), (1, grid[0] * grid[1], features), jnp.float32))
         if lower_features is None:
             self.embed = EventEmbedding(event_features, geometry, **kwargs)
             self.write_bottom_up: Any = EventWrite(features, 3 * event_features, num_heads, **kwargs)

@@ -1,7 +1,7 @@
 """Scaled-YOLOv4: CSP, P5, P6 and P7 as one graph of as many stages and levels as its tables are long.
 
-The backbone halves the image once a stage. Its last stages, one for each level of the neck and the head, are joined
-from the coarsest to the finest and back (path aggregation). See Wang et al. 2021, arXiv 2011.08036.
+The backbone halves the image once a stage. Its last stages, one for each level of the neck and the head, are
+joined from the coarsest to the finest and back (path aggregation). See Wang et al. 2021, arXiv 2011.08036.
 """
 
 import math
@@ -99,8 +99,8 @@ class _BottomUp(nnx.Module):
 class PathAggregation(nnx.Module):
     """The neck: features of the backbone, finest first, to as many of the same channels and strides.
 
-    `in_features` are the backbone's channels of each level, `channels` the neck's own; `depths` the bottlenecks of
-    a merge on the way down and on the way up.
+    `in_features` are the backbone's channels of each level, `channels` the neck's own; `depths` the
+    bottlenecks of a merge on the way down and on the way up.
     """
 
     def __init__(self, in_features, channels, depths: tuple[int, int], *, rngs: nnx.Rngs):
@@ -144,7 +144,9 @@ def yolov4(
     rngs: nnx.Rngs,
     dtype=None,
 ) -> Detector:
-    """YOLOv4 from its tables: `stem` channels, (channels, depth) of `stages`, channels of the `neck`'s levels.
+    """YOLOv4 from its tables.
+
+    They give `stem` channels, (channels, depth) of `stages` and channels of the levels of `neck`.
 
     `width` and `depth` multiply all of them. `anchors` [levels][anchors][2] are pixels.
     """

@@ -38,7 +38,7 @@ class Focus(nnx.Module):
         return self.conv(jnp.concatenate(parts, -1), train, mask)
 
 
-class Bottleneck(nnx.Module):
+class ResidualUnit(nnx.Module):
     """1x1 and 3x3 at constant width; with `shortcut` the input is added."""
 
     def __init__(self, features: int, shortcut: bool, depthwise: bool, *, rngs: nnx.Rngs):
@@ -59,7 +59,7 @@ class CSPLayer(nnx.Module):
         self.conv1 = _Block(in_features, hidden, 1, rngs=rngs)
         self.conv2 = _Block(in_features, hidden, 1, rngs=rngs)
         self.conv3 = _Block(2 * hidden, out_features, 1, rngs=rngs)
-        self.m = nnx.List([Bottleneck(hidden, shortcut, depthwise, rngs=rngs) for _ in range(depth)])
+        self.m = nnx.List([ResidualUnit(hidden, shortcut, depthwise, rngs=rngs) for _ in range(depth)])
 
     def __call__(self, x, train=False, mask=None):
         a = self.conv1(x, train, mask)

@@ -1,18 +1,24 @@
 """Convolution, normalisation, activation: the brick of necks and heads."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import nnx
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Shaped
 
 from jaxdet.nn.conv import Conv
 from jaxdet.nn.norm import BatchNorm
+
+Activation = Callable[[Array], Array]
 
 
 class ConvBlock(nnx.Module):
     """`activation(norm(conv(x)))` with batch normalisation and no convolution bias.
 
-    `nn.fold` makes of it a convolution with bias and no norm.
+    `nn.fold` turns it into a convolution with bias and without a norm.
 
     `eps` and `momentum` (torch's meaning) default to those of YOLOX and HMNet's head.
     """
@@ -26,11 +32,11 @@ class ConvBlock(nnx.Module):
         groups: int = 1,
         *,
         rngs: nnx.Rngs,
-        activation: Callable = jax.nn.silu,
+        activation: Activation = jax.nn.silu,
         eps: float = 1e-3,
         momentum: float = 0.03,
-        dtype=None,
-        kernel_init: Callable | None = None,
+        dtype: DTypeLike | None = None,
+        kernel_init: Initializer | None = None,
     ):
         self.conv = Conv(
             in_features,
@@ -45,7 +51,9 @@ class ConvBlock(nnx.Module):
         self.norm: BatchNorm | None = BatchNorm(out_features, eps, momentum)
         self.activation = activation
 
-    def __call__(self, x, train: bool = False, mask=None):
+    def __call__(
+        self, x: Shaped[Array, "B H W C"], train: bool = False, mask: Bool[Array, "B"] | None = None
+    ) -> Shaped[Array, "B Ho Wo Co"]:
         y = self.conv(x)
         if self.norm is not None:
             y = self.norm(y, train, mask)
@@ -63,12 +71,14 @@ class DepthwiseBlock(nnx.Module):
         stride: int = 1,
         *,
         rngs: nnx.Rngs,
-        **kwargs,
+        **kwargs: Any,
     ):
         self.dconv = ConvBlock(
             in_features, in_features, kernel_size, stride, in_features, rngs=rngs, **kwargs
         )
         self.pconv = ConvBlock(in_features, out_features, 1, rngs=rngs, **kwargs)
 
-    def __call__(self, x, train: bool = False, mask=None):
+    def __call__(
+        self, x: Shaped[Array, "B H W C"], train: bool = False, mask: Bool[Array, "B"] | None = None
+    ) -> Shaped[Array, "B Ho Wo Co"]:
         return self.pconv(self.dconv(x, train, mask), train, mask)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Bool, Shaped
 
 from jaxdet.nn.block import ConvBlock
 from jaxdet.nn.conv import Conv, torch_uniform
@@ -56,13 +56,23 @@ def upsample(x: Shaped[Array, "B H W C"]) -> Shaped[Array, "B H2 W2 C"]:
 class Bottleneck(nnx.Module):
     """1x1 to `expansion` of the channels, 3x3 back; with `shortcut` the input is added."""
 
-    def __init__(self, in_features, out_features, shortcut=True, expansion=0.5, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        shortcut: bool = True,
+        expansion: float = 0.5,
+        *,
+        rngs: nnx.Rngs,
+    ):
         hidden = int(out_features * expansion)
         self.cv1 = MishBlock(in_features, hidden, 1, rngs=rngs)
         self.cv2 = MishBlock(hidden, out_features, 3, rngs=rngs)
         self.shortcut = shortcut and in_features == out_features
 
-    def __call__(self, x, train=False, mask=None):
+    def __call__(
+        self, x: Shaped[Array, "B H W C"], train: bool = False, mask: Bool[Array, "B"] | None = None
+    ) -> Shaped[Array, "B H W Co"]:
         y = self.cv2(self.cv1(x, train, mask), train, mask)
         return x + y if self.shortcut else y
 
@@ -70,7 +80,7 @@ class Bottleneck(nnx.Module):
 class BottleneckCSP(nnx.Module):
     """Half of the channels through `depth` residual bottlenecks, half past them."""
 
-    def __init__(self, in_features, out_features, depth, *, rngs: nnx.Rngs):
+    def __init__(self, in_features: int, out_features: int, depth: int, *, rngs: nnx.Rngs):
         hidden = out_features // 2
         self.cv1 = MishBlock(in_features, hidden, 1, rngs=rngs)
         self.cv2 = PlainConv(in_features, hidden, rngs=rngs)
@@ -79,7 +89,9 @@ class BottleneckCSP(nnx.Module):
         self.norm = BatchNorm(2 * hidden, 1e-3, 0.03)
         self.m = nnx.List([Bottleneck(hidden, hidden, expansion=1.0, rngs=rngs) for _ in range(depth)])
 
-    def __call__(self, x, train=False, mask=None):
+    def __call__(
+        self, x: Shaped[Array, "B H W C"], train: bool = False, mask: Bool[Array, "B"] | None = None
+    ) -> Shaped[Array, "B H W Co"]:
         a = self.cv1(x, train, mask)
         for block in self.m:
             a = block(a, train, mask)
@@ -90,7 +102,7 @@ class BottleneckCSP(nnx.Module):
 class BottleneckCSP2(nnx.Module):
     """`depth` bottlenecks without residual beside a 1x1 convolution, all at full width."""
 
-    def __init__(self, in_features, out_features, depth, *, rngs: nnx.Rngs):
+    def __init__(self, in_features: int, out_features: int, depth: int, *, rngs: nnx.Rngs):
         self.cv1 = MishBlock(in_features, out_features, 1, rngs=rngs)
         self.cv2 = PlainConv(out_features, out_features, rngs=rngs)
         self.cv3 = MishBlock(2 * out_features, out_features, 1, rngs=rngs)
@@ -99,7 +111,9 @@ class BottleneckCSP2(nnx.Module):
             [Bottleneck(out_features, out_features, False, 1.0, rngs=rngs) for _ in range(depth)]
         )
 
-    def __call__(self, x, train=False, mask=None):
+    def __call__(
+        self, x: Shaped[Array, "B H W C"], train: bool = False, mask: Bool[Array, "B"] | None = None
+    ) -> Shaped[Array, "B H W Co"]:
         x = self.cv1(x, train, mask)
         a = x
         for block in self.m:
@@ -111,7 +125,7 @@ class BottleneckCSP2(nnx.Module):
 class SPPCSP(nnx.Module):
     """Spatial pyramid pooling on one of two paths."""
 
-    def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
+    def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs):
         c = out_features
         self.cv1 = MishBlock(in_features, c, 1, rngs=rngs)
         self.cv2 = PlainConv(in_features, c, rngs=rngs)
@@ -122,7 +136,9 @@ class SPPCSP(nnx.Module):
         self.cv7 = MishBlock(2 * c, c, 1, rngs=rngs)
         self.norm = BatchNorm(2 * c, 1e-3, 0.03)
 
-    def __call__(self, x, train=False, mask=None):
+    def __call__(
+        self, x: Shaped[Array, "B H W C"], train: bool = False, mask: Bool[Array, "B"] | None = None
+    ) -> Shaped[Array, "B H W Co"]:
         a = self.cv4(self.cv3(self.cv1(x, train, mask), train, mask), train, mask)
         a = self.cv6(self.cv5(spatial_pyramid(a), train, mask), train, mask)
         y = jnp.concatenate([a, self.cv2(x)], -1)

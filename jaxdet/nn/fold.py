@@ -11,7 +11,9 @@ from jaxdet.nn.norm import BatchNorm
 
 
 def fold(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
-    """The same function with every `ConvBlock`'s norm folded: w' = w g, b' = beta - g mean, g = scale / sqrt(var + eps).
+    """The same model with the norm of every `ConvBlock` folded into its convolution.
+
+    The new kernel is w g and the new bias beta - g mean, with g = scale / sqrt(var + eps).
 
     Norms that stand alone (those of CSP blocks, before their activation) stay. Nothing is changed in place.
     """

@@ -5,6 +5,7 @@
 merges them at trace time, where it is free.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -47,23 +48,33 @@ def batch_stats(model: nnx.Module) -> Tree:
     return _plain(nnx.state(model, nnx.BatchStat))
 
 
-def abstract(make) -> tuple[Skeleton, Variables]:
+def abstract(make: Callable[[], nnx.Module]) -> tuple[Skeleton, Variables]:
     """`split(make())` with shapes in place of arrays: no memory, no compilation."""
     model = nnx.eval_shape(make)
     return split(model)
 
 
-def _plain(state) -> Tree:
+def next_key(rngs: nnx.Rngs) -> jax.Array:
+    """The next key of `rngs.params()`, drawn in a fraction of the time while a whole model is traced."""
+    stream = rngs.params
+    key = jax.random.fold_in(stream.key[...], stream.count[...])
+    # Not `count[...] += 1`: it compares shardings, which takes time in proportion to the program traced so
+    # far.
+    stream.count.set_value(stream.count[...] + 1)
+    return key
+
+
+def _plain(state: Any) -> Tree:
     return _string_keys(nnx.to_pure_dict(state))
 
 
-def _string_keys(tree):
+def _string_keys(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {str(k): _string_keys(v) for k, v in tree.items()}
     return tree
 
 
-def _filled(state, tree: Tree):
+def _filled(state: Any, tree: Tree) -> Any:
     state = jax.tree.map(lambda a: a, state)  # a copy: replace_by_pure_dict writes in place
     nnx.replace_by_pure_dict(state, nnx.restore_int_paths(tree))
     return state

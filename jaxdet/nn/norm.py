@@ -6,13 +6,14 @@ Statistics are computed in at least float32 whatever the compute type.
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jaxtyping import Array, Bool, Float, Shaped
 
 
-def _per_channel(vector, ndim):
+def _per_channel(vector: Float[Array, "C"], ndim: int) -> Array:
     return vector.reshape((1,) * (ndim - 1) + (-1,))
 
 
-def _wide(x):
+def _wide(x: Shaped[Array, "*S"]) -> Float[Array, "*S"]:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -24,7 +25,7 @@ class LayerNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(features))
         self.eps = eps
 
-    def __call__(self, x):
+    def __call__(self, x: Shaped[Array, "*S C"]) -> Shaped[Array, "*S C"]:
         wide = _wide(x)
         mean = wide.mean(-1, keepdims=True)
         centred = wide - mean
@@ -42,7 +43,7 @@ class GroupNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(features))
         self.group_size, self.eps = group_size, eps
 
-    def __call__(self, x):
+    def __call__(self, x: Shaped[Array, "B H W C"]) -> Shaped[Array, "B H W C"]:
         b, h, w, c = x.shape
         wide = _wide(x).reshape(b, h * w, c // self.group_size, self.group_size)
         mean = wide.mean((1, 3), keepdims=True)
@@ -56,9 +57,9 @@ class BatchNorm(nnx.Module):
     """Batch normalisation of the last axis with tracked statistics.
 
     `momentum` is torch's: running = (1 - momentum) * running + momentum * batch, the running variance being
-    the unbiased one while the batch itself is normalised by the biased one. Under `jit` the batch is the global
-    batch, so the statistics are synchronised over all devices. In training, rows where `mask` [B] is false take
-    no part in the statistics; if no row is real the statistics stay as they are.
+    the unbiased one while the batch itself is normalised by the biased one. Under `jit` the batch is the
+    global batch, so the statistics are synchronised over all devices. In training, rows where `mask` [B] is
+    false take no part in the statistics; if no row is real the statistics stay as they are.
     """
 
     def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1):
@@ -69,7 +70,9 @@ class BatchNorm(nnx.Module):
         self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
         self.eps, self.momentum = eps, momentum
 
-    def __call__(self, x, train: bool = False, mask=None):
+    def __call__(
+        self, x: Shaped[Array, "B *S C"], train: bool = False, mask: Bool[Array, "B"] | None = None
+    ) -> Shaped[Array, "B *S C"]:
         if train:
             mean, var = self._update(_wide(x), mask)
         else:
@@ -79,7 +82,9 @@ class BatchNorm(nnx.Module):
         y = _wide(x) * _per_channel(scale, x.ndim) + _per_channel(shift, x.ndim)
         return y.astype(x.dtype)
 
-    def _update(self, x, mask):
+    def _update(
+        self, x: Float[Array, "B *S C"], mask: Bool[Array, "B"] | None
+    ) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
         axes = tuple(range(x.ndim - 1))
         per_row = x[0].size // x.shape[-1]
         if mask is None:
@@ -96,7 +101,8 @@ class BatchNorm(nnx.Module):
         old_mean, old_var, seen = self.mean[...], self.var[...], self.num_batches_tracked[...]
         new_mean = old_mean + rate * (mean.astype(rate.dtype) - old_mean)
         new_var = old_var + rate * (unbiased.astype(rate.dtype) - old_var)
-        # Not `x[...] = y`: it compares shardings, which takes time in proportion to the program traced so far.
+        # Not `x[...] = y`: it compares shardings, which takes time in proportion to the program traced so
+        # far.
         self.mean.set_value(lax.stop_gradient(new_mean))
         self.var.set_value(lax.stop_gradient(new_var))
         self.num_batches_tracked.set_value(seen + (count > 0).astype(jnp.int32))

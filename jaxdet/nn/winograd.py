@@ -1,7 +1,7 @@
 """3x3 convolutions with 2.25 times fewer multiplications, for inference on CPU.
 
-F(4x4, 3x3) of Lavin and Gray 2016 (arXiv 1509.09308): output tiles of 4x4 from input tiles of 6x6. Errors are about
-1e-5 of the largest output in float32; half types are too coarse for it.
+F(4x4, 3x3) of Lavin and Gray 2016 (arXiv 1509.09308): output tiles of 4x4 from input tiles of 6x6. Errors are
+about 1e-5 of the largest output in float32; half types are too coarse for it.
 """
 
 import functools
@@ -43,7 +43,7 @@ _MIN_CHANNELS = 64
 
 
 def transform_kernel(kernel: Float[Array, "3 3 Ci Co"]) -> Float[Array, "36 Ci Co"]:
-    """The kernel as `conv3x3` takes it."""
+    """The transformed kernel that `conv3x3` takes."""
     matrix = jnp.asarray(_KERNEL, kernel.dtype)
     spread = jnp.einsum("ai,ijcd,bj->abcd", matrix, kernel, matrix)
     return spread.reshape(36, *kernel.shape[2:])
@@ -77,13 +77,13 @@ def _combine(matrix: np.ndarray, parts: list[Array]) -> list[Array]:
 
 
 class WinogradConv(nnx.Module):
-    """What `Conv` computes, with its kernel transformed ahead."""
+    """The convolution of a `Conv`, with the kernel transformed ahead."""
 
     def __init__(self, conv: Conv):
         self.kernel = nnx.Param(transform_kernel(conv.kernel[...]))
         self.bias = nnx.Param(conv.bias[...]) if conv.bias is not None else None
 
-    def __call__(self, x):
+    def __call__(self, x: Float[Array, "B H W Ci"]) -> Float[Array, "B H W Co"]:
         y = conv3x3(x, self.kernel[...])
         return y if self.bias is None else y + self.bias[...].reshape(1, 1, 1, -1)
 

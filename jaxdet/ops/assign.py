@@ -1,4 +1,4 @@
-"""Which candidate box answers for which labelled box."""
+"""Assignment of candidate boxes to labelled boxes."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from jaxdet.ops import boxes as box_ops
 
 
 class SimotaRule(NamedTuple):
-    """What differs between releases of SimOTA (Ge et al. 2021, YOLOX, section 2.3)."""
+    """Differences between releases of SimOTA (Ge et al. 2021, YOLOX, section 2.3)."""
 
     radius: float  # candidates lie within `radius` strides of a box centre
     in_box: bool  # candidates inside a box count too, and cheap ones must be both
@@ -46,9 +46,10 @@ def simota(
 ) -> Assignment:
     """Assign the candidates of one image to its boxes at the least cost; no gradient passes.
 
-    `truth` and `predicted` are `xyxy` pixels, `centres` the cell centres in pixels. Each box takes its k cheapest
-    candidates, k being the floor of the sum of its ten largest IoUs, at least 1; a candidate claimed by several
-    boxes goes to the one of least cost. An image without boxes or without candidates has no positives.
+    `truth` and `predicted` are `xyxy` pixels, `centres` the cell centres in pixels. Each box takes its k
+    cheapest candidates, k being the floor of the sum of its ten largest IoUs, at least 1; a candidate claimed
+    by several boxes goes to the one of least cost. An image without boxes or without candidates has no
+    positives.
     """
     inputs = (truth, predicted, class_logits, object_logits, centres, strides)
     dtype = jnp.promote_types(predicted.dtype, jnp.float32)
@@ -96,8 +97,8 @@ def anchor_ratio(
 ) -> AnchorMatches:
     """YOLOv4's assignment of `boxes` (cx, cy, w, h in cells) to a level of `size` (height, width) cells.
 
-    A box belongs to every anchor that is in both sides less than `most` times smaller or larger, in the cell of its
-    centre and in those neighbours that lie less than half a cell from it.
+    A box belongs to every anchor that is in both sides less than `most` times smaller or larger, in the cell
+    of its centre and in those neighbours that lie less than half a cell from it.
     """
     ratio = boxes[None, :, 2:] / anchors[:, None, :]
     fits = (jnp.maximum(ratio, 1 / ratio) < most).all(-1) & box_mask[None, :]
@@ -127,7 +128,7 @@ def last_match(matches: AnchorMatches, size: tuple[int, int]) -> Int[Array, "a _
 
 
 def _geometry(truth, centres, strides, rule):
-    """(inside [M, A], near [M, A]): cell centre strictly inside the box, or within `radius` strides of its centre."""
+    """Masks [M, A] of cell centres strictly inside each box, and within `radius` strides of its centre."""
     low, high = truth[:, None, :2], truth[:, None, 2:]
     point = centres[None, :, :]
     near = (jnp.abs(point - (low + high) / 2) < rule.radius * strides[None, :, None]).all(-1)
@@ -137,7 +138,9 @@ def _geometry(truth, centres, strides, rule):
 
 
 def _class_cost(labels, class_logits, object_logits):
-    """Binary cross entropy [M, A] of sqrt(class x objectness) with each box's one-hot class, summed over classes.
+    """Binary cross entropy [M, A] of sqrt(class x objectness) with the one-hot class of each box.
+
+    It is summed over the classes.
 
     Logarithms are clamped at -100, as torch does.
     """

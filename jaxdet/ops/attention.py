@@ -19,9 +19,9 @@ def event_attention(
 ) -> Float[Array, "B S H d"]:
     """Each cell attends to its own events and to a dustbin with logit `dustbin` and value zero.
 
-    `cell` is the cell of each event, ascending within a lane if `in_order`; `S` marks padding. Cells without events get zero.
-    The shift by the maximum (dustbin included) carries no gradient; 1e-7 is added to the shifted denominator.
-    Hamaguchi et al. 2023, HMNet, section 3.2.
+    `cell` is the cell of each event, ascending within a lane if `in_order`; `S` marks padding. Cells without
+    events get zero. The shift by the maximum (dustbin included) carries no gradient; 1e-7 is added to the
+    shifted denominator. Hamaguchi et al. 2023, HMNet, section 3.2.
     """
     one_lane = partial(_event_attention, in_order=in_order)
     return jax.vmap(one_lane, (0, 0, 0, 0, None))(query, key, value, cell, dustbin)
@@ -49,7 +49,7 @@ def _event_attention(query, key, value, cell, dustbin, in_order):
 
 
 def windows(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B n {size*size} C"]:
-    """Cut a grid in square windows, row-major, padded with zeros at the bottom and right."""
+    """Cut a grid into square windows, row-major, padded with zeros at the bottom and right."""
     b, h, w, c = x.shape
     x = jnp.pad(x, ((0, 0), (0, -h % size), (0, -w % size), (0, 0)))
     rows, columns = x.shape[1] // size, x.shape[2] // size
@@ -68,7 +68,7 @@ def unwindows(
 
 
 def relative_positions(size: int) -> np.ndarray:
-    """Flat index [s, s] (query, key) into a (2 size - 1)^2 table: row and column of the key from the query."""
+    """Index [s, s] (query, key) into a flat (2 size - 1)^2 table by the offset of the key from the query."""
     y, x = (a.reshape(-1) for a in np.mgrid[:size, :size])
     dy, dx = y[None, :] - y[:, None], x[None, :] - x[:, None]
     return (dy + size - 1) * (2 * size - 1) + dx + size - 1

@@ -22,7 +22,9 @@ def iou_loss(
 def ciou(
     predicted: Float[Array, "*S 4"], truth: Float[Array, "*S 4"], eps: float = 1e-16
 ) -> Float[Array, "*S"]:
-    """Complete IoU of paired (cx, cy, w, h) boxes of positive size (Zheng et al. 2020, AAAI, equations 8 to 11).
+    """Complete IoU of paired (cx, cy, w, h) boxes of positive size.
+
+    Source: Zheng et al. 2020, AAAI, equations 8 to 11.
 
     Parity: the weight of the aspect term passes no gradient, as in the released YOLOv4.
     """
@@ -51,7 +53,7 @@ def bce_with_logits(
 def focal_factor(
     logits: Float[Array, "*S"], targets: Float[Array, "*S"], gamma: float, alpha: float = 0.25
 ) -> Float[Array, "*S"]:
-    """What focal loss multiplies the cross entropy by (Lin et al. 2017, equation 5)."""
+    """Factor of focal loss on the cross entropy (Lin et al. 2017, equation 5)."""
     p = jax.nn.sigmoid(logits)
     right = targets * p + (1 - targets) * (1 - p)
     return (targets * alpha + (1 - targets) * (1 - alpha)) * (1 - right) ** gamma

@@ -17,13 +17,16 @@ def nms(
     mask: Bool[Array, "*S A"],
     iou_threshold: float,
 ) -> tuple[Int[Array, "*S A"], Bool[Array, "*S A"]]:
-    """Greedy suppression per class: a box goes if a kept box of its class and of higher rank has IoU > threshold.
+    """Greedy suppression per class.
 
-    Returns `order`, the indices of all boxes with the real ones first by falling score (ties: lower index first),
-    and `keep`, in that order: true for boxes that are real and survive. No box is lost to a cap. `xyxy` pixels.
+    A box is removed if a kept box of its class and of higher rank has an IoU above `iou_threshold` with it.
 
-    The work is that of the real candidates, not of `A`: boxes are ranked, cut in blocks, and the loops stop after
-    the last block that holds a real one.
+    Returns `order`, the indices of all boxes with the real ones first by falling score (ties: lower index
+    first), and `keep`, in that order: true for boxes that are real and survive. No box is lost to a cap.
+    `xyxy` pixels.
+
+    The work is that of the real candidates, not of `A`: boxes are ranked, cut in blocks, and the loops stop
+    after the last block that holds a real one.
     """
     lead = mask.shape[:-1]
     flat = tuple(a.reshape((-1, *a.shape[len(lead) :])) for a in (boxes, scores, labels, mask))
@@ -46,7 +49,7 @@ def suppress(
     iou_threshold: float,
     limit: int | None = None,
 ) -> Bool[Array, " A"]:
-    """Which of these boxes survive, the best being first and those off the mask last.
+    """Mask of the boxes that survive, the best being first and those off the mask last.
 
     With `limit` the work ends soon after that many survivors, which are right; later ones may be missing.
     """
@@ -98,8 +101,8 @@ def suppress(
 def _within(matrix, candidates):
     """Greedy choice inside one ranked block as a fixed point.
 
-    Repeating "keep what no kept box of higher rank suppresses" settles at least one more rank a round; the fixed
-    point is unique and is the greedy result. The number of rounds is the longest chain of suppressions.
+    Repeating "keep what no kept box of higher rank suppresses" settles at least one more rank a round; the
+    fixed point is unique and is the greedy result. The number of rounds is the longest chain of suppressions.
     """
     higher = jnp.triu(matrix, 1)
 

@@ -1,4 +1,4 @@
-"""Which candidates become detections: the released rules of YOLOv4 and of YOLOX and HMNet, with static shapes."""
+"""Selection of detections from candidates by the released rules of YOLOv4, YOLOX and HMNet; static shapes."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,7 +20,7 @@ _BUDGET = 4096
 
 
 class Candidates(NamedTuple):
-    """What a head proposes for S slots."""
+    """Candidates that a head proposes for S slots."""
 
     boxes: Float[Array, "S A 4"]  # xyxy, input pixels
     objectness: Float[Array, "S A"]  # in [0, 1]
@@ -38,7 +38,11 @@ class Selected(NamedTuple):
 
 @dataclass(frozen=True)
 class BestClass:
-    """YOLOX and HMNet: the best class of a box, scores from `min_score` on, suppression per class, no limit."""
+    """Rule of YOLOX and HMNet.
+
+    It keeps the best class of each box, scores of at least `min_score`, suppresses per class and has no
+    limit.
+    """
 
     min_score: float = 0.01
     nms_iou: float = 0.65
@@ -58,8 +62,8 @@ class MultiLabel:
     """YOLOv4: a row for every class of a box that scores above `min_score`, at most `max_detections` in all.
 
     Classes are kept apart by moving their boxes 4096 pixels each, in the precision of the boxes (parity: the
-    rounding of the moved coordinates decides close calls); `agnostic` leaves them together. With `merge` the boxes
-    that remain become score-weighted means of all they overlap, and those without a partner go.
+    rounding of the moved coordinates decides close calls); `agnostic` leaves them together. With `merge` the
+    boxes that remain become score-weighted means of all they overlap, and those without a partner go.
     """
 
     min_score: float = 0.1

@@ -1,1 +1,1 @@
-"""What happens to detections after the head: test-time augmentation, Seq-NMS."""
+"""Steps between the head and the stored detections: Seq-NMS."""

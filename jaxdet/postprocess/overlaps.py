@@ -1,13 +1,14 @@
-"""Which boxes of a video overlap, decided on the host.
+"""Overlaps between the boxes of a video, decided on the host.
 
-IoU counts pixels inclusively (`+ 1`) in float64. NumPy rounds every operation, whereas compilers contract `a * b + c`:
-here an overlap that equals a threshold falls on the same side on every device.
+IoU counts pixels inclusively (`+ 1`) in float64. NumPy rounds every operation, whereas compilers contract
+`a * b + c`: here an overlap that equals a threshold falls on the same side on every device.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 _FRAME_SIZES = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048)
 _BOX_SIZES = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128)
@@ -15,14 +16,17 @@ _PAIRS_AT_ONCE = 1 << 15  # the temporaries of so many stay in the cache
 
 
 class Pairs(NamedTuple):
-    """Relations of the boxes of frames `first : stop`, padded to F frames of N boxes; [i, j] is a pair of boxes."""
+    """Relations of the boxes of frames `first : stop`, padded to F frames of N boxes.
+
+    Entry [i, j] is a pair of boxes.
+    """
 
     first: int
     stop: int
-    arrive: np.ndarray  # bool [F, N, N]   box i of the frame before continues as box j
-    leave: np.ndarray  # bool [F, N, N]    box i of the frame after continues box j
+    arrive: np.ndarray  # bool [F, N, N]      box i of the frame before continues as box j
+    leave: np.ndarray  # bool [F, N, N]      box i of the frame after continues box j
     overlap: np.ndarray  # bool [F, N, N]     boxes of one frame suppress each other; true on the diagonal
-    duplicate: np.ndarray  # bool [F, N, N]   the final NMS counts boxes of one frame as one
+    duplicate: np.ndarray  # bool [F, N, N]      the final NMS counts boxes of one frame as one
 
     def packed(self) -> "Pairs":
         """With masks of one bit a pair."""
@@ -36,9 +40,9 @@ class Pairs(NamedTuple):
 
 
 def pairs(
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    counts: np.ndarray,
+    boxes: Float[np.ndarray, "F N 4"],
+    labels: Int[np.ndarray, "F N"],
+    counts: Int[np.ndarray, "F"],
     first: int,
     stop: int,
     *,
@@ -66,9 +70,9 @@ def pairs(
 
 
 def cuts(
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    counts: np.ndarray,
+    boxes: Float[np.ndarray, "F N 4"],
+    labels: Int[np.ndarray, "F N"],
+    counts: Int[np.ndarray, "F"],
     max_frames: int,
     link_iou: float,
     link_by_class: bool,
@@ -100,11 +104,11 @@ def mask_bytes(num_frames: int, max_boxes: int) -> int:
 
 
 def bucket(n: int, sizes: Sequence[int], step: int) -> int:
-    """The least of `sizes` that holds `n`, beyond them a multiple of `step`: few shapes, so few compilations."""
+    """The least of `sizes` that holds `n`, or a multiple of `step` beyond them: few shapes are compiled."""
     return next((size for size in sizes if size >= n), -(-n // step) * step)
 
 
-def _chunks(counts, first, stop) -> Iterator[tuple[int, int, int]]:
+def _chunks(counts: Int[np.ndarray, "F"], first: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """(begin, end, boxes in the fullest frame, the one after the end included)."""
     while first < stop:
         size = max(_PAIRS_AT_ONCE // max(int(counts[first]), 1) ** 2, 1)
@@ -113,7 +117,16 @@ def _chunks(counts, first, stop) -> Iterator[tuple[int, int, int]]:
         first = end
 
 
-def _links(boxes, labels, counts, begin, end, n, link_iou, link_by_class):
+def _links(
+    boxes: Float[np.ndarray, "F N 4"],
+    labels: Int[np.ndarray, "F N"],
+    counts: Int[np.ndarray, "F"],
+    begin: int,
+    end: int,
+    n: int,
+    link_iou: float,
+    link_by_class: bool,
+) -> Bool[np.ndarray, "T n n"]:
     """bool [end - begin, n, n]: box i of a frame continues as box j of the next; none from the last frame."""
     links = np.zeros((max(end - begin, 0), n, n), bool)
     last = min(end, len(counts) - 1)
@@ -129,8 +142,8 @@ def _links(boxes, labels, counts, begin, end, n, link_iou, link_by_class):
     return links
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Inclusive IoU of boxes [T, n, 4] and [T, m, 4] -> [T, n, m], in the order of operations of the release."""
+def _iou(a: Float[np.ndarray, "T n 4"], b: Float[np.ndarray, "T m 4"]) -> Float[np.ndarray, "T n m"]:
+    """Inclusive IoU of boxes [T, n, 4] and [T, m, 4] -> [T, n, m], with the release's order of operations."""
     area_a, area_b = ((x[..., 2] - x[..., 0] + 1) * (x[..., 3] - x[..., 1] + 1) for x in (a, b))
     a, b = np.moveaxis(a, -1, 0)[..., :, None], np.moveaxis(b, -1, 0)[..., None, :]
     inter = np.minimum(a[2], b[2])

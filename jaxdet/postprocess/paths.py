@@ -1,19 +1,21 @@
-"""The recursion of Seq-NMS: take the best path of linked boxes, rescore it, suppress what overlaps it, repeat.
+"""The recursion of Seq-NMS.
 
-Han et al., "Seq-NMS for Video Object Detection" (arXiv 1602.08465), in the order of the released Seq-YOLO: paths by
-falling sum of scores, ties by the earlier first box, then by the lower index; the loop ends as soon as the best path
-is a single box. One path at a time would cost a pass over the video each. Here a round takes every path that the
-one-by-one loop is bound to take later as it stands:
+It takes the best path of linked boxes, rescores it, suppresses the boxes that overlap it, and repeats.
 
-* no box that the path would suppress (a relation that is symmetric) lies on a better path, so nothing can touch it;
+Han et al., "Seq-NMS for Video Object Detection" (arXiv 1602.08465), in the order of the released Seq-YOLO:
+paths by falling sum of scores, ties by the earlier first box, then by the lower index; the loop ends as soon
+as the best path is a single box. One path at a time would cost a pass over the video each. Here a round takes
+every path that the one-by-one loop is bound to take later as it stands:
+
+* no box that the path would suppress (a symmetric relation) lies on a better path, so nothing can touch it;
 * its sum exceeds every single score, so the loop cannot have stopped before it.
 
 The best path always qualifies, hence every round makes progress; three to five rounds are typical.
 
-Sums are compared as integers in units of half a millionth. Whole scores are even, so a mean that is no multiple of a
-millionth can stand as the odd number between its neighbours and still compare exactly with every sum. `keys` put the
-sum above the rank of the path's first box: `sum * C + (C - 1 - id)` for boxes `0 <= id < C`.
-All functions expect 64-bit mode (`jax.enable_x64`).
+Sums are compared as integers in units of half a millionth. Whole scores are even, so a mean that is no
+multiple of a millionth can stand as the odd number between its neighbours and still compare exactly with
+every sum. `keys` put the sum above the rank of the path's first box: `sum * C + (C - 1 - id)` for boxes
+`0 <= id < C`. All functions expect 64-bit mode (`jax.enable_x64`).
 """
 
 from functools import partial
@@ -22,23 +24,24 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 UNITS_PER_SCORE = 2_000_000
 
+Arrays = tuple[Array, ...]
+
 
 class Masks(NamedTuple):
-    """Which boxes belong together, of F frames with N boxes each."""
+    """Relations between the boxes of F frames with N boxes each."""
 
     arrive: Bool[Array, "F N N"]  # [t, i, j]: box i of frame t - 1 links to box j of frame t
     leave: Bool[Array, "F N N"]  # [t, i, j]: box j of frame t links to box i of frame t + 1
-    overlap: Bool[
-        Array, "F N N"
-    ]  # [t, i, j]: boxes i and j of frame t suppress each other; true on the diagonal
+    # [t, i, j]: boxes i and j of frame t suppress each other; true on the diagonal
+    overlap: Bool[Array, "F N N"]
 
 
 class State(NamedTuple):
-    """What the rounds have decided so far."""
+    """Decisions of the rounds so far."""
 
     alive: Bool[Array, "F N"]  # may be part of a path
     value: Int[Array, "F N"]  # score to compare with; of a taken path, its new score at its first box, else 0
@@ -48,7 +51,7 @@ class State(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What one look at all paths found."""
+    """Findings of one look at all paths."""
 
     key: Int[Array, "F N"]  # of the best path through each box
     root: Bool[Array, "F N"]  # first box of a path of two boxes or more
@@ -61,7 +64,7 @@ class Survey(NamedTuple):
 
 
 def begin(units: Int[Array, "F N"]) -> State:
-    """Nothing taken yet. `units` are scores in half millionths, even, -1 for padding."""
+    """The state before the first round. `units` are scores in half millionths, even, -1 for padding."""
     none = jnp.zeros(units.shape, bool)
     return State(units >= 0, units, none, none, jnp.full(units.shape, -1, jnp.int32))
 
@@ -71,8 +74,8 @@ def survey(
 ) -> Survey:
     """Find the best path through every box.
 
-    `first_id` is the number of this segment's first box and `num_ids` the number of all, so that keys of different
-    segments of a video compare.
+    `first_id` is the number of this segment's first box and `num_ids` the number of all, so that keys of
+    different segments of a video compare.
     """
     num_frames, width = state.value.shape
     rank = num_ids - 1 - first_id - jnp.arange(num_frames * width).reshape(state.value.shape)
@@ -102,8 +105,9 @@ def take(
     num_ids: Int[Array, ""] | int,
     use_max: bool,
 ) -> State:
-    """Take the free paths that beat the best `single` box, and the `best` of all; suppress what overlaps them.
+    """Take the free paths that beat the best `single` box, and the `best` path of all.
 
+    Boxes that overlap them are suppressed.
     If a single box is best, nothing is taken.
     """
     start = found.free & (found.key >= (single + 1) * num_ids)
@@ -127,10 +131,11 @@ def take(
 def rescored(state: State, scores: Float[Array, "F N"], use_max: bool) -> Float[Array, "F N"]:
     """Scores after all rounds: a path's mean (or maximum), 0 where suppressed, unchanged elsewhere.
 
-    Sums run from the end of a path to its start in floating point, as released, so thresholds see the same bits.
+    Sums run from the end of a path to its start in floating point, as released, so thresholds see the same
+    bits.
     """
 
-    def back(carry, row):
+    def back(carry: Arrays, row: Arrays) -> tuple[Arrays, Array]:
         total, length, top = carry
         score, follower = row
         has_next = follower >= 0
@@ -145,7 +150,7 @@ def rescored(state: State, scores: Float[Array, "F N"], use_max: bool) -> Float[
         back, (zero, jnp.zeros_like(state.follower[0]), zero), (scores, state.follower), reverse=True
     )
 
-    def spread(carry, row):
+    def spread(carry: Arrays, row: Arrays) -> tuple[Arrays, Array]:
         last, link = carry
         start, own, follower = row
         value = jnp.where(start, own, _arrive(last, link, 0))
@@ -164,7 +169,7 @@ def run(
     """All rounds over one segment -> (new scores, number of rounds)."""
     num_ids = units.size
 
-    def body(carry):
+    def body(carry: tuple[State, Array, Array]) -> tuple[State, Array, Array]:
         state, _, rounds = carry
         found = survey(masks, state, 0, num_ids)
         state = take(masks, state, found, found.best, found.single, num_ids, use_max)
@@ -180,10 +185,12 @@ take_segment = jax.jit(take, static_argnames="use_max")
 rescored_segment = jax.jit(rescored, static_argnames="use_max")
 
 
-def _from_start(links, state, rank, num_ids):
+def _from_start(
+    links: Bool[Array, "F N N"], state: State, rank: Int[Array, "F N"], num_ids: Int[Array, ""] | int
+) -> tuple[Int[Array, "F N"], Bool[Array, "F N"]]:
     """(key of the best path that ends at each box [F, N], box starts a path [F, N])."""
 
-    def step(before, row):
+    def step(before: Array, row: Arrays) -> tuple[Array, tuple[Array, Array]]:
         link, alive, value, own_rank = row
         arriving = jnp.max(jnp.where(link, before[:, None], -1), axis=0)
         key = value * num_ids + jnp.where(arriving >= 0, arriving, own_rank)
@@ -193,13 +200,15 @@ def _from_start(links, state, rank, num_ids):
     return lax.scan(step, jnp.full_like(state.value[0], -1), rows)[1]
 
 
-def _from_end(masks, state, head, num_ids):
-    """(key of the best path through each box, greatest key in reach of its rest, next box, length), each [F, N]."""
+def _from_end(
+    masks: Masks, state: State, head: Int[Array, "F N"], num_ids: Int[Array, ""] | int
+) -> tuple[Int[Array, "F N"], Int[Array, "F N"], Int[Array, "F N"], Int[Array, "F N"]]:
+    """Key of the best path through each box, greatest key near its rest, next box, length; each [F, N]."""
     width = state.value.shape[1]
     bits = max(width - 1, 1).bit_length()
     order = (1 << bits) - 1 - jnp.arange(width)
 
-    def step(carry, row):
+    def step(carry: Arrays, row: Arrays) -> tuple[Arrays, Arrays]:
         ranked, worst, length = carry
         link, overlap, alive, value, head_key = row
         following = jnp.max(jnp.where(link, ranked[:, None], -1), axis=0)
@@ -220,10 +229,10 @@ def _from_end(masks, state, head, num_ids):
     return key, worst, follower.astype(jnp.int32), length
 
 
-def _follow(start, follower):
+def _follow(start: Bool[Array, "F N"], follower: Int[Array, "F N"]) -> Bool[Array, "F N"]:
     """Boxes of the paths that begin at `start`, [F, N] bool."""
 
-    def step(carry, row):
+    def step(carry: Arrays, row: Arrays) -> tuple[Arrays, Array]:
         last, link = carry
         own_start, next_box = row
         member = own_start | _arrive(last, link, False)
@@ -233,7 +242,7 @@ def _follow(start, follower):
     return lax.scan(step, nothing, (start, follower))[1]
 
 
-def _arrive(values, follower, none):
+def _arrive(values: Shaped[Array, "N"], follower: Int[Array, "N"], none: int) -> Shaped[Array, "N"]:
     """Values of one frame's boxes moved to the boxes that follow them; `none` where nothing arrives."""
     width = len(values)
     padded = jnp.full(width + 1, none, values.dtype)
@@ -241,16 +250,21 @@ def _arrive(values, follower, none):
     return padded.at[target].set(values, mode="promise_in_bounds")[:width]
 
 
-def _half_units(total, length):
+def _half_units(total: Int[Array, "F N"], length: Int[Array, "F N"]) -> Int[Array, "F N"]:
     """Mean of `length` scores of sum `total`: even if whole, else the odd number between the neighbours."""
     whole, rest = jnp.divmod(total // 2, length)
     return 2 * whole + (rest > 0)
 
 
-def _path_maximum(start, member, follower, value):
+def _path_maximum(
+    start: Bool[Array, "F N"],
+    member: Bool[Array, "F N"],
+    follower: Int[Array, "F N"],
+    value: Int[Array, "F N"],
+) -> Int[Array, "F N"]:
     """Greatest value on the path from each of `start`."""
 
-    def step(top, row):
+    def step(top: Array, row: Arrays) -> tuple[Array, Array]:
         own, link, inside = row
         onward = jnp.where(link >= 0, top[jnp.maximum(link, 0)], 0)
         top = jnp.where(inside, jnp.maximum(own, onward), 0)
