@@ -201,17 +201,17 @@ def command(
         except (InputError, OSError) as error:
             if "--debug" in argv or os.environ.get("JAXDET_DEBUG"):
                 traceback.print_exc()
-            distributed.abandon(error, _one_line(error))
+            distributed.leave(error, _one_line(error))
             print(f"error: {_one_line(error)}", file=sys.stderr)
             return 1
         except KeyboardInterrupt as error:
-            distributed.abandon(error, "interrupted")
+            distributed.leave(error, "interrupted")
             print("interrupted", file=sys.stderr)
             return 130
         except Exception as error:
             if distributed.count() > 1:
                 traceback.print_exc()
-            distributed.abandon(error, f"{type(error).__name__}: {_one_line(error)}")
+            distributed.leave(error, f"{type(error).__name__}: {_one_line(error)}")
             raise
         return 0
 

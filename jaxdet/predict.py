@@ -44,7 +44,7 @@ from jaxdet.viewing import films
 
 logger = logging.getLogger(__name__)
 
-Taker = Callable[[StepBoxes], None]
+Write = Callable[[StepBoxes], None]
 
 _PICTURES_PER_S = 5  # of a film made of single images
 
@@ -148,18 +148,18 @@ def _one(flags, cfg, predictor: Predictor, metadata) -> None:
     path, names, geometry = Path(flags.input), predictor.class_names, predictor.geometry
     source = npy.recording_name(path)
     with ExitStack() as stack:
-        takers: list[Taker] = []
+        writers: list[Write] = []
         if flags.out:
             opened = files.writer(flags.out, names, metadata, key="t_us", sources=[source])
             write = stack.enter_context(opened)
-            takers.append(lambda step: write(step.boxes))
+            writers.append(lambda step: write(step.boxes))
         if flags.render:
             film = films.of_events(
                 flags.render, geometry.size, names, geometry.step_us, flags.render_stride, flags.render_score
             )
             draw = stack.enter_context(film)
-            takers.append(lambda step: draw(step.events, step.boxes))
-        _deliver(_steps(path, predictor, tuple(cfg.data.event_buckets)), takers)
+            writers.append(lambda step: draw(step.events, step.boxes))
+        _deliver(_steps(path, predictor, tuple(cfg.data.event_buckets)), writers)
 
 
 def _steps(path: Path, predictor: Predictor, event_buckets: Sequence[int]) -> Iterator[StepBoxes]:
@@ -233,13 +233,13 @@ def _chunk(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def _deliver(steps: Iterable[StepBoxes], takers: Sequence[Taker]) -> None:
-    """Hand every step to `takers`."""
+def _deliver(steps: Iterable[StepBoxes], writers: Sequence[Write]) -> None:
+    """Hand every step to `writers`."""
     began = reported = time.perf_counter()
     num_steps = num_boxes = 0
     for step in steps:
-        for take in takers:
-            take(step)
+        for write in writers:
+            write(step)
         num_steps, num_boxes = num_steps + 1, num_boxes + len(step.boxes)
         if time.perf_counter() - reported > 30:
             reported = time.perf_counter()

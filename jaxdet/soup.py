@@ -65,15 +65,15 @@ def _run(flags: cli.Flags) -> None:
     split = flags.split or (cfg.data.validation_split if flags.method == "greedy" else None)
     score = _scorer(cfg, skeleton, split) if split else None
     unseen = splits.measure(cfg.data, skeleton, flags.report) if flags.report else None
-    weights, report = _cook(flags.method, loaders, score)
+    weights, report = _averaged(flags.method, loaders, score)
     if flags.reestimate:
         weights = _reestimated(cfg, skeleton, weights, flags.reestimate)
         report["reestimated_on_batches"] = flags.reestimate
         report["score"] = score(weights) if score else None
     report = {"method": flags.method, "split": split, **report}
     if unseen is not None:
-        rivals = _rivals(loaders, report)
-        report["report"] = {"split": flags.report, **_measured(unseen, {"soup": lambda: weights} | rivals)}
+        baselines = _baselines(loaders, report)
+        report["report"] = {"split": flags.report, **_measured(unseen, {"soup": lambda: weights} | baselines)}
     checkpoint.save_weights(flags.out, weights, runs.as_json(cfg))
     with atomic(Path(f"{flags.out}.json")) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
@@ -127,14 +127,14 @@ def _scorer(cfg, skeleton: Skeleton, split: str) -> Callable[[Variables], float]
     return lambda weights: measure(weights).fitness
 
 
-def _cook(
+def _averaged(
     method: str, loaders: Mapping[str, soup.Load], score: soup.Score | None
 ) -> tuple[Variables, dict[str, Any]]:
     """The soup, and what is reported of it."""
     if method == "greedy":
         assert score is not None
         found = soup.greedy(loaders, score)
-        rows = [tasting._asdict() for tasting in found.tastings]
+        rows = [tasting._asdict() for tasting in found.tried]
         return found.weights, {"score": found.score, "ingredients": rows}
     weights = soup.uniform((name, load()) for name, load in loaders.items())
     scores = {name: score(load()) if score else None for name, load in loaders.items()}
@@ -142,15 +142,15 @@ def _cook(
     return weights, {"score": score(weights) if score else None, "ingredients": rows}
 
 
-def _rivals(loaders: Mapping[str, soup.Load], report: Mapping[str, Any]) -> dict[str, soup.Load]:
+def _baselines(loaders: Mapping[str, soup.Load], report: Mapping[str, Any]) -> dict[str, soup.Load]:
     """What a soup is to be compared with: the best single ingredient, where all were scored, and the mean of all."""
     rows = [row for row in report["ingredients"] if row["score"] is not None]
-    rivals: dict[str, soup.Load] = {}
+    baselines: dict[str, soup.Load] = {}
     if rows:
-        rivals["best single"] = loaders[max(rows, key=lambda row: row["score"])["name"]]
+        baselines["best single"] = loaders[max(rows, key=lambda row: row["score"])["name"]]
     if report["method"] != "uniform":
-        rivals["uniform soup"] = lambda: soup.uniform((name, load()) for name, load in loaders.items())
-    return rivals
+        baselines["uniform soup"] = lambda: soup.uniform((name, load()) for name, load in loaders.items())
+    return baselines
 
 
 def _measured(measure: splits.Measure, contestants: Mapping[str, soup.Load]) -> dict[str, dict[str, float]]:

@@ -134,9 +134,9 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
     batches.seek(start)
     writers = log_writers.open_all(workdir, run.loss_names, run.num_steps, start, cfg.train.tensorboard)
 
-    def save(moment: loop.Moment) -> None:
-        with distributed.doing(f"writing checkpoint {moment.step}"):
-            checkpoints.save(moment.step, moment.state, moment.carry)
+    def save(info: loop.StepInfo) -> None:
+        with distributed.activity(f"writing checkpoint {info.step}"):
+            checkpoints.save(info.step, info.state, info.carry)
 
     def rate(step: int) -> float:
         return float(np.asarray(run.schedule(step)))
@@ -149,14 +149,14 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
     ]
     if cfg.train.evaluate_every:
         validate = Validation(workdir, _measure(cfg, run), runs.as_json(cfg), start)
-        evaluate = lambda moment: validate(moment.step, _weights(moment.state))  # noqa: E731
+        evaluate = lambda info: validate(info.step, _weights(info.state))  # noqa: E731
         hooks.insert(1, Every(cfg.train.evaluate_every, run.num_steps, evaluate))
     try:
         current, carry = loop.fit(
             run.train_step,
             current,
             carry,
-            runs.device_batches(distributed.told(batches, "reading a batch"), run.mesh),
+            runs.device_batches(distributed.report_each(batches, "reading a batch"), run.mesh),
             start=start,
             stop=run.num_steps,
             hooks=hooks,
@@ -173,7 +173,7 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
         checkpoints.close()
         for writer in writers:
             writer.close()
-    for name, count in batches.losses.items():
+    for name, count in batches.dropped.items():
         if count:
             logger.warning("left out while reading: %d %s", count, name)
     return run._replace(state=current, carry=carry)

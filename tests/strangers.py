@@ -20,7 +20,7 @@ def run(flags):
     rows = Rows(np.arange(own), np.zeros((own, 4), np.float32), None, None)
     first = distributed.gather(rows, Rows)
     print("first", [len(other.t_us) for other in first], flush=True)
-    with distributed.doing("waiting for the test"):
+    with distributed.activity("waiting for the test"):
         while not Path(sys.argv[1]).exists():
             time.sleep(0.1)
     print("second", distributed.gather(own * 10), flush=True)

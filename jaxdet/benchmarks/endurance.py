@@ -10,7 +10,7 @@ import numpy as np
 from jaxdet import data, sharding
 from jaxdet.training import loop
 from jaxdet.training import setup as runs
-from jaxdet.training.loop import Moment
+from jaxdet.training.loop import StepInfo
 
 _WARM_UP = 0.2  # part of the updates before memory counts: caches fill, allocators settle
 
@@ -37,8 +37,8 @@ def measure(cfg: Any, num_updates: int, num_batches: int = 100) -> Endurance:
     run = runs.assemble(cfg, sharding.make_mesh(cfg.data.batch_size))
     seen: list[tuple[float, float, int]] = []
 
-    def note(moment: Moment) -> None:
-        seen.append((moment.step_s, moment.data_s, host_memory()))
+    def note(info: StepInfo) -> None:
+        seen.append((info.step_s, info.data_s, host_memory()))
 
     try:
         stream = runs.device_batches(batches, run.mesh)

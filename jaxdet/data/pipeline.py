@@ -34,7 +34,7 @@ class Batches(Iterator[Batch]):
 
     def __init__(self, source: Source, *, start: int = 0, workers: int = 0):
         self.source, self.workers = source, workers
-        self.losses: dict[str, int] = {}
+        self.dropped: dict[str, int] = {}
         self._inner: Any = None
         self.step = start
 
@@ -58,7 +58,7 @@ class Batches(Iterator[Batch]):
         batch, losses = item
         self.step += 1
         for name, count in losses._asdict().items():
-            self.losses[name] = self.losses.get(name, 0) + int(count)
+            self.dropped[name] = self.dropped.get(name, 0) + int(count)
         return batch
 
     def close(self) -> None:

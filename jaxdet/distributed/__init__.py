@@ -142,13 +142,13 @@ def gather(value: T, *kinds: type) -> list[T]:
     return values
 
 
-def share(items: Sequence[T]) -> Sequence[T]:
+def share_of(items: Sequence[T]) -> Sequence[T]:
     """This process's part of `items`: every n-th."""
     return items[index() :: count()]
 
 
-def joined(parts: Iterable[T], *kinds: type) -> list[T]:
-    """What `share` divided, put together again in the old order from each process's `parts`, on every process.
+def gather_in_order(parts: Iterable[T], *kinds: type) -> list[T]:
+    """What `share_of` divided, put together again in the old order from each process's `parts`, on every process.
 
     `kinds` are those of `gather`.
     """
@@ -161,16 +161,16 @@ def joined(parts: Iterable[T], *kinds: type) -> list[T]:
 _NONE: Any = object()
 
 
-def doing(what: str) -> AbstractContextManager[None]:
+def activity(what: str) -> AbstractContextManager[None]:
     """Tell the other processes, while the block runs, that this one is doing `what` by itself."""
     return _watch.doing(what) if _watch else nullcontext()
 
 
-def told(items: Iterable[T], what: str) -> Iterator[T]:
+def report_each(items: Iterable[T], what: str) -> Iterator[T]:
     """`items`; while one is fetched this process is doing `what`."""
     iterator = iter(items)
     while True:
-        with doing(what):
+        with activity(what):
             item = next(iterator, _NONE)
         if item is _NONE:
             return
@@ -189,7 +189,7 @@ def finish() -> None:
         _entrance.close()
 
 
-def abandon(error: BaseException, line: str) -> None:
+def leave(error: BaseException, line: str) -> None:
     """End this process because of `error`, told in `line`, if there are others; on its own it returns.
 
     The others end too. The exit status is 1 where the input is to blame, else `LOST`: starting again may help. If

@@ -40,8 +40,8 @@ def evaluate(
     `full` runs neck and head at every step. Several processes take every n-th recording each; all return the metrics
     of all recordings.
     """
-    own = _detections(predictor, distributed.share(recordings), event_buckets, protocol, full)
-    found = distributed.joined(own, Boxes)
+    own = _detections(predictor, distributed.share_of(recordings), event_buckets, protocol, full)
+    found = distributed.gather_in_order(own, Boxes)
     stream = (boxes for of_recording in found for boxes in of_recording)
     return evaluate_boxes(stream, label_sets.of_recordings(recordings), protocol, class_names, backend)
 
@@ -52,14 +52,14 @@ def _detections(predictor, recordings, event_buckets, protocol, full) -> list[li
     names = [recording.name for recording in recordings]
     wanted = None if full else _wanted(times, protocol)
     num_steps = running.whole_cycles(predictor, running.FULL_STEPS if full else _SPARSE_STEPS)
-    batches = distributed.told(
+    batches = distributed.report_each(
         running.batches(predictor, recordings, event_buckets, num_steps, wanted), "reading a recording"
     )
     if full or not protocol.nearest:
         steps = predictor.every_slot(batches, names)
     else:
-        wishes = _wishes(recordings, times, protocol, predictor.geometry.step_us)
-        steps = predictor.first_hits(batches, names, wishes, _survives(protocol))
+        requested = _requested_steps(recordings, times, protocol, predictor.geometry.step_us)
+        steps = predictor.first_hits(batches, names, requested, _survives(protocol))
     return _collect(steps, names, protocol)
 
 
@@ -75,7 +75,7 @@ def _wanted(times: Sequence[np.ndarray], protocol) -> sequences.Wanted:
     return lambda sequence, ends_us: near[sequence](ends_us) & (ends_us > protocol.skip_us)
 
 
-def _wishes(recordings, times, protocol, step_us) -> Iterator[tuple[int, list[int]]]:
+def _requested_steps(recordings, times, protocol, step_us) -> Iterator[tuple[int, list[int]]]:
     for sequence, recording in enumerate(recordings):
         ends = running.ends(recording, step_us)
         ends = ends[ends > protocol.skip_us]

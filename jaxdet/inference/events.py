@@ -79,30 +79,30 @@ class Predictor:
         self,
         batches: Iterable[Batch],
         sources: Sequence[str],
-        wishes: Iterable[tuple[int, Sequence[int]]],
+        requested: Iterable[tuple[int, Sequence[int]]],
         counts: Callable[[Boxes], bool],
     ) -> Iterator[StepBoxes]:
-        """For every wish the boxes of its steps, tried in turn, up to the first that `counts`; each step once.
+        """For every request the boxes of its steps, tried in turn, up to the first that `counts`; each step once.
 
-        A wish is (sequence, times in us, the preferred first); its steps lie in at most two neighbouring segments.
+        A request is (sequence, times in us, the preferred first); its steps lie in at most two neighbouring segments.
         """
         due: dict[tuple[int, int], list[tuple[int, Sequence[int]]]] = {}
-        for sequence, times in wishes:
+        for sequence, times in requested:
             if len(times):
                 due.setdefault((sequence, max(times)), []).append((sequence, times))
         known: dict[tuple[int, int], bool] = {}
         last: _Segment | None = None
         for segment in self._segments(batches):
-            open_wishes = [(*wish, 0) for name in segment.slots for wish in due.pop(name, ())]
-            while open_wishes:
-                asked = {(sequence, times[rank]) for sequence, times, rank in open_wishes} - known.keys()
+            open_requests = [(*request, 0) for name in segment.slots for request in due.pop(name, ())]
+            while open_requests:
+                asked = {(sequence, times[rank]) for sequence, times, rank in open_requests} - known.keys()
                 names = sorted(asked)
                 for name, step in zip(names, self._steps_of(last or segment, segment, names, sources)):
                     known[name] = counts(step.boxes)
                     yield step
-                open_wishes = [
+                open_requests = [
                     (sequence, times, rank + 1)
-                    for sequence, times, rank in open_wishes
+                    for sequence, times, rank in open_requests
                     if not known[sequence, times[rank]] and rank + 1 < len(times)
                 ]
             last = segment

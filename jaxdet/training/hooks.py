@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from jaxdet import distributed
 from jaxdet.training.log_writers import RunningMean, Writer
-from jaxdet.training.loop import Moment, Stop
+from jaxdet.training.loop import StepInfo, Stop
 
 logger = logging.getLogger(__name__)
 
@@ -26,40 +26,40 @@ class Log:
         self.segments, self.per_epoch = segments, iterations_per_epoch
         self.epoch = None
 
-    def __call__(self, moment: Moment) -> None:
-        iteration = (moment.step - 1) // self.segments
+    def __call__(self, info: StepInfo) -> None:
+        iteration = (info.step - 1) // self.segments
         epoch = iteration // self.per_epoch
         if epoch != self.epoch:
             self.epoch = epoch
             self.loss, self.data_s, self.step_s = RunningMean(0.999), RunningMean(0.99), RunningMean(0.99)
-        loss = self.loss.add(moment.metrics["loss"])
-        data_s, step_s = self.data_s.add(moment.data_s), self.step_s.add(moment.step_s)
-        if moment.step % self.every:
+        loss = self.loss.add(info.metrics["loss"])
+        data_s, step_s = self.data_s.add(info.data_s), self.step_s.add(info.step_s)
+        if info.step % self.every:
             return
-        rate = self.rate(moment.step - 1)
+        rate = self.rate(info.step - 1)
         timing = {"DataTime": data_s, "BatchTime": step_s}
         values = {
             "Epoch": epoch + 1,
             "Iter": iteration,
             "Loss": loss,
             **timing,
-            **moment.metrics,
+            **info.metrics,
             "LR0": rate,
             "LR1": rate,
         }
         for writer in self.writers:
-            writer.write(moment.step, values)
+            writer.write(info.step, values)
 
 
 class Every:
     """Call `action` after every `every` steps and after the last one."""
 
-    def __init__(self, every: int, last: int, action: Callable[[Moment], None]):
+    def __init__(self, every: int, last: int, action: Callable[[StepInfo], None]):
         self.every, self.last, self.action = every, last, action
 
-    def __call__(self, moment: Moment) -> None:
-        if moment.step == self.last or (self.every and moment.step % self.every == 0):
-            self.action(moment)
+    def __call__(self, info: StepInfo) -> None:
+        if info.step == self.last or (self.every and info.step % self.every == 0):
+            self.action(info)
 
 
 class Preemption:
@@ -69,7 +69,7 @@ class Preemption:
     all stop is agreed on there.
     """
 
-    def __init__(self, save: Callable[[Moment], None]):
+    def __init__(self, save: Callable[[StepInfo], None]):
         self.save, self.told = save, False
         self._before = signal.signal(signal.SIGTERM, self._tell) if distributed.count() == 1 else None
 
@@ -81,11 +81,11 @@ class Preemption:
     def _tell(self, *_) -> None:
         self.told = True
 
-    def __call__(self, moment: Moment) -> None:
-        if not (self.told or self._agreed(moment.step)):
+    def __call__(self, info: StepInfo) -> None:
+        if not (self.told or self._agreed(info.step)):
             return
-        self.save(moment)
-        logger.info("told to stop: saved at step %d; the same command goes on from there", moment.step)
+        self.save(info)
+        logger.info("told to stop: saved at step %d; the same command goes on from there", info.step)
         raise Stop
 
     @staticmethod

@@ -12,7 +12,7 @@ from jaxdet.training.state import TrainState
 from jaxdet.training.step import TrainStep
 
 
-class Moment(NamedTuple):
+class StepInfo(NamedTuple):
     """What a hook sees after a step."""
 
     step: int  # optimiser steps taken, this one included
@@ -23,7 +23,7 @@ class Moment(NamedTuple):
     step_s: float  # time from one step's end to the next one's, waiting included
 
 
-Hook = Callable[[Moment], None]
+Hook = Callable[[StepInfo], None]
 
 
 class Stop(Exception):
@@ -70,11 +70,11 @@ def fit(
         if not (math.isfinite(values["loss"]) and math.isfinite(values.get("gradient_norm", 0.0))):
             raise NonFiniteLoss(step, batch)
         now = time.perf_counter()
-        moment = Moment(step + 1, state, carry, values, waited, now - ended)
+        info = StepInfo(step + 1, state, carry, values, waited, now - ended)
         ended = now
         try:
             for hook in hooks:
-                hook(moment)
+                hook(info)
         except Stop:
             break
     return state, carry

@@ -15,7 +15,7 @@ class Recipe(NamedTuple):
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule  # rate of a step, for logs
     averaging: Averaging | None = None
-    due: sgd.Due | None = None  # which steps move the parameters; None: all
+    due: sgd.UpdateSteps | None = None  # which steps move the parameters; None: all
     sum_images: bool = False  # the loss is summed over images
     l1_from: int = 0  # step from which the head's L1 term counts; 0: it has none
 

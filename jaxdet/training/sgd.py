@@ -12,7 +12,7 @@ import optax
 from jaxdet.nn.functional import Tree
 from jaxdet.sharding import path_of
 
-Due = Callable[[jax.Array], jax.Array]
+UpdateSteps = Callable[[jax.Array], jax.Array]
 
 
 class Rates(NamedTuple):
@@ -37,7 +37,7 @@ def group_of(path: str) -> str:
 
 
 def sgd(
-    rates: Callable[[jax.Array], Rates], weight_decay: float, due: Due | None = None
+    rates: Callable[[jax.Array], Rates], weight_decay: float, due: UpdateSteps | None = None
 ) -> optax.GradientTransformation:
     """SGD with Nesterov's momentum (Sutskever et al. 2013) as torch writes it; kernels decay, with their rate.
 
@@ -91,7 +91,7 @@ class WarmUp(NamedTuple):
     momentum: float
 
 
-def accumulation(batch_size: int, nominal: int, warm_up_steps: int) -> Due | None:
+def accumulation(batch_size: int, nominal: int, warm_up_steps: int) -> UpdateSteps | None:
     """Which batches are due: as many make an update as reach `nominal`, after rising there from one.
 
     Parity: batch i is due if the number wanted at that moment divides i, so batch 0 is. None if all are.

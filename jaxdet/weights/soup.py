@@ -48,7 +48,7 @@ def uniform(ingredients: Iterable[tuple[str, Variables]]) -> Variables:
     return mean.weights()
 
 
-class Tasting(NamedTuple):
+class Ingredient(NamedTuple):
     """One ingredient of a greedy soup."""
 
     name: str
@@ -62,7 +62,7 @@ class Greedy(NamedTuple):
 
     weights: Variables
     score: float
-    tastings: list[Tasting]
+    tried: list[Ingredient]
 
 
 def greedy(ingredients: Mapping[str, Load], score: Score) -> Greedy:
@@ -71,15 +71,15 @@ def greedy(ingredients: Mapping[str, Load], score: Score) -> Greedy:
     Ties go to the ingredient named first.
     """
     alone = {name: score(load()) for name, load in ingredients.items()}
-    mean, best, tastings = Mean(), -np.inf, []
+    mean, best, tried = Mean(), -np.inf, []
     for name in sorted(alone, key=lambda name: -alone[name]):
         candidate = mean.plus(name, ingredients[name]())
         reached = score(candidate.weights()) if candidate.count > 1 else alone[name]
         kept = reached >= best
         if kept:
             mean, best = candidate, reached
-        tastings.append(Tasting(name, alone[name], reached, kept))
-    return Greedy(mean.weights(), best, tastings)
+        tried.append(Ingredient(name, alone[name], reached, kept))
+    return Greedy(mean.weights(), best, tried)
 
 
 def _widened(array: Any) -> np.ndarray:

@@ -104,7 +104,7 @@ def test_yolov4_trains_and_is_evaluated_by_the_same_commands(root, tmp_path):
 
 
 @pytest.mark.slow
-def test_soups_of_a_run_are_cooked_reported_and_evaluated(root, tmp_path, unbroken, capsys):
+def test_soups_of_a_run_are_averaged_reported_and_evaluated(root, tmp_path, unbroken, capsys):
     run = unbroken[0]
     flags = [f"--run={run}", f"--out={tmp_path / 'greedy'}", "--method=greedy", "--reestimate=2"]
     assert soup.main([*flags, "--report=annotations/all.json:images"]) == 0

@@ -158,8 +158,8 @@ def test_a_process_that_left_in_good_order_may_be_silent():
 def test_alone_there_is_nothing_to_wait_for_or_gather():
     distributed.barrier()
     assert distributed.gather([1]) == [[1]]
-    assert distributed.joined(distributed.share("abc")) == ["a", "b", "c"]
-    assert list(distributed.told(range(3), "counting")) == [0, 1, 2]
+    assert distributed.gather_in_order(distributed.share_of("abc")) == ["a", "b", "c"]
+    assert list(distributed.report_each(range(3), "counting")) == [0, 1, 2]
     assert distributed.is_main()
 
 

@@ -32,9 +32,9 @@ class Recordings:
     def __init__(self, root: str | os.PathLike, split: str, height: int, width: int):
         self.paths: list[Path] = recordings.find(root, split)
         self._size = (width, height)
-        self._forget()
+        self._close_all()
 
-    def _forget(self) -> None:
+    def _close_all(self) -> None:
         self._open: OrderedDict[int, recordings.Recording] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -43,7 +43,7 @@ class Recordings:
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._forget()
+        self._close_all()
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -7,7 +7,7 @@ import pytest
 
 from jaxdet.training import log_writers
 from jaxdet.training.hooks import Log
-from jaxdet.training.loop import Moment
+from jaxdet.training.loop import StepInfo
 
 COLUMNS = ["loss_cls", "loss", "LR0", "LR1"]
 
@@ -79,7 +79,7 @@ def test_an_iteration_of_several_segments_is_one_line_and_epochs_start_their_mea
     kept = Kept()
     log = Log([kept], rate=float, every=1, segments=2, iterations_per_epoch=2)
     for step in range(1, 9):
-        log(Moment(step, None, None, {"loss": float(step)}, 0.0, 1.0))
+        log(StepInfo(step, None, None, {"loss": float(step)}, 0.0, 1.0))
     assert [(line["step"], line["Epoch"], line["Iter"]) for line in kept.lines] == [
         (2, 1, 0),
         (4, 1, 1),

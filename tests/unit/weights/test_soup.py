@@ -35,11 +35,11 @@ def test_half_precision_ingredients_are_summed_in_float32():
 def test_greedy_keeps_what_does_not_harm_and_tells_why():
     # The best alone is b; a balances its error, c spoils the mean.
     found = soup.greedy(_loaders(a=[2.0, 0.0], b=[0.0, 1.5], c=[9.0, 9.0]), _closeness([1.0, 1.0]))
-    assert [(t.name, t.kept) for t in found.tastings] == [("b", True), ("a", True), ("c", False)]
+    assert [(t.name, t.kept) for t in found.tried] == [("b", True), ("a", True), ("c", False)]
     np.testing.assert_array_equal(found.weights.params["layer"]["kernel"], [1.0, 0.75])
     assert found.score == -0.25
-    assert [t.score for t in found.tastings] == [-1.5, -2.0, -16.0]
-    assert found.score >= max(t.score for t in found.tastings)
+    assert [t.score for t in found.tried] == [-1.5, -2.0, -16.0]
+    assert found.score >= max(t.score for t in found.tried)
 
 
 def test_one_ingredient_is_its_own_soup():

@@ -149,7 +149,7 @@ def test_what_a_bucket_cannot_hold_is_counted(root):
     full = Windows(rd.config(root, event_buckets=(1 << 16,), augment=False), "train").batch(0)[0]
     lost = full.inputs.step_start[:, -1] - batch.inputs.step_start[:, -1]
     assert lost.min() > 0
-    assert batches.losses["events"] == lost.sum()
+    assert batches.dropped["events"] == lost.sum()
 
 
 def test_overfit_repeats_its_windows_with_the_same_draws(root):
@@ -172,7 +172,7 @@ def test_a_recording_that_breaks_in_the_middle_is_named_or_skipped_and_counted(r
     config.skip_corrupt = True
     batches = data.open(config, "train")
     got = take(batches, 6)
-    assert batches.losses["lanes"] == 8  # every window of r1, once in an epoch
+    assert batches.dropped["lanes"] == 8  # every window of r1, once in an epoch
     empty = [lane for b in got for lane in range(4) if not b.inputs.step_start[lane, -1]]
     assert len(empty) == 8
     for batch in got:
@@ -217,7 +217,7 @@ def test_a_wrong_setting_is_told_in_one_line(root, changes, message):
 def test_recordings_are_opened_when_read(root, monkeypatch):
     source = Windows(rd.config(root, batch_size=1, overfit=1), "train")
     opened = []
-    source._recordings._forget()
+    source._recordings._close_all()
     real = recordings.open_recording
     monkeypatch.setattr(recordings, "open_recording", lambda path: opened.append(path) or real(path))
     source.batch(0)
