@@ -15,7 +15,7 @@ from jaxdet.data.images import sets
 from jaxdet.errors import InputError
 from jaxdet.evaluation import of_weights
 from jaxdet.evaluation.metrics import Metrics
-from jaxdet.inference import folded, restore
+from jaxdet.inference import folded, restore, sources
 from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
@@ -25,6 +25,7 @@ from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import Boxes, EventGeometry
 from jaxdet.training import setup
 from jaxdet.weights import checkpoint, identify
+from jaxdet.weights.load import load_folder
 from jaxdet.weights.torch import file, state_dict
 
 logger = logging.getLogger(__name__)
@@ -71,15 +72,34 @@ def open_weights(
     classes: Sequence[str] | None = None,
     size: int | None = None,
 ) -> tuple[Any, Skeleton, Variables]:
-    """Config, skeleton and weights of a detector; see `load`. `override` changes a config that was not given."""
-    if config is None and Path(weights).is_file():
-        identity = identify.identify(state_dict.find(file.load(weights)))
-        found = released.config_of(identity, sensor, classes, size)
-        logger.info("%s: %s", weights, found.line())
-        return restore.load_model(override(found.config), str(weights))
-    cfg, skeleton, variables = restore.load_model(config, str(weights), override)
-    released.overrule(cfg, sensor, classes, size)
-    return cfg, skeleton, variables
+    """Config, skeleton and weights of a detector; see `load`. `override` changes the config before it is built."""
+    path = Path(weights)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected a weights folder, a run or a .pth or .pt file")
+    if config is None and path.is_file():
+        try:
+            identity = identify.identify(state_dict.find(file.load(path)))
+            found = released.config_of(identity, sensor, classes, size)
+        except InputError as error:
+            raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        logger.info("%s: %s", path, found.line())
+        return restore.load_model(override(found.config), path)
+    if config is None:
+        config = ConfigDict(load_folder(path)[1])
+    released.overrule(config, sensor, classes, size)
+    return restore.load_model(override(config), path)
+
+
+def open_weights_of(flags: Any) -> tuple[Any, Skeleton, Variables]:
+    """`open_weights` with the flags of a command: --weights, --config and those of `cli.model_flags`."""
+    return open_weights(
+        flags.weights,
+        flags.config,
+        override=flags.override,
+        sensor=flags.sensor,
+        classes=flags.classes or None,
+        size=flags.size,
+    )
 
 
 class Model:
@@ -203,13 +223,11 @@ class Model:
             self._predictor = Predictor(*self._folded(), class_names=self.class_names)
         buckets = tuple(self.config.data.event_buckets)
         if isinstance(source, tuple) and len(source) == 4:
-            chunks, name = [EventChunk(*(np.asarray(column) for column in source))], ""
-            return (
-                f.boxes for f in on_recordings.predict_stream(self._predictor, chunks, buckets, source=name)
-            )
-        sources = [source] if isinstance(source, (str, os.PathLike)) else source
+            chunks = [EventChunk(*(np.asarray(column) for column in source))]
+            return (step.boxes for step in on_recordings.predict_stream(self._predictor, chunks, buckets))
+        paths = [source] if isinstance(source, (str, os.PathLike)) else source
         return (
-            found.boxes for path in sources for found in on_recordings.of_path(self._predictor, path, buckets)
+            step.boxes for path in paths for step in sources.predict(self._predictor, Path(path), buckets)
         )
 
 

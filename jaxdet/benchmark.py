@@ -26,14 +26,14 @@ from typing import Any
 
 import jax
 
-from jaxdet import cli, distributed
+from jaxdet import api, cli, distributed
 from jaxdet.benchmarks import endurance, scaling, timing
 from jaxdet.benchmarks import evaluation as evaluation_speed
 from jaxdet.benchmarks import pipeline as pipeline_speed
 from jaxdet.benchmarks import seqnms as seqnms_speed
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
-from jaxdet.inference import folded, restore
+from jaxdet.inference import folded
 from jaxdet.models import from_config
 from jaxdet.nn import functional
 
@@ -41,6 +41,7 @@ from jaxdet.nn import functional
 def _flags(flags: cli.Flags) -> None:
     flags.config_file(stored=True)
     flags.string("weights", None, "weights folder, run or released file; default: random")
+    cli.model_flags(flags)
     flags.boolean("fast", False, "Winograd convolutions (CPU): boxes move by fractions of a pixel")
     flags.boolean("train", False, "time loss and gradient instead of inference")
     flags.boolean("evaluate", False, "time evaluation beside its full pass, on noise labelled at 4 Hz")
@@ -207,7 +208,7 @@ def _numbers(name, words) -> list[int]:
 
 def _model(flags):
     if flags.weights:
-        return restore.load_model(flags.config, flags.weights, flags.override)
+        return api.open_weights_of(flags)
     if flags.config is None:
         raise InputError("nothing to time: give --config, --weights or both")
     return flags.config, *functional.split(from_config.build(flags.config, 0))

@@ -129,6 +129,13 @@ class Flags:
         return getattr(self._values, name)
 
 
+def model_flags(flags: Flags) -> None:
+    """Flags that overrule what weights say of their model."""
+    flags.string("sensor", None, "WIDTHxHEIGHT of the event camera that the model was trained for")
+    flags.strings("classes", [], "names of the classes, in the order of their labels")
+    flags.integer("size", None, "pixels of the longer side at which images are predicted")
+
+
 def _typed(name: str, convert: Callable[[str], Any], expected: str) -> Callable[[str], Any]:
     def typed(text: str) -> Any:
         try:

@@ -28,13 +28,12 @@ import sys
 import time
 from pathlib import Path
 
-from jaxdet import cli, distributed
+from jaxdet import api, cli, distributed
 from jaxdet.errors import InputError
 from jaxdet.evaluation import protocols
 from jaxdet.evaluation.of_files import of_files
 from jaxdet.evaluation.of_weights import Evaluation, of_images, of_recordings
 from jaxdet.files import atomic
-from jaxdet.inference import restore
 from jaxdet.inference.images import VIEWS
 from jaxdet.viewing import plots
 
@@ -44,6 +43,7 @@ logger = logging.getLogger(__name__)
 def _flags(flags: cli.Flags) -> None:
     flags.config_file("config of model and data; default: the one stored with --weights", stored=True)
     flags.string("weights", None, "a run, a converted folder, or a released .pth file")
+    cli.model_flags(flags)
     flags.string("split", None, "split of the data set; default: the config's test split")
     flags.string(
         "detections",
@@ -78,7 +78,7 @@ def _run(flags: cli.Flags) -> None:
 
 
 def _of_weights(flags) -> Evaluation:
-    cfg, skeleton, variables = restore.load_model(flags.config, flags.weights, flags.override)
+    cfg, skeleton, variables = api.open_weights_of(flags)
     shared = {"split": flags.split, "fast": flags.fast, "backend": flags.backend}
     if cfg.data.kind == "images":
         return of_images(

@@ -81,6 +81,30 @@ def config_of(
     return Released(cfg, name, tuple(guessed))
 
 
+def overrule(
+    cfg: c.Config,
+    sensor: str | Sequence[int] | None,
+    classes: Sequence[str] | None,
+    size: int | None,
+) -> None:
+    """Put the values that are not None into a whole config; see `config_of`. InputError if the model cannot take one."""
+    with cfg.unlocked(), cfg.data.ignore_type():
+        if sensor is not None:
+            own = (cfg.data.get("height"), cfg.data.get("width"))
+            if _height_width(sensor) != own:
+                raise InputError(f"--sensor={sensor}: the model is of a sensor of {own[1]}x{own[0]} pixels")
+        if classes is not None:
+            if len(classes) != cfg.model.num_classes:
+                raise InputError(
+                    f"--classes: {len(classes)} names, the model has {cfg.model.num_classes} classes"
+                )
+            cfg.data.classes = tuple(classes)
+        if size is not None:
+            if "size" not in cfg.data:
+                raise InputError("--size is for models of images; HMNet takes --sensor=WIDTHxHEIGHT")
+            cfg.data.size = size
+
+
 def _classes(identity: Identity, given: Sequence[str] | None, guessed: list[str]) -> tuple[str, ...]:
     """Names of the classes: those given, those in the file, those of a table, numbers."""
     number = identity.num_classes

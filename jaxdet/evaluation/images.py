@@ -79,7 +79,9 @@ def _evaluated(known: coco.Annotations, class_names: Sequence[str], path) -> tup
 def _shared(predictor: ItemPredictor, items: Sequence[ImageItem]) -> Iterable[ImageResult]:
     """Detections of all images, in the order of one process; each process ran over its share of the batches."""
     share = distributed.index(), distributed.count()
-    own = list(distributed.report_each(predictor.items(items, sort=True, share=share), "working on its images"))
+    own = list(
+        distributed.report_each(predictor.items(items, sort=True, share=share), "working on its images")
+    )
     return itertools.chain.from_iterable(
         distributed.gather(own, ImageResult, Boxes, ImageItem, letterbox.Placement)
     )

@@ -131,6 +131,7 @@ class ItemPredictor:
 
     def __init__(self, block: Any, predictor: ImagePredictor, workers: int = 4):
         self._block, self._predictor, self._workers = block, predictor, workers
+        self.class_names = tuple(block.classes)
         self.size: int = -(-block.size // block.stride) * block.stride
         self._rect = block.placement == "yolov4"
         if block.placement not in ("yolov4", "yolox"):
@@ -200,7 +201,7 @@ class ItemPredictor:
         for index, source in enumerate(sources):
             name = str(source) if isinstance(source, Path) else f"image_{first + index}"
             boxes = found.get(index, Boxes.none())
-            yield replace(boxes, class_names=tuple(self._block.classes), source=name)
+            yield replace(boxes, class_names=self.class_names, source=name)
 
     def _batch_of(self, rows: list[tuple[int, Path | np.ndarray, np.ndarray]]) -> ImageBatch:
         """A batch of decoded images (index, source, image), in a size that holds them all."""
@@ -215,7 +216,7 @@ class ItemPredictor:
         return ImageBatch(np.stack(pixels), items, [placement for _, placement in placed], [])
 
     def _named(self, result: ImageResult, **where: Any) -> ImageResult:
-        return result._replace(boxes=replace(result.boxes, class_names=tuple(self._block.classes), **where))
+        return result._replace(boxes=replace(result.boxes, class_names=self.class_names, **where))
 
     def _fit(self) -> image_batches.Fit:
         return partial(letterbox.fit_yolov4, size=self.size) if self._rect else letterbox.fit_yolox

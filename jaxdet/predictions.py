@@ -1,0 +1,132 @@
+"""Boxes of a detector, written and drawn: of images and videos, of one recording, of the recordings of a split."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxdet.data.events import recordings
+from jaxdet.data.images import sets
+from jaxdet.detections import files
+from jaxdet.detections import recordings as split_files
+from jaxdet.errors import InputError
+from jaxdet.formats import npy
+from jaxdet.inference import recordings as on_recordings
+from jaxdet.inference import sources
+from jaxdet.inference.events import Predictor, StepBoxes
+from jaxdet.inference.images import ItemPredictor
+from jaxdet.viewing import films
+
+logger = logging.getLogger(__name__)
+
+_PICTURES_PER_S = 5  # of a film made of single images
+_REPORT_S = 30
+
+
+class Rendering(NamedTuple):
+    """Pictures or a film of the boxes."""
+
+    path: str | None  # None: nothing is drawn
+    min_score: float = 0.3  # boxes below are not drawn
+    stride: int = 10  # steps of a recording per picture
+
+
+def of_images(
+    predictor: ItemPredictor,
+    source: str | Path,
+    out: str | None,
+    rendering: Rendering,
+    metadata: dict[str, Any],
+    annotations: str | None = None,
+) -> None:
+    """Predict an image, a folder, a list or a video; InputError at the end if part of it could not be read.
+
+    Boxes go to `out` by its suffix; COCO results take the ids of `annotations`, where given.
+    """
+    names = predictor.class_names
+    video = sets.Video(source) if sets.is_video(source) else None
+    items = [] if video else sets.open_input(source)
+    with ExitStack() as stack:
+        write = draw = None
+        if out:
+            key = "frame" if video else "name"
+            known = [video.path.stem] if video else [item.source for item in items]
+            opened = files.writer(out, names, metadata, key=key, sources=known, annotations=annotations)
+            write = stack.enter_context(opened)
+        if rendering.path:
+            fps = video.frame_rate if video else _PICTURES_PER_S
+            draw = stack.enter_context(films.of_images(rendering.path, names, fps, rendering.min_score))
+        found = predictor.video(video) if video else predictor.items(items, keep=draw is not None)
+        num_images = num_boxes = 0
+        for result in found:
+            if write is not None:
+                write(result.boxes)
+            if draw is not None and result.image is not None:
+                draw(result.image, result.boxes)
+            num_images, num_boxes = num_images + 1, num_boxes + len(result.boxes)
+    logger.info("%d boxes in %d images", num_boxes, num_images)
+    if predictor.num_skipped:
+        raise InputError(
+            f"{predictor.num_skipped} of {len(items)} images could not be read, named above; the rest is done"
+        )
+    if video and video.cut_short:
+        raise InputError(
+            f"{source}: cut short, {num_images} frames of {video.num_frames} could be decoded and are done"
+        )
+
+
+def of_recording(
+    predictor: Predictor,
+    path: Path,
+    event_buckets: Sequence[int],
+    out: str | None,
+    rendering: Rendering,
+    metadata: dict[str, Any],
+) -> None:
+    """Predict one recording after every step; boxes go to `out` by its suffix."""
+    names, geometry, source = predictor.class_names, predictor.geometry, npy.recording_name(path)
+    with ExitStack() as stack:
+        writers: list[Callable[[StepBoxes], None]] = []
+        if out:
+            write = stack.enter_context(files.writer(out, names, metadata, key="t_us", sources=[source]))
+            writers.append(lambda step: write(step.boxes))
+        if rendering.path:
+            film = films.of_events(
+                rendering.path, geometry.size, names, geometry.step_us, rendering.stride, rendering.min_score
+            )
+            draw = stack.enter_context(film)
+            writers.append(lambda step: draw(step.events, step.boxes))
+        _deliver(sources.predict(predictor, path, event_buckets), writers)
+
+
+def of_split(
+    predictor: Predictor,
+    paths: Sequence[Path],
+    event_buckets: Sequence[int],
+    folder: str,
+    store_name: str,
+    metadata: dict[str, Any],
+) -> None:
+    """Predict prepared recordings; `folder` gets a `.npy` of each and the detections file `store_name` of all."""
+    chosen, step_us = [recordings.open_recording(path) for path in paths], predictor.geometry.step_us
+    ends_us = [(r.name, -(-1000 * r.duration_ms // step_us) * step_us) for r in chosen]
+    with split_files.writer(folder, ends_us, store_name, predictor.class_names, metadata) as write:
+        steps = on_recordings.predict(predictor, chosen, event_buckets)
+        _deliver(steps, [lambda step: write(step.boxes)])
+
+
+def _deliver(steps: Iterable[StepBoxes], writers: Sequence[Callable[[StepBoxes], None]]) -> None:
+    """Hand every step to `writers`, with a line about the rate now and then."""
+    began = reported = time.perf_counter()
+    num_steps = num_boxes = 0
+    for step in steps:
+        for write in writers:
+            write(step)
+        num_steps, num_boxes = num_steps + 1, num_boxes + len(step.boxes)
+        if time.perf_counter() - reported > _REPORT_S:
+            reported = time.perf_counter()
+            logger.info("%d steps, %.0f steps/s", num_steps, num_steps / (reported - began))
+    rate = num_steps / (time.perf_counter() - began)
+    logger.info("%d steps, %d boxes, %.0f steps/s (compilation included)", num_steps, num_boxes, rate)
