@@ -51,15 +51,14 @@ def load(
     convolutions, for CPU: boxes move by fractions of a pixel. Raises InputError if the weights do not fit.
     """
     chosen = config_files.load(config) if isinstance(config, str) else config
-    changes = [] if min_score is None else [("model.min_score", repr(float(min_score)))]
-    found = open_weights(
-        weights,
-        chosen,
-        override=lambda cfg: config_files.override(cfg, changes),
-        sensor=sensor,
-        classes=classes,
-        size=size,
-    )
+
+    def with_score(cfg: Any) -> Any:
+        if min_score is not None:
+            with cfg.unlocked():
+                cfg.model.min_score = float(min_score)
+        return cfg
+
+    found = open_weights(weights, chosen, override=with_score, sensor=sensor, classes=classes, size=size)
     return Model(*found, tta=tta, fast=fast)
 
 

@@ -16,6 +16,8 @@ def predict(predictor: Predictor, path: Path, event_buckets: Sequence[int]) -> I
 
     Raises InputError for a recording of another sensor than the model's.
     """
+    if not path.exists():
+        raise InputError(f"{path}: no such file; expected a recording (.dat, .raw) or a prepared folder")
     if path.is_dir():
         recording = recordings.open_recording(path)
         _check_size(path, recording.height, recording.width, predictor.geometry.size)
