@@ -56,7 +56,7 @@ def make_set(root, num=3, duration_ms=600, events_each=4000, split="train"):
 def config(path, **changes):
     """A data block for `make_set`: windows of 200 ms in one segment."""
     block = {
-        "kind": "gen1",
+        "kind": "events",
         "root": str(path),
         "height": HEIGHT,
         "width": WIDTH,

@@ -201,6 +201,8 @@ def test_an_event_outside_the_sensor_is_named(tmp_path):
         ({"max_boxes": 1}, "data.max_boxes"),
         ({"max_slots": 1, "warmup": "recording", "window_ms": 400, "segment_ms": 400}, "data.max_slots"),
         ({"segment_ms": 150}, "data.window_ms"),
+        ({"step_us": 40_000}, "data.step_us"),
+        ({"step_us": 0}, "data.step_us"),
         ({"batch_size": 100}, "data.batch_size"),
         ({"width": 304}, "data.width"),
         ({"warmup": "never"}, "data.warmup"),
