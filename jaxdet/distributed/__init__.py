@@ -39,7 +39,7 @@ def start(saves_when_told: bool = False) -> None:
     Must come before JAX starts its devices. With `saves_when_told` SIGTERM is left to the training loop, which all
     processes then leave at the same step. JAXDET_SILENT_S (default 25): seconds without a sign of life after which a
     process counts as lost; JAXDET_STILL_S (default 1800): without any progress in training or evaluation.
-    JAXDET_JOB_SECRET, the same for all processes, keeps other programs out of the job.
+    JAXDET_JOB_SECRET (default: a key of the user), the same for all processes, keeps other programs out of the job.
     """
     global _place, _watch, _store
     if _watch is not None:
@@ -51,7 +51,7 @@ def start(saves_when_told: bool = False) -> None:
     if place is None:
         return
     silent_s, still_s = _seconds("JAXDET_SILENT_S", 25), _seconds("JAXDET_STILL_S", 1800)
-    key = trust.key(os.environ, place)
+    key = trust.key(os.environ)
     _connect(place, key, saves_when_told, silent_s)
     _place, _store = place, Store(_client(), key, place.process, place.count)
     try:

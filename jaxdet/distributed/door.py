@@ -59,7 +59,10 @@ class Door:
                     if not missing:
                         connection.sendall(GO)
         if missing:
-            strangers = f"; {self._strangers} programs without the job's secret were turned away"
+            strangers = (
+                f"; {self._strangers} connections without the job's secret were turned away: "
+                "set JAXDET_JOB_SECRET alike for all processes"
+            )
             raise InputError(
                 f"process {', '.join(missing[:20])} of {self._count} did not come to the coordinator {self._address} "
                 f"within {timeout_s:.0f} s{strangers if self._strangers else ''}; "
@@ -204,9 +207,10 @@ class Seat:
             connection.sendall(hello + self._key.mark(b"process", theirs, hello))
             answer = _read(connection, 1)
             if answer == REFUSED:
-                raise self._error(
-                    f"was turned away by the coordinator {self._address}: another JAXDET_JOB_SECRET, or a number "
-                    "that the job has not"
+                raise InputError(
+                    f"process {self._process} was turned away by the coordinator {self._address}: its secret is not "
+                    "the job's, or the job has no process of this number; set JAXDET_JOB_SECRET alike for all "
+                    "processes (without it, only machines that share the user's home folder agree)"
                 )
             if answer != ACCEPTED or not self._key.is_mark(_read(connection, SIZE), b"door", theirs, hello):
                 raise self._error(f"met a coordinator {self._address} that does not know the job's secret")

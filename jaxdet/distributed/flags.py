@@ -1,4 +1,4 @@
-"""What XLA and NCCL are told, and where compiled programs are kept."""
+"""Flags and variables for XLA and NCCL, and the folders of jaxdet's caches."""
 
 import importlib.util
 import json
@@ -19,12 +19,17 @@ VARIABLES = {
 GPU_FLAGS = ("--xla_gpu_enable_latency_hiding_scheduler=true",)
 
 
+def user_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder of all that jaxdet keeps for the user between runs."""
+    home = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(home) / "jaxdet"
+
+
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where compiled programs and what was probed are kept between runs."""
+    """The folder of compiled programs, and of the list of flags that XLA knows."""
     if environ.get("JAX_COMPILATION_CACHE_DIR"):
         return Path(environ["JAX_COMPILATION_CACHE_DIR"])
-    home = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home) / "jaxdet" / "xla"
+    return user_folder(environ) / "xla"
 
 
 def prepare(environ) -> list[str]:

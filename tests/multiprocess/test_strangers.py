@@ -34,10 +34,24 @@ def test_a_process_with_another_secret_ends_with_a_line_and_so_does_the_job(coor
     assert "Traceback" not in zero.output + one.output
 
 
-def test_a_job_without_a_secret_is_refused_with_a_line(coordinator, tmp_path):
-    job = strangers.process(tmp_path, coordinator, 0, JAXDET_JOB_SECRET="")
-    assert job.wait() == 1
-    assert "without JAXDET_JOB_SECRET" in job.output
+def test_processes_started_by_hand_share_the_key_of_their_user(coordinator, tmp_path):
+    alike = {"JAXDET_JOB_SECRET": "", "XDG_CACHE_HOME": str(tmp_path / "home")}
+    strangers.tell(tmp_path)
+    jobs = [strangers.process(tmp_path, coordinator, index, **alike) for index in range(2)]
+    assert [job.wait() for job in jobs] == [0, 0], "".join(job.output for job in jobs)
+    assert all("second [0, 10]" in job.output for job in jobs)
+
+
+def test_a_machine_with_another_home_is_told_to_set_the_secret(coordinator, tmp_path):
+    def process(index):
+        home = str(tmp_path / f"home{index}")
+        more = {"JAXDET_JOB_SECRET": "", "XDG_CACHE_HOME": home, "JAXDET_START_S": "15"}
+        return strangers.process(tmp_path, coordinator, index, **more)
+
+    jobs = [process(0), process(1)]
+    assert [job.wait() for job in jobs] == [1, 1]
+    assert all("set JAXDET_JOB_SECRET alike for all processes" in job.output for job in jobs)
+    assert all("Traceback" not in job.output for job in jobs)
 
 
 # Knows the secret at the door and another one in the store, as a program that got past the door would.

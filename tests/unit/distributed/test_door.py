@@ -133,7 +133,7 @@ def test_another_secret_is_told_to_both_sides(entrances):
     errors = _together(lambda: host.wait(1), lambda: guest.wait(20))
     assert all(isinstance(error, InputError) for error in errors)
     assert "process 1 of 2 did not come" in str(errors[0])
-    assert "1 programs without the job's secret were turned away" in str(errors[0])
+    assert "1 connections without the job's secret were turned away" in str(errors[0])
     assert "was turned away" in str(errors[1])
 
 
