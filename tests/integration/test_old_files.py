@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from jaxdet import convert, evaluate, predict, prepare, seqnms, submit, train
-from jaxdet.evaluation import formats
+from jaxdet.formats import yolo
+from jaxdet.structs import ReadReport
 
 FIXTURES = Path(__file__).parent.parent / "fixtures_0_1_0"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
@@ -107,7 +108,8 @@ def test_boxes_of_images_are_those_of_0_1_0(tmp_path):
     for row in json.loads(out.read_text()):
         if row["image_id"] not in best or row["score"] > best[row["image_id"]]["score"]:
             best[row["image_id"]] = row
-    found = [[row["category_id"], *row["bbox"], row["score"]] for _, row in sorted(best.items())]
+    # 0.1.0 wrote the index of the class, today its category counts from 1.
+    found = [[row["category_id"] - 1, *row["bbox"], row["score"]] for _, row in sorted(best.items())]
     with np.load("predicted.npz") as archive:
         np.testing.assert_allclose(found, archive["images"], rtol=1e-3, atol=1e-3)  # as above
 
@@ -130,7 +132,7 @@ def test_prepared_frames_are_kept(caplog):
 # Detections
 
 # By the keys that files which hold none give to frames.
-_NUMBERED = {key: f"Sep_{int(key[-4:]):06d}" for key in PUT_IN["frames"]}
+_NUMBERED = {key: f"Sep_{int(key[-4:]):04d}" for key in PUT_IN["frames"]}
 
 
 def _put_in(keys=None, first_label=0):
@@ -145,8 +147,9 @@ def _put_in(keys=None, first_label=0):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("images.h5", _put_in()),
-        ("frames.h5", _put_in()),
+        # Category ids of COCO results count from 1 where classes have names; 0.1.0 wrote their index.
+        ("images.h5", _put_in(first_label=1)),
+        ("frames.h5", _put_in(first_label=1)),
         ("Sep.pkl", _put_in()),
         ("Sep.npz", _put_in()),
         ("Sep.txt", _put_in(_NUMBERED)),
@@ -183,10 +186,10 @@ def test_pickles_become_the_submission_of_0_1_0(name, tmp_path):
 def test_yolo_text_holds_what_was_put_in():
     # No command reads YOLO text with scores.
     for key, frame in PUT_IN["frames"].items():
-        boxes, scores, labels = formats.read_yolo_text(Path("detections/yolo") / f"{key}.txt", (384, 288))
+        found = yolo.read_text(Path("detections/yolo") / f"{key}.txt", (288, 384), ReadReport())
         # Six decimals of the width: 384 * 5e-7, for centre and half of the size.
-        np.testing.assert_allclose(boxes, np.reshape(frame["boxes"], (-1, 4)), atol=4e-4)
-        assert (scores.tolist(), labels.tolist()) == (frame["scores"], frame["labels"])
+        np.testing.assert_allclose(found.xyxy, np.reshape(frame["boxes"], (-1, 4)), atol=4e-4)
+        assert (found.scores.tolist(), found.labels.tolist()) == (frame["scores"], frame["labels"])
 
 
 # The human is found in both frames, the vehicle where none is labelled, and the others are not labelled: 0.5.
