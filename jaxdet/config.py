@@ -26,6 +26,9 @@ GEN1_STAGES: dict[str, dict[str, int]] = {
 }
 GEN1_ITERATIONS_PER_EPOCH = 4523
 
+# Names that config files of users write, as in `c.yolox("nano", len(c.COCO_CLASSES))`.
+GEN1_CLASSES, LTD_CLASSES, COCO_CLASSES = class_names.GEN1, class_names.LTD, class_names.COCO
+
 
 def parse(arg: str, *tables: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
     """Split the part after the colon of `--config=file.py:b3,tbptt` and check each word against its table."""
