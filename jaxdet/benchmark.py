@@ -41,7 +41,6 @@ from jaxdet.nn import functional
 def _flags(flags: cli.Flags) -> None:
     flags.config_file(stored=True)
     flags.string("weights", None, "weights folder, run or released file; default: random")
-    cli.model_flags(flags)
     flags.boolean("fast", False, "Winograd convolutions (CPU): boxes move by fractions of a pixel")
     flags.boolean("train", False, "time loss and gradient instead of inference")
     flags.boolean("evaluate", False, "time evaluation beside its full pass, on noise labelled at 4 Hz")
@@ -208,7 +207,7 @@ def _numbers(name, words) -> list[int]:
 
 def _model(flags):
     if flags.weights:
-        return api.open_weights_of(flags)
+        return api.open_weights(flags.weights, flags.config, override=flags.override)
     if flags.config is None:
         raise InputError("nothing to time: give --config, --weights or both")
     return flags.config, *functional.split(from_config.build(flags.config, 0))
