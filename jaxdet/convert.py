@@ -1,11 +1,11 @@
 """Convert released weights, and write weights back for torch.
 
-    python -m jaxdet.convert --config=configs/gen1_hmnet.py:b3 --torch=gen1_hmnet_B3_tbptt.pth --out=weights/hmnet_b3
+    python -m jaxdet.convert --config=configs/gen1_hmnet.py:b3 --torch=gen1_hmnet_B3_tbptt.pth --out=b3
     python -m jaxdet.convert --config=configs/gen1_hmnet.py:b3 --weights=runs/b3 --to_torch=b3.pth
 
 Every tensor of the file must find its place in the model of --config, and every part of the model its tensor;
---report prints the pairing. Nothing in the file is run, and torch is not needed. A run is written with its optimiser's
-state, in the layout of the released training checkpoints.
+--report prints the pairing. Nothing in the file is run, and torch is not needed. A run is written with its
+optimiser's state, in the layout of the released training checkpoints.
 """
 
 import logging
@@ -30,7 +30,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.config_file("config of the model")
     flags.string("torch", None, "released .pth, .pt or .ckpt file to convert")
     flags.string("out", None, "folder for the converted weights")
-    flags.boolean("report", False, "print which tensor became what")
+    flags.boolean("report", False, "print the parameter that every tensor became")
     flags.string("weights", None, "weights to write for torch: a converted folder or a run")
     flags.string("to_torch", None, "torch file to write")
 

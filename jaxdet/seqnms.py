@@ -25,7 +25,7 @@ from jaxdet.viewing import comparison
 
 
 def _flags(flags: cli.Flags) -> None:
-    defaults = seqnms.Options()
+    defaults = seqnms.SeqNMSOptions()
     flags.string("detections", None, "detections of one month or of any number of clips", required=True)
     flags.string("out", None, "where to write the result; the suffix chooses the layout", required=True)
     flags.choice(
@@ -50,7 +50,7 @@ def _flags(flags: cli.Flags) -> None:
 def _run(flags: cli.Flags) -> None:
     source, out = Path(flags.detections), Path(flags.out)
     kind = files.format_of(out)
-    options = seqnms.Options(
+    options = seqnms.SeqNMSOptions(
         flags.link_iou,
         flags.suppress_iou,
         flags.nms_iou,

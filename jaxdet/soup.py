@@ -1,15 +1,16 @@
 """Average the weights of several checkpoints into one set: a model soup.
 
     python -m jaxdet.soup --run=runs/day_p6 --steps=6000,7000,8000 --out=weights/day_p6
-    python -m jaxdet.soup --config=configs/ltd_yolov4.py:p6 --inputs=last_059.pt,last_069.pt,runs/b --out=weights/soup
-    python -m jaxdet.soup --run=runs/day_p6 --method=greedy --split=val/images --report=Sep/images --out=weights/greedy
+    python -m jaxdet.soup --config=configs/ltd_yolov4.py:p6 --inputs=last_059.pt,runs/b --out=weights/soup
+    python -m jaxdet.soup --run=runs/day_p6 --method=greedy --split=val/images --report=Sep/images --out=soup
 
-Ingredients are checkpoints of a run (all it kept, or --steps), runs, weights folders and released .pt or .pth files; all
-must be of one model. `uniform` is the mean of all, with batch statistics as released. `greedy` measures each on the
-held-out --split of the data set, and takes them from the best on while the soup does not get worse. --reestimate=N
-measures batch statistics anew on N training batches. What was kept, and every score, is printed and written to OUT.json.
-What was chosen by its score is flattered by it: --report measures the soup, the best single ingredient and the uniform
-soup on a split that had no part in the choice.
+Ingredients are checkpoints of a run (all it kept, or --steps), runs, weights folders and released .pt or .pth
+files; all must be of one model. `uniform` is the mean of all, with batch statistics as released. `greedy`
+measures each on the held-out --split of the data set, and takes them from the best on while the soup does not
+get worse. --reestimate=N measures batch statistics anew on N training batches. What was kept, and every
+score, is printed and written to OUT.json. A score by which ingredients were chosen is biased upwards:
+--report measures the soup, the best single ingredient and the uniform soup on a split that had no part in the
+choice.
 """
 
 import json
@@ -95,7 +96,7 @@ def _ingredients(flags) -> list[str]:
             )
         paths = [str(folder / str(step)) for step in wanted] + paths
     elif flags.steps:
-        raise InputError("--steps without --run; which run's checkpoints?")
+        raise InputError("--steps without --run; give the run whose checkpoints they are as --run")
     if not paths:
         raise InputError("no ingredients: give --run, --inputs or both")
     twice = [path for i, path in enumerate(paths) if path in paths[:i]]
@@ -108,7 +109,7 @@ def _common_config(paths: list[str]) -> Any:
     """The config that all ingredients were trained with, as far as the model goes."""
     bare = [path for path in paths if Path(path).is_file()]
     if bare:
-        raise InputError(f"{bare[0]} tells tensors and not which model they are of; give --config")
+        raise InputError(f"{bare[0]} holds tensors and does not say of which model; give --config")
     configs = [ConfigDict(load_folder(path)[1]) for path in paths]
     for path, other in zip(paths, configs):
         if runs.as_json(other.model) != runs.as_json(configs[0].model):
@@ -143,7 +144,7 @@ def _averaged(
 
 
 def _baselines(loaders: Mapping[str, soup.Load], report: Mapping[str, Any]) -> dict[str, soup.Load]:
-    """What a soup is to be compared with: the best single ingredient, where all were scored, and the mean of all."""
+    """Baselines of a soup: the best single ingredient, if all were scored, and the mean of all."""
     rows = [row for row in report["ingredients"] if row["score"] is not None]
     baselines: dict[str, soup.Load] = {}
     if rows:

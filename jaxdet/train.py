@@ -4,8 +4,9 @@
     python -m jaxdet.train --config=configs/gen1_hmnet.py:b3,tbptt --init=runs/b3 --workdir=runs/b3_tbptt
     python -m jaxdet.train --config=configs/ltd_yolov4.py:p6 --init=yolov4-p6.pt --workdir=runs/day_p6
 
-Run the same command again to go on from the newest checkpoint, with any number of processes and devices (launch/). Without --config a small HMNet learns from simulated
-recordings, is evaluated on unseen ones and drawn into a video: a few minutes on a CPU.
+Run the same command again to resume from the newest checkpoint, with any number of processes and devices
+(launch/). Without --config a small HMNet learns from simulated recordings, is evaluated on unseen ones and
+drawn into a video: a few minutes on a CPU.
 """
 
 import logging
@@ -48,7 +49,7 @@ def _flags(flags: cli.Flags) -> None:
         "init", None, "weights to start from: a run, a converted folder, or a released .pth or .pt file"
     )
     flags.integer("overfit", 0, "train on this many fixed samples only")
-    flags.boolean("dry_run", False, "print parameters, memory, steps and time of an epoch, and stop")
+    flags.boolean("dry_run", False, "print parameters, memory, steps and time per epoch, and stop")
 
 
 def _run(flags: cli.Flags) -> None:
@@ -57,8 +58,8 @@ def _run(flags: cli.Flags) -> None:
         cfg.data.overfit = flags.overfit
     if cfg.model.num_classes != len(cfg.data.classes):
         raise InputError(
-            f"data.classes names {len(cfg.data.classes)} classes, model.num_classes is {cfg.model.num_classes}; "
-            "make them agree"
+            f"data.classes names {len(cfg.data.classes)} classes, model.num_classes is "
+            f"{cfg.model.num_classes}; make them agree"
         )
     if "simulate" in cfg.data:
         distributed.main_first(lambda: _simulate(cfg.data))
@@ -88,7 +89,7 @@ def _config(flags: cli.Flags) -> tuple[config.Config, Path]:
 
 
 def _start_from(path: str | None, model: config.Config):
-    """What turns fresh weights into those at `path`; parts of another shape stay fresh and are named."""
+    """Function fresh weights -> those at `path`; parts of another shape stay fresh and are counted."""
 
     def initial(fresh: Variables) -> Variables:
         if path is None:
@@ -114,7 +115,7 @@ def _simulate(block: config.Config) -> None:
 
 
 def _open(cfg) -> data.Batches:
-    """The training batches; what is wrong with the data set comes out here, and its size settles the epochs."""
+    """The training batches; opening them checks the data set, whose size fixes the length of an epoch."""
     process = (distributed.index(), distributed.count())
     batches = data.open(cfg.data, cfg.data.train_split, process=process)
     runs.resolve_epochs(cfg, batches.steps_per_epoch)
@@ -129,7 +130,7 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
     current, carry = run.state, run.carry
     if checkpoints.latest() is not None:
         current, carry = checkpoints.restore(current, carry)
-        logger.info("going on from step %d of %s", int(current.step), workdir)
+        logger.info("resuming from step %d of %s", int(current.step), workdir)
     start = int(current.step)
     batches.seek(start)
     writers = log_writers.open_all(workdir, run.loss_names, run.num_steps, start, cfg.train.tensorboard)
@@ -186,7 +187,7 @@ def _weights(current: state.TrainState) -> Variables:
 
 
 def _measure(cfg: config.Config, run: runs.Run) -> splits.Measure:
-    """What measures weights on the validation split."""
+    """Function that measures weights on the validation split."""
     block = cfg.data.copy_and_resolve_references()
     if "pad" in block:
         block.pad = 0.0  # Parity: rectangles are larger in the stand-alone test only.
@@ -194,7 +195,7 @@ def _measure(cfg: config.Config, run: runs.Run) -> splits.Measure:
 
 
 def _describe(cfg, run: runs.Run, batches: data.Batches) -> None:
-    """Parameters, memory, steps and time of an epoch, the last measured over a few steps."""
+    """Print parameters, memory, steps and time per epoch, the last measured over a few steps."""
     stream = runs.device_batches(batches, run.mesh)
     batch = next(stream)
     current, carry = run.state, run.carry
@@ -208,8 +209,8 @@ def _describe(cfg, run: runs.Run, batches: data.Batches) -> None:
     steps = cfg.train.iterations_per_epoch * run.segments
     print(f"parameters        {run.num_parameters:,}")
     print(f"memory a device   {memory / 2**20:,.0f} MiB for a step")
-    print(f"steps             {run.num_steps:,} in all, {steps:,} an epoch")
-    print(f"time              {step_s:.3f} s a step, {log_writers.duration(step_s * steps)} an epoch")
+    print(f"steps             {run.num_steps:,} in all, {steps:,} per epoch")
+    print(f"time              {step_s:.3f} s per step, {log_writers.duration(step_s * steps)} per epoch")
 
 
 def _draw_log(workdir: Path) -> None:

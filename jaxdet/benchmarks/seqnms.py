@@ -82,7 +82,7 @@ def _frame(rows) -> Boxes:
 
 def _measure(num_frames, max_boxes, repeats, min_score) -> Row:
     frames = tracks(num_frames, max_boxes)
-    options = seqnms.Options(min_score=min_score)
+    options = seqnms.SeqNMSOptions(min_score=min_score)
     took = timing.interleaved(lambda: seqnms.run(frames, options), repeats)
     counts = [len(frame.scores) for frame in frames]
     return Row(

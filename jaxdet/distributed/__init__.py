@@ -1,7 +1,7 @@
 """The processes of a job: how they find each other, wait for each other and exchange Python values.
 
-A process on its own needs nothing of this: `start` does nothing, `barrier` returns, `gather` gives its own value. JAX is
-imported only where there are several.
+For a process on its own all of this is trivial: `start` does nothing, `barrier` returns, `gather` gives its
+own value. JAX is imported only where there are several.
 """
 
 import itertools
@@ -36,10 +36,11 @@ _round = itertools.count()
 def start(saves_when_told: bool = False) -> None:
     """Join the other processes of the job that the environment tells of (see `environment.find`).
 
-    Must come before JAX starts its devices. With `saves_when_told` SIGTERM is left to the training loop, which all
-    processes then leave at the same step. JAXDET_SILENT_S (default 25): seconds without a sign of life after which a
-    process counts as lost; JAXDET_STILL_S (default 1800): without any progress in training or evaluation.
-    JAXDET_JOB_SECRET (default: a key of the user), the same for all processes, keeps other programs out of the job.
+    Must come before JAX starts its devices. With `saves_when_told` SIGTERM is left to the training loop,
+    which all processes then leave at the same step. JAXDET_SILENT_S (default 25): seconds without a sign of
+    life after which a process counts as lost; JAXDET_STILL_S (default 1800): without any progress in training
+    or evaluation. JAXDET_JOB_SECRET (default: a key of the user), the same for all processes, keeps other
+    programs out of the job.
     """
     global _place, _watch, _store
     if _watch is not None:
@@ -107,7 +108,7 @@ def count() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is process 0, the one that writes and reports."""
+    """True on process 0, the one that writes and reports."""
     return index() == 0
 
 
@@ -143,14 +144,14 @@ def gather(value: T, *kinds: type) -> list[T]:
 
 
 def share_of(items: Sequence[T]) -> Sequence[T]:
-    """This process's part of `items`: every n-th."""
+    """Every n-th of `items`, n processes sharing them."""
     return items[index() :: count()]
 
 
 def gather_in_order(parts: Iterable[T], *kinds: type) -> list[T]:
-    """What `share_of` divided, put together again in the old order from each process's `parts`, on every process.
+    """Results for items that `share_of` divided, in the items' order, on every process.
 
-    `kinds` are those of `gather`.
+    `parts` are the results of this process; `kinds` are those of `gather`.
     """
     columns = gather(list(parts), *kinds)
     return [
@@ -178,7 +179,7 @@ def report_each(items: Iterable[T], what: str) -> Iterator[T]:
 
 
 def finish() -> None:
-    """The work of this process is done: wait for the others, then part in peace."""
+    """End the job in good order: wait until all processes have done their work, then disconnect."""
     if _watch:
         import jax
 
@@ -192,8 +193,8 @@ def finish() -> None:
 def leave(error: BaseException, line: str) -> None:
     """End this process because of `error`, told in `line`, if there are others; on its own it returns.
 
-    The others end too. The exit status is 1 where the input is to blame, else `LOST`: starting again may help. If
-    another process could not be reached, it is found out first which one is the reason.
+    The others end too. The exit status is 1 where the input is to blame, else `LOST`: starting again may
+    help. If another process could not be reached, it is found out first which one is the reason.
     """
     if _watch is None:
         return

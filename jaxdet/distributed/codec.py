@@ -1,12 +1,13 @@
 """Python values as bytes that can hold data only: JSON, and the bytes of arrays behind it.
 
-What may travel is None, bool, int, float, str, paths, lists, tuples, dictionaries with text as keys, NumPy arrays and
-scalars of plain types, and the NamedTuples and dataclasses that both sides list. Anything else is refused by name, and
-reading calls nothing but the listed classes.
+What may travel is None, bool, int, float, str, paths, lists, tuples, dictionaries with text as keys, NumPy
+arrays and scalars of plain types, and the NamedTuples and dataclasses that both sides list. Anything else is
+refused by name, and reading calls nothing but the listed classes.
 
-Layout: length of the JSON text (8 bytes, big endian), the text, the arrays in the order in which the text names them.
-Containers are JSON arrays that begin with a tag: ["list", ...], ["tuple", ...], ["path", text], ["record", class, ...],
-["array", dtype, shape], the last with null as the shape of a scalar. A JSON object is a dictionary.
+Layout: length of the JSON text (8 bytes, big endian), the text, the arrays in the order in which the text
+names them. Containers are JSON arrays that begin with a tag: ["list", ...], ["tuple", ...], ["path", text],
+["record", class, ...], ["array", dtype, shape], the last with null as the shape of a scalar. A JSON object is
+a dictionary.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ _HEAD = 8
 
 
 def encode(value: Any, kinds: Sequence[type] = ()) -> bytes:
-    """Bytes of `value`; `kinds` are the NamedTuples and dataclasses that may be in it. TypeError names another type."""
+    """Bytes of `value`, with the NamedTuples and dataclasses `kinds` in it; TypeError names another type."""
     arrays: list[bytes] = []
     text = json.dumps(_plain(value, _by_name(kinds), arrays, 0), separators=(",", ":")).encode("ascii")
     if len(text) > MAX_TEXT:
@@ -36,7 +37,7 @@ def encode(value: Any, kinds: Sequence[type] = ()) -> bytes:
 
 
 def decode(data: bytes, kinds: Sequence[type] = ()) -> Any:
-    """The value that `encode` made `data` of, with the same `kinds`; InputError, in one line, for any other bytes."""
+    """The value that `encode` turned into `data`, with the same `kinds`; InputError for any other bytes."""
     try:
         return _Reader(data, _by_name(kinds)).value()
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
@@ -59,7 +60,7 @@ def _fields(kind: type) -> tuple[str, ...]:
 
 
 def _plain(value: Any, kinds: dict[str, type], arrays: list[bytes], depth: int) -> Any:
-    """What JSON knows in place of `value`; bytes of arrays are appended to `arrays`."""
+    """`value` as JSON values; bytes of arrays are appended to `arrays`."""
     if depth > MAX_DEPTH:
         raise TypeError(f"a value nested more than {MAX_DEPTH} deep cannot be sent to another process")
     kind, inner = type(value), lambda item: _plain(item, kinds, arrays, depth + 1)

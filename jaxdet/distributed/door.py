@@ -1,13 +1,14 @@
 """The way to the coordinator: only processes that prove the job's secret get through.
 
-JAX's service asks nobody for a name, gives a seat to whoever comes first, and ends the job when a seat is asked for twice.
-It therefore listens on a socket in a private folder of process 0. At the coordinator's own address stands a `Door`, which
-hands on the bytes of those who prove that they know the secret; the others reach it through a `Seat` of their own.
-Both sides prove themselves: HMAC over a random number of each. Nothing is encrypted.
+JAX's service asks nobody for a name, gives a seat to whoever comes first, and ends the job when a seat is
+asked for twice. It therefore listens on a socket in a private folder of process 0. At the coordinator's own
+address stands a `Door`, which hands on the bytes of those who prove that they know the secret; the others
+reach it through a `Seat` of their own. Both sides prove themselves: HMAC over a random number of each.
+Nothing is encrypted.
 
-A connection: the door sends MAGIC and its number; the process sends its own number (`_HELLO`), what it wants and a mark;
-the door answers REFUSED, or ACCEPTED and a mark. JOIN waits for GO, which comes when all processes are there; TUNNEL goes
-on to JAX's service.
+A connection: the door sends MAGIC and its number; the process sends its own number (`_HELLO`), what it wants
+and a mark; the door answers REFUSED, or ACCEPTED and a mark. JOIN waits for GO, which comes when all
+processes are there; TUNNEL goes on to JAX's service.
 """
 
 import logging
@@ -50,7 +51,7 @@ class Door:
         tunnel.spawn(self._accept_all)
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for all processes and let them go on; InputError names those that are not there in time."""
+        """Wait for all processes, then let them proceed; InputError names those that did not come in time."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._joined) == self._count - 1, timeout_s)
             missing = [str(p) for p in range(1, self._count) if p not in self._joined]
@@ -64,8 +65,8 @@ class Door:
                 "set JAXDET_JOB_SECRET alike for all processes"
             )
             raise InputError(
-                f"process {', '.join(missing[:20])} of {self._count} did not come to the coordinator {self._address} "
-                f"within {timeout_s:.0f} s{strangers if self._strangers else ''}; "
+                f"process {', '.join(missing[:20])} of {self._count} did not come to the coordinator "
+                f"{self._address} within {timeout_s:.0f} s{strangers if self._strangers else ''}; "
                 "check that all processes start and the port is open"
             )
 
@@ -104,7 +105,7 @@ class Door:
                 self._tunnels.join(connection, tunnel.connect_local(self.service))
 
     def _examine(self, connection: socket.socket) -> tuple[bytes, int]:
-        """What the other side wants and its number; ValueError or OSError if it proves nothing."""
+        """The request of the other side and its number; ValueError or OSError if it proves nothing."""
         connection.settimeout(_PATIENCE_S)
         own = MAGIC + os.urandom(_NONCE)
         connection.sendall(own)
@@ -146,7 +147,7 @@ class Seat:
         tunnel.spawn(self._accept_all)
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for process 0 and then for all others; InputError where this takes longer or the door refuses."""
+        """Wait for process 0, then for all others; InputError if this takes longer or the door refuses."""
         end = time.monotonic() + timeout_s
         while True:
             try:
@@ -197,7 +198,7 @@ class Seat:
         self._tunnels.join(local, connection)
 
     def _open(self, wanted: bytes) -> socket.socket:
-        """A connection through the door; InputError if it refuses, ValueError or OSError if it cannot be reached."""
+        """A connection through the door; InputError if refused, ValueError or OSError if out of reach."""
         connection = socket.create_connection(tunnel.split(self._address), timeout=_PATIENCE_S)
         try:
             theirs = _read(connection, len(MAGIC) + _NONCE)
@@ -208,9 +209,9 @@ class Seat:
             answer = _read(connection, 1)
             if answer == REFUSED:
                 raise InputError(
-                    f"process {self._process} was turned away by the coordinator {self._address}: its secret is not "
-                    "the job's, or the job has no process of this number; set JAXDET_JOB_SECRET alike for all "
-                    "processes (without it, only machines that share the user's home folder agree)"
+                    f"process {self._process} was turned away by the coordinator {self._address}: its secret "
+                    "is not the job's, or the job has no process of this number; set JAXDET_JOB_SECRET alike "
+                    "for all processes (without it, only machines that share the user's home folder agree)"
                 )
             if answer != ACCEPTED or not self._key.is_mark(_read(connection, SIZE), b"door", theirs, hello):
                 raise self._error(f"met a coordinator {self._address} that does not know the job's secret")
@@ -222,7 +223,7 @@ class Seat:
 
 
 def _listen(address: str) -> socket.socket:
-    """A listener on the coordinator's own address and no other; InputError where it is none of this machine."""
+    """A listener on the coordinator's address only; InputError if that is not an address of this machine."""
     host, port = tunnel.split(address)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -231,8 +232,8 @@ def _listen(address: str) -> socket.socket:
         listener = socket.create_server(place[:2], family=family, backlog=_AT_ONCE)
     except OSError as error:
         raise InputError(
-            f"process 0 cannot listen on the coordinator's address {address} ({error.strerror or error}); set "
-            "JAXDET_COORDINATOR to a free port and an address of process 0's own machine"
+            f"process 0 cannot listen on the coordinator's address {address} ({error.strerror or error}); "
+            "set JAXDET_COORDINATOR to a free port and an address of process 0's own machine"
         ) from error
     if tunnel.is_loopback(str(place[0])) and not (tunnel.is_loopback(host) or host == "localhost"):
         logger.warning(

@@ -22,9 +22,10 @@ class Place(NamedTuple):
 def find(environ: Mapping[str, str]) -> Place | None:
     """The place that `environ` tells, None for a process on its own.
 
-    jaxdet's own variables come first: JAXDET_COORDINATOR (host:port), JAXDET_PROCESS_ID, JAXDET_NUM_PROCESSES; then
-    those of a SLURM step, of Open MPI, and of a Kubernetes JobSet (launch/jobset.yaml). JAXDET_COORDINATOR alone
-    replaces the coordinator that a scheduler names. Raises InputError where the variables contradict each other.
+    jaxdet's own variables come first: JAXDET_COORDINATOR (host:port), JAXDET_PROCESS_ID,
+    JAXDET_NUM_PROCESSES; then those of a SLURM step, of Open MPI, and of a Kubernetes JobSet
+    (launch/jobset.yaml). JAXDET_COORDINATOR alone replaces the coordinator that a scheduler names. Raises
+    InputError where the variables contradict each other.
     """
     for source in _SOURCES:
         if not environ.get(source.count):

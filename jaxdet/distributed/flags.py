@@ -35,8 +35,9 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
 def prepare(environ) -> list[str]:
     """Set variables and XLA flags before JAX starts its devices; returns the flags this XLA does not know.
 
-    Flags come from `GPU_FLAGS`, where a GPU plugin is installed and not switched off, and from JAXDET_XLA_FLAGS. An
-    unknown flag would kill the process, so a child tries them first; the verdict is kept per version of jaxlib.
+    Flags come from `GPU_FLAGS`, where a GPU plugin is installed and not switched off, and from
+    JAXDET_XLA_FLAGS. An unknown flag would kill the process, so a child tries them first; the verdict is kept
+    per version of jaxlib.
     """
     on_gpu = _has_gpu_plugin() and environ.get("JAX_PLATFORMS", "") != "cpu"
     for name, value in VARIABLES.items() if on_gpu else ():

@@ -1,7 +1,7 @@
-"""What processes leave for each other in the coordinator's key-value store, each piece marked with the job's key.
+"""Exchange of bytes through the coordinator's key-value store, each piece marked with the job's key.
 
-Marks are those of a session: its key depends on a random number from every process, so what an earlier run of the
-same job wrote, under the same secret, is foreign as well.
+Marks are those of a session: its key depends on a random number from every process, so what an earlier run of
+the same job wrote, under the same secret, is foreign as well.
 """
 
 import os
@@ -26,7 +26,8 @@ class Store:
     def shake_hands(self, timeout_s: float) -> None:
         """Find that every process knows the secret and is here now; from then on the session's key is used.
 
-        Raises Forged, and names the process, where one shows nothing in time or something that the key did not make.
+        Raises Forged, and names the process, where one shows nothing in time or something that the key did
+        not make.
         """
         hello = self._exchanged("hello", os.urandom(_NONCE), timeout_s)
         self.key = self.key.derive(str(self.count).encode(), *hello)
@@ -40,7 +41,7 @@ class Store:
             self.set(f"{name}/{self.process}/{i}", flag + data[start : start + _CHUNK])
 
     def get(self, name: str, process: int) -> bytes:
-        """What `process` left under `name`, as soon as it is there; Forged where it did not write it."""
+        """Wait for the bytes that `process` left under `name`; Forged if another program wrote them."""
         parts, flag = [], _MORE
         while flag == _MORE:
             part = self._get(f"{name}/{process}/{len(parts)}", _LONG_MS)
@@ -49,7 +50,7 @@ class Store:
         return b"".join(parts)
 
     def delete(self, name: str) -> None:
-        """Take away what this process left under `name`."""
+        """Delete what this process left under `name`."""
         self.client.key_value_delete(f"{FOLDER}/{name}/{self.process}/")
 
     def _exchanged(self, name: str, own: bytes, timeout_s: float) -> list[bytes]:

@@ -1,7 +1,7 @@
 """The secret of a job and the marks (HMAC) made with it.
 
-A mark proves that a process of the job wrote these bytes under this very name. The secret is JAXDET_JOB_SECRET; without
-it, a key of the user, kept in a file that only the user can read.
+A mark proves that a process of the job wrote these bytes under this very name. The secret is
+JAXDET_JOB_SECRET; without it, a key of the user, kept in a file that only the user can read.
 """
 
 import hmac
@@ -52,12 +52,12 @@ class Key:
         return self.mark(b"seal", name.encode(), data) + data
 
     def open(self, name: str, sealed: bytes) -> bytes:
-        """Return the data that `seal` was given; raises Forged if the mark does not belong to it and to `name`."""
+        """Return the data that `seal` was given; Forged if the mark is not that of it and `name`."""
         mark, data = sealed[:SIZE], sealed[SIZE:]
         if not self.is_mark(mark, b"seal", name.encode(), data):
             raise Forged(
-                f"the coordinator's value {name} was not written by a process of this job: another program reaches "
-                "the coordinator; run the job in a network that you trust"
+                f"the coordinator's value {name} was not written by a process of this job: another program "
+                "reaches the coordinator; run the job in a network that you trust"
             )
         return data
 
@@ -65,7 +65,8 @@ class Key:
 def key(environ: Mapping[str, str]) -> Key:
     """The key of the job: JAXDET_JOB_SECRET, else the user's own key, which is made on first use.
 
-    Raises InputError if the variable is too short, or if the user's key cannot be made or could be known to others.
+    Raises InputError if the variable is too short, or if the user's key cannot be made or could be known to
+    others.
     """
     secret = environ.get(VARIABLE, "")
     if not secret:
@@ -92,9 +93,9 @@ def _user_secret(path: Path) -> bytes:
 
 
 def _make(path: Path) -> None:
-    """Write a new secret to `path`, whole and readable by the user only, unless another process was faster."""
+    """Write a new secret to `path`, whole and closed to others, unless another process was faster."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The temporary file is new and has mode 0600. A link, unlike a renaming, replaces nothing: the first one stays.
+    # The temporary file is new and has mode 0600. A link, unlike a renaming, replaces nothing.
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{FILE}.") as file:
         file.write(secrets.token_hex(32).encode())
         file.flush()
@@ -118,5 +119,6 @@ def _read(path: Path) -> bytes:
     else:
         return secret
     raise InputError(
-        f"the user's key {path} {fault}; remove it, and a new one is made, or set {VARIABLE} alike for all processes"
+        f"the user's key {path} {fault}; remove it, and a new one is made, "
+        f"or set {VARIABLE} alike for all processes"
     )

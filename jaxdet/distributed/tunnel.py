@@ -74,7 +74,7 @@ def split(address: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is an address that is reached from its own machine only; False for names."""
+    """True if `host` is an address that only its own machine reaches; False for names."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,8 @@
-"""Every process tells the others what it is doing; who falls silent or stands still is named, and the job ends.
+"""Watch over the processes of a job: one that falls silent or stands still is named, and the job ends.
 
-JAX's own heartbeat ends a job as well, later and with a native stack trace, and does not see a process that lives but
-waits for a disk. Time is counted in ticks of the watching thread: a machine that was suspended as a whole accuses nobody.
+JAX's own heartbeat ends a job as well, later and with a native stack trace, and does not see a process that
+lives but waits for a disk. Time is counted in ticks of the watching thread: a machine that was suspended as a
+whole accuses nobody.
 """
 
 import json
@@ -29,10 +30,10 @@ _KINDS = {"host": str, "doing": str, "done": int, "failed": str, "status": int, 
 
 
 class Board:
-    """What processes say of themselves and when that last changed; no thread of its own.
+    """The latest note of every process and when it last changed; it has no thread of its own.
 
-    `silent` and `still` are numbers of ticks: without a sign of life of a process, and without any process beginning
-    or ending something.
+    `silent` and `still` are numbers of ticks: without a sign of life of a process, and without any process
+    beginning or ending something.
     """
 
     def __init__(self, own: int, count: int, silent: int, still: int):
@@ -56,7 +57,7 @@ class Board:
             self.notes[process] = note
 
     def verdict(self) -> tuple[str, int] | None:
-        """One tick passes; a line that says who keeps the job from going on and the exit status, None while all is well."""
+        """Advance a tick; a line that names the process to blame and the exit status; None if all is well."""
         self._tick += 1
         for process, note in sorted(self.notes.items()):
             if note["failed"] and process != self.own:
@@ -72,7 +73,7 @@ class Board:
         return None
 
     def _standing(self) -> str:
-        """Who stands still: whoever is busy with something of its own, else whoever has done least."""
+        """Text that names those busy with work of their own, else those that have done least."""
         active = {p: n for p, n in self.notes.items() if not n["left"]}
         busy = [p for p, n in active.items() if n["doing"] != COMPUTING]
         least = min(n["done"] for n in active.values())
@@ -85,7 +86,7 @@ class Board:
 
 
 def read_note(data: bytes) -> dict[str, Any] | None:
-    """A note that another process wrote, its texts fit for a terminal; None if it is none."""
+    """A note that another process wrote, its texts fit for a terminal; None if the bytes are not a note."""
     try:
         note = json.loads(data)
     except (ValueError, RecursionError):
@@ -134,7 +135,7 @@ class Watch:
         self._exchange()
 
     def fail(self, line: str, status: int) -> None:
-        """This process ends with `status` because of an error of its own; the others hear of it and end alike."""
+        """Tell the others that this process ends with `status` by an error of its own; they end alike."""
         self._set(failed=line, status=status)
         with suppress(Exception):  # the coordinator may be the one that failed
             self._exchange()
@@ -142,7 +143,7 @@ class Watch:
             time.sleep(2 * self.TICK_S)  # the others read it here
 
     def wait_for_verdict(self) -> None:
-        """Give the threads time to find out which process is the reason of an error here; they end the process."""
+        """Give the threads time to find the process that caused an error here; they end this one."""
         time.sleep(self.TICK_S * (self._board.silent + 5))
 
     def _set(self, **changes: Any) -> None:

@@ -1,4 +1,4 @@
-"""The head of YOLOv4: objectness, class scores and box size against a few anchors a cell."""
+"""The head of YOLOv4: objectness, class scores and box size against a few anchors per cell."""
 
 import math
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class AnchorLoss(NamedTuple):
 
 
 class AnchorHead(nnx.Module):
-    """One 1x1 convolution a level.
+    """One 1x1 convolution per level.
 
     `anchors` [levels][anchors][2] are widths and heights in pixels; `strides` are the pixels of a cell of
     each level.

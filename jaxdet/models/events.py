@@ -19,9 +19,10 @@ PRODUCT = "product"
 
 
 def kept(product: Array) -> Array:
-    """Name the output of a convolution or affine map, for rematerialisation that keeps these and nothing else.
+    """Name the output of a convolution or affine map, for rematerialisation that keeps only these.
 
-    Those of events stay nameless: there is one for every slice size, and the sizes not taken would be kept as zeros.
+    Those of events stay nameless: there is one for every slice size, and the sizes not taken would be kept as
+    zeros.
     """
     return checkpoint_name(product, PRODUCT)
 
@@ -64,7 +65,11 @@ class EventEmbedding(nnx.Module):
         self.pol = PositionEmbedding(1, features, rngs=rngs, dtype=dtype)
 
     def __call__(self, inside: Float[Array, "*S 2"], time_bin: Array, polarity: Array):
-        """`inside` is x, y in the window, pixels in [0, `window`); `time_bin` is below `time_bins`; `polarity` is 0 or 1."""
+        """Embed events.
+
+        `inside` is x, y in the window, pixels in [0, `window`); `time_bin` is below `time_bins`; `polarity`
+        is 0 or 1.
+        """
         dtype, bins = inside.dtype, self.geometry.time_bins
         time = (time_bin.astype(dtype) - bins // 2) / bins
         sign = polarity.astype(dtype) * 2 - 1
@@ -129,7 +134,7 @@ class EventWrite(nnx.Module):
         return self.attn.key_value(self.norm_input(embedded))
 
     def attended(self, message: Float[Array, "B S h d"]):
-        """Projection of what the cells gathered, [B, S, D]."""
+        """Projection [B, S, D] of the message that the cells gathered."""
         return kept(self.attn.proj(message.reshape(*message.shape[:2], -1)))
 
     def __call__(self, latent: Float[Array, "B H W D"], message: Float[Array, "B S h d"]):
@@ -141,7 +146,8 @@ class EventWrite(nnx.Module):
 def cells(xy: Float[Array, "*S 2"], width: int, size: int) -> Int[Array, "*S"]:
     """Window of `size` pixels a side that each event falls in, on a grid `width` cells wide.
 
-    Parity: truncation, so that a flipped x in (-1, 0) belongs to window 0 while its place inside is in (3, 4).
+    Parity: truncation, so that a flipped x in (-1, 0) belongs to window 0 while its place inside is in (3,
+    4).
     """
     window = jnp.trunc(xy / size).astype(jnp.int32)
     return window[..., 1] * width + window[..., 0]
@@ -177,8 +183,8 @@ def table_rows(xy: Array, t_us: Array, polarity: Array, geometry: EventGeometry)
 class StepEvents:
     """The events of a segment, one step at a time, as slices of few fixed sizes.
 
-    A step is read with the smallest size that holds it in every lane; the last size is the whole segment, so no
-    event is lost. `width`, `num_cells` and `window` describe the grid of the first memory.
+    A step is read with the smallest size that holds it in every lane; the last size is the whole segment, so
+    no event is lost. `width`, `num_cells` and `window` describe the grid of the first memory.
     """
 
     def __init__(self, events: Events, sizes: Sequence[int], width: int, num_cells: int, window: int):
@@ -215,16 +221,17 @@ class StepEvents:
         return lax.switch(index, [reader(size) for size in self.sizes], start, count)
 
     def written(self, per_lane: bool) -> Bool[Array, "B T"]:
-        """Which lanes run the write at which step.
+        """Mask of the lanes that run the write at each step.
 
-        Parity: as released, a step is skipped only if no lane has an event in it; `per_lane` decides for each.
+        Parity: as released, a step is skipped only if no lane has an event in it; `per_lane` decides for
+        each.
         """
         some = self.counts > 0
         return some if per_lane else jnp.broadcast_to(some.any(0, keepdims=True), some.shape)
 
 
 def attend(write: EventWrite, latent, key_value, cell, in_order: bool = True) -> Array:
-    """What each cell of `latent` gathers from events with `key_value` [B, E, 2, H, d]."""
+    """The message that each cell of `latent` gathers from events with `key_value` [B, E, 2, H, d]."""
     query = write.query(latent)
     key, value = key_value[:, :, 0], key_value[:, :, 1]
     return attention.event_attention(query, key, value, cell, write.attn.dustbin_weights[...], in_order)

@@ -1,4 +1,4 @@
-"""A detector from the config that describes it: its `model` block, and what its `data` block says of the input."""
+"""A detector from its config: the `model` block, and the description of the input in the `data` block."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ from jaxdet.structs import EventGeometry
 
 
 def geometry(cfg: Any) -> EventGeometry:
-    """Sensor, step and cells of the config of a model of events; configs that name no step have the published 5 ms."""
+    """Sensor, step and cells of a config of an event model; without `data.step_us` the published 5 ms."""
     step_us = int(cfg.data.get("step_us", EventGeometry.step_us))
     window = int(cfg.model.get("window", EventGeometry.window))
     return EventGeometry(int(cfg.data.height), int(cfg.data.width), step_us, window)
 
 
 def build(cfg: Any, seed: int) -> Detector:
-    """The detector of a config (with `model` and `data`), with fresh weights, in float64 if `model.dtype` asks for it.
+    """The detector of a config (with `model` and `data`), with fresh weights.
 
-    float64 is there to tell arithmetic from rounding; it needs JAX_ENABLE_X64=1. Raises InputError where `model` and
-    `data` do not fit together.
+    `model.dtype` float64 is there to tell arithmetic from rounding; it needs JAX_ENABLE_X64=1. Raises InputError where
+    `model` and `data` do not fit together.
     """
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in cfg.model.items() if k != "name"}
     if models.entry(cfg.model.name).reads == "events":

@@ -1,4 +1,4 @@
-"""HMNet (Hamaguchi et al., CVPR 2023) put together: its backbone, a pyramid and the head it shares with YOLOX."""
+"""HMNet (Hamaguchi et al., CVPR 2023): its backbone, a pyramid and the head it shares with YOLOX."""
 
 from collections.abc import Sequence
 
@@ -34,8 +34,8 @@ def hmnet(
 ) -> Detector:
     """HMNet with one memory per entry of `widths`; `geometry.window` is the stride of the first.
 
-    `image_size` (height, width) of the network's input defaults to the sensor's. Further arguments are those of `Hmnet`.
-    Labels in the first `warm_up_steps` steps of a segment are not trained on.
+    `image_size` (height, width) of the network's input defaults to the sensor's. Further arguments are those
+    of `Hmnet`. Labels in the first `warm_up_steps` steps of a segment are not trained on.
     """
     kwargs = {"rngs": rngs, "dtype": dtype}
     image_size = geometry.size if image_size is None else image_size

@@ -1,8 +1,8 @@
 """HMNet: latent memories of falling rate over a stream of events (Hamaguchi et al., CVPR 2023).
 
-Memory i fires every `periods[i]` steps. The pattern repeats with the longest period and is known when the step is
-traced, so a segment is a scan over whole cycles whose steps are unrolled. No branch depends on data but the choice
-of the slice size for the events.
+Memory i fires every `periods[i]` steps. The pattern repeats with the longest period and is known when the
+step is traced, so a segment is a scan over whole cycles whose steps are unrolled. No branch depends on data
+but the choice of the slice size for the events.
 """
 
 import itertools
@@ -27,8 +27,8 @@ from jaxdet.structs import EventGeometry, Events
 class HmnetCarry(NamedTuple):
     """State of B lanes between steps, one entry per memory but for the first where noted.
 
-    `published` are latents, read out when a slot asks for them: a memory's latent stands still between its last
-    firing and the publication, so the readout made then equals the one made at the firing.
+    `published` are latents, read out when a slot asks for them: a memory's latent stands still between its
+    last firing and the publication, so the readout made then equals the one made at the firing.
     """
 
     latent: tuple[Array, ...]  # [B, H, W, D]
@@ -40,13 +40,13 @@ class HmnetCarry(NamedTuple):
 class Hmnet(nnx.Module):
     """The backbone: events in, features of the labelled steps out.
 
-    `image_size` (height, width) is the sensor's size, rounded up to whole cells of the last memory, each of which is
-    `geometry.window` pixels wide times 2 for every further memory. `periods` must each divide the next, the first
-    being 1. `event_sizes` are the slice sizes tried for a step before the whole segment is read.
-    `integer_events`: outside training, coordinates are integers and keys and values come from a table.
+    `image_size` (height, width) is the sensor's size, rounded up to whole cells of the last memory, each of
+    which is `geometry.window` pixels wide times 2 for every further memory. `periods` must each divide the
+    next, the first being 1. `event_sizes` are the slice sizes tried for a step before the whole segment is
+    read. `integer_events`: outside training, coordinates are integers and keys and values come from a table.
     `empty_step_per_lane`: a lane without events in a step skips the write, whatever its neighbours have.
-    `remat`: in training, recompute each cycle in the backward pass; with `keep_products` only what lies between
-    convolutions and affine maps, for about 22 MB a lane and step of B1.
+    `remat`: in training, recompute each cycle in the backward pass; with `keep_products` only what lies
+    between convolutions and affine maps, for about 22 MB a lane and step of B1.
     """
 
     def __init__(
@@ -128,9 +128,9 @@ class Hmnet(nnx.Module):
     ) -> BackboneOutput:
         """Run a segment. Slot k of a lane gets the features after step `at_step` of it, -1 being no slot.
 
-        `start_phase`: steps modulo the cycle that every lane has behind it; lanes may be reset only at phase 0.
-        `table`: `event_table()`, if it was made ahead. `event_sizes` and `empty_step_per_lane` are those of the model
-        unless they are given.
+        `start_phase`: steps modulo the cycle that every lane has behind it; lanes may be reset only at phase
+        0. `table`: `event_table()`, if it was made ahead. `event_sizes` and `empty_step_per_lane` are those
+        of the model unless they are given.
         """
         if event_sizes is None:
             event_sizes = self.event_sizes
@@ -251,8 +251,8 @@ class Hmnet(nnx.Module):
 def _check(geometry, image_size, widths, num_heads, depths, periods):
     if len({len(widths), len(num_heads), len(depths), len(periods)}) != 1:
         raise InputError(
-            f"{len(widths)} widths, {len(num_heads)} num_heads, {len(depths)} depths, {len(periods)} periods: "
-            "give one of each per memory"
+            f"{len(widths)} widths, {len(num_heads)} num_heads, {len(depths)} depths, {len(periods)} "
+            "periods: give one of each per memory"
         )
     multiple = geometry.window << (len(periods) - 1)
     if image_size[0] % multiple or image_size[1] % multiple:
@@ -260,8 +260,8 @@ def _check(geometry, image_size, widths, num_heads, depths, periods):
     whole = tuple(-(-pixels // multiple) * multiple for pixels in geometry.size)
     if tuple(image_size) != whole:
         raise InputError(
-            f"model.image_size is {tuple(image_size)}, the sensor (data.height, data.width) {geometry.size}, which takes "
-            f"{whole} in multiples of {multiple}; make them agree"
+            f"model.image_size is {tuple(image_size)}, the sensor (data.height, data.width) {geometry.size}, "
+            f"which takes {whole} in multiples of {multiple}; make them agree"
         )
     if not 0 < geometry.step_us <= np.iinfo(np.int16).max:
         raise InputError(f"step of {geometry.step_us} us, expected 1 to 32767; change data.step_us")

@@ -29,7 +29,7 @@ class Pairs(NamedTuple):
     duplicate: np.ndarray  # bool [F, N, N]      the final NMS counts boxes of one frame as one
 
     def packed(self) -> "Pairs":
-        """With masks of one bit a pair."""
+        """The same relations with masks of one bit per pair."""
         return Pairs(self.first, self.stop, *(np.packbits(mask, axis=-1) for mask in self[2:]))
 
     def unpacked(self) -> "Pairs":

@@ -1,12 +1,12 @@
 """Seq-NMS: rescore the boxes of a video along paths of overlapping boxes, then suppress what is left over.
 
-Works on the detections of any detector. `run` takes the frames of a video, `rescore` those of many clips, `apply` takes
-`Detections`; the recursion itself is in `paths`.
+Works on the detections of any detector. `run` takes the frames of a video, `rescore` those of many clips,
+`apply` takes `Detections`; the recursion itself is in `paths`.
 
-As released with Seq-YOLO, classes are treated one after another over all boxes of a frame: a box of another class
-takes part with a score of 1e-5, so a track may pass through frames in which its object was given a wrong class.
-Overlaps are decided in `overlaps`. Sums of scores are compared in whole millionths: with scores of up to six decimals
-the result is that of exact arithmetic, on every device.
+As released with Seq-YOLO, classes are treated one after another over all boxes of a frame: a box of another
+class takes part with a score of 1e-5, so a track may pass through frames in which its object was given a
+wrong class. Overlaps are decided in `overlaps`. Sums of scores are compared in whole millionths: with scores
+of up to six decimals the result is that of exact arithmetic, on every device.
 """
 
 import os
@@ -29,8 +29,8 @@ _LEAST_MIN_SCORE = 1e-4
 _MAX_FRAMES = 2048
 
 
-class Options(NamedTuple):
-    """Thresholds and the two variants of the paper. The defaults are those of the released challenge entry."""
+class SeqNMSOptions(NamedTuple):
+    """Thresholds and the paper's two variants; the defaults are those of the released challenge entry."""
 
     link_iou: float = 0.6  # boxes of consecutive frames are linked at this IoU and above
     suppress_iou: float = 0.3  # a path suppresses boxes of its frames at this IoU and above
@@ -40,19 +40,20 @@ class Options(NamedTuple):
     link_by_class: bool = False  # link boxes of equal class only
     max_frames: int = _MAX_FRAMES  # longer videos are cut where no link crosses, to bound memory
 
-    def check(self) -> "Options":
+    def check(self) -> "SeqNMSOptions":
         """These options; InputError for a value outside its range."""
         for name in ("link_iou", "suppress_iou", "nms_iou"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"{name} {getattr(self, name)}; expected a number above 0, up to 1")
         if not _LEAST_MIN_SCORE <= self.min_score <= 1:
             raise InputError(
-                f"min_score {self.min_score}; expected {_LEAST_MIN_SCORE} to 1 (boxes of other classes count as 1e-5)"
+                f"min_score {self.min_score}; expected {_LEAST_MIN_SCORE} to 1 "
+                "(boxes of other classes count as 1e-5)"
             )
         return self
 
 
-class Video(NamedTuple):
+class PaddedVideo(NamedTuple):
     """Frames padded to one number of boxes."""
 
     boxes: np.ndarray  # float64 [F, N, 4]
@@ -61,14 +62,14 @@ class Video(NamedTuple):
     counts: np.ndarray  # int64 [F]
 
 
-def run(frames: Sequence[Boxes], options: Options | None = None) -> list[Boxes]:
+def run(frames: Sequence[Boxes], options: SeqNMSOptions | None = None) -> list[Boxes]:
     """Seq-NMS of one video: `frames` in order of time -> as many frames, with new scores, in float64.
 
-    Rows come class by class, within a class by falling score (ties: later input row first). A box may come out under
-    several classes. Boxes and labels keep their input values. Raises InputError for scores that are NaN or outside
-    [0, 1] and for boxes that are not finite.
+    Rows come class by class, within a class by falling score (ties: later input row first). A box may come
+    out under several classes. Boxes and labels keep their input values. Raises InputError for scores that are
+    NaN or outside [0, 1] and for boxes that are not finite.
     """
-    options = (options or Options()).check()
+    options = (options or SeqNMSOptions()).check()
     rescored = []
     for boxes, (rows, scores, labels) in zip(frames, select(frames, options), strict=True):
         kept = boxes.take(rows)
@@ -77,7 +78,7 @@ def run(frames: Sequence[Boxes], options: Options | None = None) -> list[Boxes]:
     return rescored
 
 
-def rescore(frames: Sequence[Boxes], options: Options | None = None) -> list[Boxes]:
+def rescore(frames: Sequence[Boxes], options: SeqNMSOptions | None = None) -> list[Boxes]:
     """Seq-NMS of every clip; frames come clip by clip, in order of time (see `formats.names.by_clip`).
 
     Parity: frames without boxes are skipped, so boxes link across a gap as if its ends were neighbours.
@@ -92,14 +93,15 @@ def rescore(frames: Sequence[Boxes], options: Options | None = None) -> list[Box
 
 
 def drop_scores_below(frames: Sequence[Boxes], threshold: float) -> list[Boxes]:
-    """The boxes with a score above `threshold`, in their order: what challenge entries do instead of Seq-NMS."""
+    """The boxes with a score above `threshold`, in their order, as in entries without Seq-NMS."""
     return [boxes.take(boxes.scores > threshold) for boxes in frames]
 
 
-def apply(detections: Detections, options: Options | None = None) -> Detections:
-    """Seq-NMS over the slots of each lane: `detections` [B, K, D] -> [B, K, D'], lane b being a video of K frames.
+def apply(detections: Detections, options: SeqNMSOptions | None = None) -> Detections:
+    """Seq-NMS over each lane's slots: `detections` [B, K, D] -> [B, K, D'], a lane a video of K frames.
 
-    D' is the greatest number of rows in a slot, at least 1. Slots without a detection count as frames without boxes.
+    D' is the greatest number of rows in a slot, at least 1. Slots without a detection count as frames without
+    boxes.
     """
     boxes, scores, labels, mask = (np.asarray(jax.device_get(leaf)) for leaf in detections)
     lanes = [
@@ -119,8 +121,10 @@ def apply(detections: Detections, options: Options | None = None) -> Detections:
     return out
 
 
-def select(frames: Sequence[Boxes], options: Options) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The boxes that Seq-NMS keeps of each frame: (rows of the input, new scores, labels), in the order of `run`."""
+def select(
+    frames: Sequence[Boxes], options: SeqNMSOptions
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Boxes that Seq-NMS keeps of each frame: (input rows, new scores, labels), in the order of `run`."""
     video = pack(frames)
     top = {c: video.scores[video.labels == c].max() for c in np.unique(video.labels) if c >= 0}
     # Means never exceed the greatest score, so a class below the threshold leaves nothing.
@@ -141,17 +145,18 @@ def _columns(rows):
     return np.array(index, np.int64), np.array(scores, np.float64), np.array(labels, np.int64)
 
 
-def pack(frames: Sequence[Boxes]) -> Video:
+def pack(frames: Sequence[Boxes]) -> PaddedVideo:
     """Check frames and pad them to the greatest number of boxes."""
     counts = np.array([len(frame.scores) for frame in frames], np.int64)
     shape = (len(frames), max(counts, default=0))
-    video = Video(np.zeros((*shape, 4)), np.full(shape, -1.0), np.full(shape, -1), counts)
+    video = PaddedVideo(np.zeros((*shape, 4)), np.full(shape, -1.0), np.full(shape, -1), counts)
     for t, frame in enumerate(frames):
         n = counts[t]
         boxes = np.asarray(frame.xyxy, np.float64).reshape(-1, 4)
         if not len(boxes) == n == len(frame.labels):
             raise InputError(
-                f"frame {t}: {len(boxes)} boxes, {n} scores, {len(frame.labels)} labels; expected as many of each"
+                f"frame {t}: {len(boxes)} boxes, {n} scores, {len(frame.labels)} labels; "
+                "expected as many of each"
             )
         video.boxes[t, :n], video.scores[t, :n], video.labels[t, :n] = boxes, frame.scores, frame.labels
     real = np.arange(shape[1]) < counts[:, None]
@@ -167,7 +172,7 @@ def pack(frames: Sequence[Boxes]) -> Video:
     return video
 
 
-def _segments(video: Video, options: Options) -> list[overlaps.Pairs]:
+def _segments(video: PaddedVideo, options: SeqNMSOptions) -> list[overlaps.Pairs]:
     """Relations of the boxes, of the whole video or of pieces that share no link; pieces are packed."""
     arrays = (video.boxes, video.labels, video.counts)
     ranges = overlaps.cuts(*arrays, options.max_frames, options.link_iou, options.link_by_class)
@@ -186,14 +191,16 @@ def _segments(video: Video, options: Options) -> list[overlaps.Pairs]:
 
 
 def _rescore_classes(video, segments, classes, use_max) -> list[list[np.ndarray]]:
-    """`_rescore` of every class; after the first, which compiles, a thread each: the work is one long chain."""
+    """`_rescore` of every class; those after the first, which compiles, run in a thread each."""
     first = _rescore(video, segments, classes[0], use_max)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return [first, *pool.map(lambda label: _rescore(video, segments, label, use_max), classes[1:])]
 
 
-def _rescore(video: Video, segments: list[overlaps.Pairs], label: int, use_max: bool) -> list[np.ndarray]:
-    """New scores of all boxes for class `label`, one array [frames, N] a segment."""
+def _rescore(
+    video: PaddedVideo, segments: list[overlaps.Pairs], label: int, use_max: bool
+) -> list[np.ndarray]:
+    """New scores of all boxes for class `label`, one array [frames, N] per segment."""
     own = np.where(video.labels == label, video.scores, OTHER_CLASS_SCORE)
     own[video.labels < 0] = -1
     padded = [_padded(own[s.first : s.stop], s.overlap.shape[:2]) for s in segments]
@@ -206,7 +213,7 @@ def _rescore(video: Video, segments: list[overlaps.Pairs], label: int, use_max: 
 
 
 def _rescore_pieces(segments, scores, use_max):
-    """The rounds of `paths.run` over pieces of a video: the best path and the best single box are those of all."""
+    """The rounds of `paths.run` over pieces of a video, with the best path and single box of all pieces."""
     num_ids = sum(part.size for part in scores)
     first_ids = np.cumsum([0, *(part.size for part in scores)])
     states = [paths.begin(jnp.asarray(_units(part))) for part in scores]

@@ -16,13 +16,13 @@ class Average(NamedTuple):
 
 
 class Averaging(NamedTuple):
-    """How the average forgets: it keeps `decay` * (1 - exp(-u / `ramp`)) of itself at its update u = 1, 2, ..."""
+    """The decay of the average: `decay` * (1 - exp(-u / `ramp`)) at its update u = 1, 2, ..."""
 
     decay: float = 0.9999
     ramp: float = 2000.0
 
     def share(self, update: jax.Array) -> jax.Array:
-        """What update u takes from the model, 1 - its decay, without cancellation."""
+        """The weight of the model in update u, 1 - decay, computed without cancellation."""
         return (1 - self.decay) + self.decay * jnp.exp(-update / self.ramp)
 
     def follow(self, average: Average, variables: Variables) -> Average:

@@ -1,4 +1,4 @@
-"""Batch statistics measured anew: what averaging weights does to activations, the averaged statistics do not know."""
+"""Batch statistics measured anew, because averaged statistics do not fit averaged weights."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +16,7 @@ from jaxdet.structs import Batch
 def reestimate(skeleton: Skeleton, variables: Variables, batches: Iterable[Batch], carry: Any) -> Variables:
     """The same weights with means and variances that are those of `batches`, every batch counting alike.
 
-    `carry` is that of lanes before their first step; it goes on from batch to batch.
+    `carry` is that of lanes before their first step; it is handed from batch to batch.
     """
 
     @jax.jit

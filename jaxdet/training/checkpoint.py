@@ -1,4 +1,4 @@
-"""Checkpoints of a run: everything needed to go on exactly where it was."""
+"""Checkpoints of a run: everything needed to resume it exactly."""
 
 import logging
 import os
@@ -22,8 +22,8 @@ _KIND = "checkpoints"  # in the marker of the folder
 class RunCheckpoints:
     """Numbered checkpoints in `<workdir>/checkpoints`: state, carry and config; never half visible.
 
-    The position in the data and the random keys follow from the step and the config. `keep` newest are kept and, if
-    `keep_every` > 0, every one whose step it divides.
+    The position in the data and the random keys follow from the step and the config. `keep` newest are kept
+    and, if `keep_every` > 0, every one whose step it divides.
     """
 
     def __init__(self, workdir: Path, config: dict[str, Any], keep: int = 3, keep_every: int = 0):
@@ -36,7 +36,7 @@ class RunCheckpoints:
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest(self) -> int | None:
-        """Step of the newest complete checkpoint, as process 0 sees it: a shared disk may show others less."""
+        """Step of the newest complete checkpoint that process 0 sees: a shared disk may show others less."""
         return distributed.gather(self.manager.latest_step())[0]
 
     def save(self, step: int, state: TrainState, carry: Any) -> None:
@@ -59,7 +59,7 @@ class RunCheckpoints:
             ) from error
 
     def restore(self, state: TrainState, carry: Any, step: int | None = None) -> tuple[TrainState, Any]:
-        """State and carry of checkpoint `step` (default: newest), with the shapes and shardings of the examples given.
+        """State and carry of checkpoint `step` (default: newest), shaped and sharded like the examples.
 
         The number of processes and devices may differ from the run that saved it.
         """

@@ -1,11 +1,11 @@
-"""What happens beside the updates: logs, checkpoints, evaluation, a clean stop on SIGTERM."""
+"""Hooks that run after a step: logs, checkpoints, evaluation, a clean stop on SIGTERM."""
 
 import logging
 import signal
 from collections.abc import Callable, Sequence
 
 from jaxdet import distributed
-from jaxdet.training.log_writers import RunningMean, Writer
+from jaxdet.training.log_writers import LogWriter, RunningMean
 from jaxdet.training.loop import StepInfo, Stop
 
 logger = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ class Log:
 
     def __init__(
         self,
-        writers: Sequence[Writer],
+        writers: Sequence[LogWriter],
         rate: Callable[[int], float],
         every: int,
         segments: int,
@@ -65,8 +65,8 @@ class Every:
 class Preemption:
     """On SIGTERM, save and stop: every process at the same step, whichever of them was told.
 
-    With several processes the signal reaches the others through the coordinator (jax.distributed); the step at which
-    all stop is agreed on there.
+    With several processes the signal reaches the others through the coordinator (jax.distributed); the step
+    at which all stop is agreed on there.
     """
 
     def __init__(self, save: Callable[[StepInfo], None]):
@@ -85,7 +85,9 @@ class Preemption:
         if not (self.told or self._agreed(info.step)):
             return
         self.save(info)
-        logger.info("told to stop: saved at step %d; the same command goes on from there", info.step)
+        logger.info(
+            "told to stop: saved at step %d; run the same command again to resume from there", info.step
+        )
         raise Stop
 
     @staticmethod

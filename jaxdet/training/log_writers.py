@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: console, the released CSV columns, JSON lines, TensorBoard."""
+"""Writers of a run's log: console, the released CSV columns, JSON lines, TensorBoard."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 Values = Mapping[str, float]
 
 
-class Writer(Protocol):
+class LogWriter(Protocol):
     """Takes the values of a step. `close` flushes."""
 
     def write(self, step: int, values: Values) -> None: ...
@@ -60,7 +60,7 @@ class CsvWriter:
 
 
 class JsonlWriter:
-    """One JSON object a line, with the step and the wall-clock time in seconds."""
+    """One JSON object per line, with the step and the wall-clock time in seconds."""
 
     def __init__(self, path: Path):
         self.file = open(path, "a")
@@ -125,18 +125,18 @@ def duration(seconds: float) -> str:
 
 def open_all(
     workdir: Path, loss_names: Sequence[str], stop: int, start: int, tensorboard: bool
-) -> list[Writer]:
+) -> list[LogWriter]:
     """The writers of a run: console, `train.csv`, `train.jsonl` and, if asked, TensorBoard events.
 
-    Lines of steps after `start`, which a killed run wrote after its last checkpoint, are dropped. Of several processes
-    only process 0 has writers.
+    Lines of steps after `start`, which a killed run wrote after its last checkpoint, are dropped. Of several
+    processes only process 0 has writers.
     """
     if not distributed.is_main():
         return []
     _trim(workdir / "train.jsonl", start)
     columns = [*loss_names, "LR0", "LR1"]
     _rebuild_csv(workdir, columns)
-    writers: list[Writer] = [
+    writers: list[LogWriter] = [
         ConsoleWriter(stop),
         CsvWriter(workdir / "train.csv", columns),
         JsonlWriter(workdir / "train.jsonl"),
@@ -162,7 +162,7 @@ def _trim(path: Path, last_step: int) -> None:
 
 
 def _rebuild_csv(workdir: Path, columns: Sequence[str]) -> None:
-    """The table anew from the lines that stayed."""
+    """Write the table again from the lines that were kept."""
     with atomic(workdir / "train.csv") as temporary:
         writer = CsvWriter(temporary, columns)
         for line in read_log(workdir):

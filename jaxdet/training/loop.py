@@ -13,7 +13,7 @@ from jaxdet.training.step import TrainStep
 
 
 class StepInfo(NamedTuple):
-    """What a hook sees after a step."""
+    """The values that a hook is given after a step."""
 
     step: int  # optimiser steps taken, this one included
     state: TrainState

@@ -15,7 +15,7 @@ HMNET_NO_DECAY = (r"(^|\.)bias$", r"init_latent$", r"position_embedding_table$")
 
 
 def decay_mask(params: Tree, exempt: Sequence[str] = HMNET_NO_DECAY) -> Tree:
-    """True where weight decay applies: arrays of two or more axes whose path no pattern of `exempt` matches."""
+    """Mask of weight decay: True for arrays of two or more axes whose path matches no pattern of `exempt`."""
 
     def decays(key_path, leaf):
         path = path_of(key_path)
@@ -42,8 +42,9 @@ def constant(peak: float) -> optax.Schedule:
 def lagged(schedule: optax.Schedule, segments: int) -> optax.Schedule:
     """Rate of optimiser step `count` when a window of `segments` segments is one iteration.
 
-    Parity [Q7]: released HMNet moves its schedule after the first optimiser step of an iteration, so segment 0 of
-    iteration i still has the rate of iteration i - 1 (iteration 0 its own), segments 1.. that of iteration i.
+    Parity [Q7]: released HMNet moves its schedule after the first optimiser step of an iteration, so segment
+    0 of iteration i still has the rate of iteration i - 1 (iteration 0 its own), segments 1.. that of
+    iteration i.
     """
 
     def rate(count):

@@ -1,4 +1,4 @@
-"""What a run does with gradients, from its config."""
+"""The training recipe of a config: optimiser, learning rate schedule, averaging."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from jaxdet.training import optim, sgd
 from jaxdet.training.average import Averaging
 
 
-class Recipe(NamedTuple):
+class TrainingRecipe(NamedTuple):
     """Optimiser and what goes with it."""
 
     optimizer: optax.GradientTransformation
@@ -20,12 +20,12 @@ class Recipe(NamedTuple):
     l1_from: int = 0  # step from which the head's L1 term counts; 0: it has none
 
 
-def make(cfg, segments: int = 1) -> Recipe:
+def make(cfg, segments: int = 1) -> TrainingRecipe:
     """The recipe of a config's `optim` block; `segments` optimiser steps make an iteration."""
     block = cfg.optim
     if block.name == "adamw":
         schedule = _schedule(block, cfg.train.num_iterations, segments)
-        return Recipe(optim.adamw(schedule, block.weight_decay), schedule)
+        return TrainingRecipe(optim.adamw(schedule, block.weight_decay), schedule)
     if block.name != "sgd":
         raise InputError(f"optim.name={block.name!r}, expected adamw or sgd")
     if block.schedule == "yolov4":
@@ -45,7 +45,7 @@ def _schedule(block, num_iterations: int, segments: int) -> optax.Schedule:
     return optim.lagged(schedule, segments)
 
 
-def _yolov4(cfg) -> Recipe:
+def _yolov4(cfg) -> TrainingRecipe:
     block, epoch, batch = cfg.optim, cfg.train.iterations_per_epoch, cfg.data.batch_size
     warm_up = sgd.WarmUp(
         max(block.warmup_epochs * epoch, block.warmup_steps, 1), block.warmup_bias_lr, block.warmup_momentum
@@ -54,10 +54,12 @@ def _yolov4(cfg) -> Recipe:
     due = sgd.accumulation(batch, block.nominal_batch, warm_up.num_steps)
     reached = batch * sgd.full_accumulation(batch, block.nominal_batch)
     optimizer = sgd.sgd(rates, block.weight_decay * reached / block.nominal_batch, due)
-    return Recipe(optimizer, lambda step: rates(step).weights, _averaging(block), due, sum_images=True)
+    return TrainingRecipe(
+        optimizer, lambda step: rates(step).weights, _averaging(block), due, sum_images=True
+    )
 
 
-def _yolox(cfg) -> Recipe:
+def _yolox(cfg) -> TrainingRecipe:
     block, train = cfg.optim, cfg.train
     # Single images, the L1 term and the constant rate come together.
     plain_from = cfg.data.plain_from
@@ -70,7 +72,7 @@ def _yolox(cfg) -> Recipe:
         train.num_iterations - plain_from if plain_from else 0,
     )
     optimizer = sgd.sgd(rates, block.weight_decay)
-    return Recipe(optimizer, lambda step: rates(step).weights, _averaging(block), l1_from=plain_from)
+    return TrainingRecipe(optimizer, lambda step: rates(step).weights, _averaging(block), l1_from=plain_from)
 
 
 def _averaging(block) -> Averaging | None:

@@ -27,7 +27,7 @@ from jaxdet.weights import stored_config
 
 
 class Run(NamedTuple):
-    """What `fit` needs, and what tells the logs where they are."""
+    """A run before its first step: the arguments of `fit`, and the numbers that the logs need."""
 
     skeleton: Skeleton
     mesh: Mesh
@@ -35,7 +35,7 @@ class Run(NamedTuple):
     state: TrainState
     carry: Any
     schedule: optax.Schedule  # rate of an optimiser step
-    segments: int  # optimiser steps an iteration
+    segments: int  # optimiser steps per iteration
     num_steps: int
     num_parameters: int
     loss_names: tuple[str, ...]  # parts of the loss, as the logs name them
@@ -76,12 +76,12 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
 
 
 def num_segments(data) -> int:
-    """Optimiser steps an iteration: the segments of a window, one for still images."""
+    """Optimiser steps per iteration: the segments of a window, one for still images."""
     return 1 if data.kind == "images" else max(1, data.window_ms // data.segment_ms)
 
 
 def resolve_epochs(cfg, steps_per_epoch: int) -> None:
-    """Turn what `cfg.train` counts in epochs into iterations and optimiser steps, now that the data set is open."""
+    """Turn what `cfg.train` counts in epochs into iterations and optimiser steps of the open data set."""
     train, iterations = cfg.train, steps_per_epoch // num_segments(cfg.data)
     if not train.epochs:
         return
@@ -95,11 +95,12 @@ def resolve_epochs(cfg, steps_per_epoch: int) -> None:
 
 
 def check_segments(data, cycle: int) -> None:
-    """Raises InputError unless segments end where the memories' firing pattern of `cycle` steps starts anew."""
+    """Raise InputError unless segments are a multiple of the memories' firing cycle of `cycle` steps."""
     steps = 1000 * data.segment_ms // data.step_us
     if num_segments(data) > 1 and steps % cycle:
         raise InputError(
-            f"segments of {steps} steps are no whole firing cycles of {cycle} steps; change data.segment_ms"
+            f"segments of {steps} steps are not a multiple of the memories' firing cycle of {cycle} "
+            "steps; change data.segment_ms"
         )
 
 

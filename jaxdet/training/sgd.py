@@ -1,4 +1,4 @@
-"""Stochastic gradient descent as the YOLO releases train: three groups, warm-up, a nominal batch, late rates."""
+"""Stochastic gradient descent of the YOLO releases: three groups, warm-up, nominal batch, lagging rates."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ UpdateSteps = Callable[[jax.Array], jax.Array]
 
 
 class Rates(NamedTuple):
-    """What an update takes, scalars."""
+    """Learning rates and momentum of an update, scalars."""
 
     weights: jax.Array  # learning rate of convolutions and of the scales of norms
     biases: jax.Array  # learning rate of all biases, those of norms included
@@ -24,7 +24,7 @@ class Rates(NamedTuple):
 
 
 class SgdState(NamedTuple):
-    """Batches seen, the sum of gradients since the last update (None if every batch makes one), the momentum."""
+    """Batches seen, sum of gradients since the last update (None if every batch makes one), momentum."""
 
     count: jax.Array
     total: Tree | None
@@ -39,10 +39,10 @@ def group_of(path: str) -> str:
 def sgd(
     rates: Callable[[jax.Array], Rates], weight_decay: float, due: UpdateSteps | None = None
 ) -> optax.GradientTransformation:
-    """SGD with Nesterov's momentum (Sutskever et al. 2013) as torch writes it; kernels decay, with their rate.
+    """SGD with Nesterov's momentum (Sutskever et al. 2013) as in torch; weight decay applies to kernels.
 
-    `rates` and `due` are functions of the number of batches seen before. Gradients of batches that are not due are
-    summed up and wait for one that is, whose rates count.
+    `rates` and `due` are functions of the number of batches seen before. Gradients of batches that are not
+    due are summed up and wait for one that is, whose rates count.
     """
 
     def init(params: Any) -> Any:
@@ -84,7 +84,7 @@ def sgd(
 
 
 class WarmUp(NamedTuple):
-    """The first batches: rates of weights rise from 0, those of biases fall from `bias_rate`, momentum rises."""
+    """Warm-up: rates of weights rise from 0, those of biases fall from `bias_rate`, momentum rises."""
 
     num_steps: int
     bias_rate: float
@@ -92,7 +92,7 @@ class WarmUp(NamedTuple):
 
 
 def accumulation(batch_size: int, nominal: int, warm_up_steps: int) -> UpdateSteps | None:
-    """Which batches are due: as many make an update as reach `nominal`, after rising there from one.
+    """Function that tells if a batch ends an update: `nominal` images make one, fewer during warm-up.
 
     Parity: batch i is due if the number wanted at that moment divides i, so batch 0 is. None if all are.
     """

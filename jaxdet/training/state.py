@@ -12,7 +12,7 @@ from jaxdet.training.average import Average
 
 
 class TrainState(NamedTuple):
-    """What a step takes and returns besides the carry."""
+    """The state that a step takes and returns besides the carry."""
 
     params: Tree
     batch_stats: Tree

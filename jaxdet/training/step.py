@@ -1,4 +1,4 @@
-"""What one update is."""
+"""One training step: gradient, update, average."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,19 +11,19 @@ from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import Batch
 from jaxdet.training.average import Average
-from jaxdet.training.recipe import Recipe
+from jaxdet.training.recipe import TrainingRecipe
 from jaxdet.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Any, Batch], tuple[TrainState, Any, Metrics]]
 
 
-def make_train_step(skeleton: Skeleton, recipe: Recipe, microbatches: int = 1) -> TrainStep:
+def make_train_step(skeleton: Skeleton, recipe: TrainingRecipe, microbatches: int = 1) -> TrainStep:
     """`train_step(state, carry, batch) -> state, carry, metrics`, to be jitted.
 
-    The carry comes back cut from the graph, which is all of truncated back-propagation: the next call continues from it
-    with the updated weights. With `microbatches` > 1 the lanes are taken in that many equal groups, one after the
-    other, and their gradients joined: the memory of one group, the update of all.
+    The carry comes back cut from the graph, which is all of truncated back-propagation: the next call
+    continues from it with the updated weights. With `microbatches` > 1 the lanes are taken in that many equal
+    groups, one after the other, and their gradients joined: the memory of one group, the update of all.
     """
 
     def loss_fn(params, stats, carry, batch, terms):
@@ -53,13 +53,13 @@ def make_train_step(skeleton: Skeleton, recipe: Recipe, microbatches: int = 1) -
     return train_step
 
 
-def _terms(recipe: Recipe, step: jax.Array) -> dict[str, jax.Array]:
+def _terms(recipe: TrainingRecipe, step: jax.Array) -> dict[str, jax.Array]:
     if not recipe.l1_from:
         return {}
     return {"l1_weight": (step >= recipe.l1_from).astype(jnp.float32)}
 
 
-def _followed(recipe: Recipe, state: TrainState, variables: Variables) -> Average | None:
+def _followed(recipe: TrainingRecipe, state: TrainState, variables: Variables) -> Average | None:
     """The average after this step; it moves when the parameters do."""
     averaging, ema = recipe.averaging, state.ema
     if averaging is None or ema is None:

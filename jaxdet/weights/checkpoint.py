@@ -1,6 +1,7 @@
 """Weights on disk: an Orbax directory with `weights` ({params, batch_stats}) and `config` (JSON).
 
-A training run's checkpoints hold the same two trees under `state`, so weights can be taken from a run as well.
+A training run's checkpoints hold the same two trees under `state`, so weights can be taken from a run as
+well.
 """
 
 import json
@@ -34,8 +35,9 @@ _WRITTEN = {
 def save_weights(folder: str | os.PathLike, variables: Variables, config: dict[str, Any]) -> None:
     """Write `variables` and the resolved config (JSON values) as `folder`, whole or not at all.
 
-    An older weights folder of that name is replaced and whole until the new one stands; anything else of that name is
-    an InputError, and so is a disk that cannot take them. What a killed call left is removed by the next one.
+    An older weights folder of that name is replaced and whole until the new one stands; anything else of that
+    name is an InputError, and so is a disk that cannot take them. What a killed call left is removed by the
+    next one.
     """
     folder = Path(folder).absolute()
     folders.check_own(folder, _KIND, _made_before)
@@ -65,7 +67,7 @@ def _writer(process: int) -> str:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what calls of this host that were killed left beside `folder`; that of a living process stays."""
+    """Remove what killed processes of this host left beside `folder`; that of living ones stays."""
     pattern = re.compile(rf"\.{re.escape(folder.name)}\.{re.escape(_writer(0)[:-1])}(\d+)\.partial")
     for path in folder.parent.glob(".*.partial"):
         match = pattern.fullmatch(path.name)
@@ -86,7 +88,7 @@ def _lives(process: int) -> bool:
 
 
 def _made_before(folder: Path) -> bool:
-    """Whether a folder without a marker is one that `save_weights` of version 0.1.0 made, and nothing lies beside."""
+    """True if `save_weights` of version 0.1.0, which left no marker, made all that is in the folder."""
     if not is_weights(folder):
         return False
     for part, written in _WRITTEN.items():
@@ -100,7 +102,7 @@ def _made_before(folder: Path) -> bool:
 
 
 def load_weights(folder: str | os.PathLike) -> tuple[Variables, dict[str, Any]]:
-    """Variables as NumPy arrays, whatever devices wrote them, and the config. InputError if there are none."""
+    """Variables as NumPy arrays, and the config; raises InputError if the folder holds no weights."""
     folder = Path(folder).absolute()
     if not is_weights(folder):
         raise InputError(f"{folder} holds no weights; expected a folder made by convert or soup")
@@ -109,7 +111,7 @@ def load_weights(folder: str | os.PathLike) -> tuple[Variables, dict[str, Any]]:
 
 
 def load_run(workdir: str | os.PathLike, step: int | None = None) -> tuple[Variables, dict[str, Any]]:
-    """Weights of a training run's checkpoint `step` (default: the newest), averaged ones where the run has them."""
+    """Weights (averaged if the run has them) and config of a run's checkpoint `step` (default: newest)."""
     state, config = _restore(_checkpoint(workdir, step), "state", ("params", "batch_stats", "ema"))
     weights = state.get("ema", state)
     return Variables(weights["params"], weights["batch_stats"]), config
@@ -146,7 +148,7 @@ def _put(tree: Tree, names: list[str], leaf: np.ndarray) -> None:
 
 
 def is_weights(folder: str | os.PathLike) -> bool:
-    """Whether `folder` looks like one that `save_weights` made."""
+    """True if `folder` looks like one that `save_weights` made."""
     return (Path(folder) / "weights").is_dir() and (Path(folder) / "config").is_dir()
 
 

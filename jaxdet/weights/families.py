@@ -1,4 +1,4 @@
-"""The tables of `rules`, one a model family."""
+"""The tables of `rules`, one per model family."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from jaxdet.weights.rules import Rules, StateDict, in_order
 
 
 def relative_position_indices(window: int) -> np.ndarray:
-    """int64 [2, window^4]: row and column in the bias table for every (query, key) of a window, query slow."""
+    """int64 [2, window^4]: row and column in the bias table for every (query, key), key varying fastest."""
     y, x = np.divmod(np.arange(window * window), window)
     rows = y[None, :] - y[:, None] + window - 1
     columns = x[None, :] - x[:, None] + window - 1

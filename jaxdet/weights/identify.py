@@ -203,7 +203,7 @@ def _names(extras: Mapping[str, Any], num_classes: int) -> tuple[str, ...] | Non
 
 
 class _Family(NamedTuple):
-    """A family, a key that every state dict of it has and those of the others have not, and its reader."""
+    """A family, a key found in all its state dicts and in none of the others', and its reader."""
 
     name: str
     mark: re.Pattern

@@ -7,18 +7,19 @@ from jaxdet import folders
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
 from jaxdet.weights import checkpoint, rules
-from jaxdet.weights.rules import Report, Rules
+from jaxdet.weights.rules import Rules, WeightsReport
 from jaxdet.weights.torch import file, state_dict
 
 
 def load(
     path: str | os.PathLike, family: Rules, target: Variables, lenient: bool = False
-) -> tuple[Variables, Report]:
-    """Weights at `path` in the shape of `target` (arrays or shapes), as NumPy arrays, and what became of each tensor.
+) -> tuple[Variables, WeightsReport]:
+    """Weights at `path` in the shape of `target` (arrays or shapes), as NumPy arrays, and a report.
 
-    `path` is a folder of `convert` or `soup`, the folder of a run (its newest checkpoint; `RUN/checkpoints/STEP` for
-    another), or a torch file. Averaged weights are preferred where a run has them. `lenient`, for initialisation,
-    keeps `target`'s arrays where the file has none of that name and shape. Raises InputError, in one line.
+    `path` is a folder of `convert` or `soup`, the folder of a run (its newest checkpoint;
+    `RUN/checkpoints/STEP` for another), or a torch file. Averaged weights are preferred where a run has them.
+    `lenient`, for initialisation, keeps `target`'s arrays where the file has none of that name and shape.
+    Raises InputError, in one line.
     """
     path = Path(path)
     if not path.exists():
@@ -54,7 +55,7 @@ def load_folder(path: str | os.PathLike) -> tuple[Variables, dict]:
 
 
 def run_of(path: str | os.PathLike) -> tuple[Path, int | None] | None:
-    """Folder of the run and step of the checkpoint (None: its newest) that `path` names, None if it is no run."""
+    """Folder of the run and step (None: newest) that `path` names; None if it is not a run."""
     path = Path(path)
     if path.parent.name == "checkpoints" and path.name.isdigit():
         return path.parent.parent, int(path.name)

@@ -1,6 +1,7 @@
 """AdamW's moments in torch's layout and back.
 
-torch numbers parameters over its groups: the group without weight decay first, in each the order of registration.
+torch numbers parameters over its groups: the group without weight decay first, in each the order of
+registration.
 """
 
 import re
@@ -39,7 +40,7 @@ def to_torch(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> dict[str, Any]:
-    """`state_dict()` of the torch.optim.AdamW that stands where `moments` stand."""
+    """`state_dict()` of a torch.optim.AdamW with the same `moments`."""
     first, second = (_parameters(tree, rules) for tree in (moments.first, moments.second))
     plain, decayed = groups(first)
     step = np.asarray(moments.count, np.float32)
@@ -69,8 +70,8 @@ def to_torch(
 def from_torch(state: dict[str, Any], rules: Rules, params: Tree) -> Moments:
     """Moments of an AdamW state for the parameters `params` (arrays or shapes).
 
-    Parameters that torch never updated have none and get zeros; the count is the largest of all. InputError if the
-    state is not of these parameters.
+    Parameters that torch never updated have none and get zeros; the count is the largest of all. InputError
+    if the state is not of these parameters.
     """
     shapes = _parameters(params, rules)
     names = [key for group in groups(shapes) for key in group]

@@ -33,14 +33,15 @@ def in_order(names: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Rules:
-    """How one model family names its weights.
+    """The names of the weights of one model family.
 
-    `keys` are (regex, replacement) pairs applied one after another to a torch key without its leaf's renaming;
-    `inverse` undoes them on a path. `ignored` are (regex for the whole key, reason): entries that are no weights.
-    `derived` makes such entries from the state dict's others, for writing, and to check those that a file brings.
-    `check` raises InputError for a file of the family that was made for something else, in the family's own terms.
-    `order` lists sibling names in torch's order of registration, with one or two parents (`parent.name`) where
-    it depends on them; numbers sort as numbers. `wrapped_in` is the entry of a checkpoint that holds the state dict.
+    `keys` are (regex, replacement) pairs applied one after another to a torch key without its leaf's
+    renaming; `inverse` undoes them on a path. `ignored` are (regex for the whole key, reason): entries that
+    are not weights. `derived` makes such entries from the state dict's others, for writing, and to check
+    those that a file brings. `check` raises InputError for a file of the family that was made for something
+    else, in the family's own terms. `order` lists sibling names in torch's order of registration, with one or
+    two parents (`parent.name`) where it depends on them; numbers sort as numbers. `wrapped_in` is the entry
+    of a checkpoint that holds the state dict.
     """
 
     name: str
@@ -78,24 +79,24 @@ class Rules:
         raise InputError(f"{self.name} has no part named {names[-1]!r}; is this the right --config?")
 
 
-class Pair(NamedTuple):
+class TensorPair(NamedTuple):
     key: str
     path: str
     shape: tuple[int, ...]
 
 
 @dataclass
-class Report:
-    """What became of every torch key and of every leaf of the tree."""
+class WeightsReport:
+    """The fate of every torch key and of every leaf of the tree."""
 
     rules: str
-    pairs: list[Pair] = field(default_factory=list)
+    pairs: list[TensorPair] = field(default_factory=list)
     ignored: list[tuple[str, str]] = field(default_factory=list)
     unused: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """The pairing as lines: one a key, then what was left out and why, then a summary."""
+        """The pairing as lines: one per key, then what was left out and why, then a summary."""
         width = max((len(p.key) for p in self.pairs), default=0)
         lines = [f"{p.key:<{width}}  {p.path}  {list(p.shape)}" for p in self.pairs]
         lines += [f"{key:<{width}}  ignored: {reason}" for key, reason in self.ignored]
@@ -115,15 +116,15 @@ class Report:
 
 def from_torch(
     state_dict: StateDict, rules: Rules, target: Variables | None = None, lenient: bool = False
-) -> tuple[Variables, Report]:
+) -> tuple[Variables, WeightsReport]:
     """Parameter tree of a torch state dict.
 
-    Strict: every key is used once or ignored by a rule, every leaf of `target` (arrays or shapes) is filled once and
-    shapes agree; without a target the tree is what the file has. Lenient, for initialisation: what does not fit by
-    name and shape keeps `target`'s value and is reported. Floating values become float32 or the target's type,
-    counters int32. Raises InputError, naming the first offenders.
+    Strict: every key is used once or ignored by a rule, every leaf of `target` (arrays or shapes) is filled
+    once and shapes agree; without a target the tree is what the file has. Lenient, for initialisation: what
+    does not fit by name and shape keeps `target`'s value and is reported. Floating values become float32 or
+    the target's type, counters int32. Raises InputError, naming the first offenders.
     """
-    report, found = Report(rules.name), {}
+    report, found = WeightsReport(rules.name), {}
     expected = rules.derived(state_dict)
     if not lenient:
         rules.check(state_dict)
@@ -142,9 +143,9 @@ def from_torch(
 
 def fitted(
     variables: Variables, name: str, target: Variables, lenient: bool = False
-) -> tuple[Variables, Report]:
+) -> tuple[Variables, WeightsReport]:
     """`variables` checked against `target` as `from_torch` does; keys in the report are their own paths."""
-    report = Report(name)
+    report = WeightsReport(name)
     found = {path: (".".join(path), np.asarray(leaf)) for path, leaf in _leaves(variables).items()}
     return _fill(found, target, report, lenient), report
 
@@ -211,7 +212,7 @@ def _check_derived(key, array, expected, lenient):
         )
 
 
-def _fill(found, target: Variables | None, report: Report, lenient: bool) -> Variables:
+def _fill(found, target: Variables | None, report: WeightsReport, lenient: bool) -> Variables:
     leaves = None if target is None else _leaves(target)
     chosen = _chosen(found, leaves, report, lenient)
     _complain(report, leaves, lenient)
@@ -234,7 +235,7 @@ def _chosen(found, leaves, report, lenient) -> dict[Path, np.ndarray]:
             continue
         else:
             chosen[path] = _typed(key, value, leaves[path].dtype)
-        report.pairs.append(Pair(key, ".".join(path), value.shape))
+        report.pairs.append(TensorPair(key, ".".join(path), value.shape))
     report.missing = [".".join(path) for path in leaves or {} if path not in chosen]
     return chosen
 
@@ -249,7 +250,7 @@ def _typed(key: str, value: np.ndarray, dtype) -> np.ndarray:
     return np.array(value, np.float32 if dtype is None else dtype, order="C")
 
 
-def _complain(report: Report, leaves, lenient: bool) -> None:
+def _complain(report: WeightsReport, leaves, lenient: bool) -> None:
     if not report.pairs:
         raise InputError(f"no tensor of the file belongs to {report.rules}; is this the right --config?")
     if lenient or not (report.unused or report.missing):

@@ -18,8 +18,8 @@ Score = Callable[[Variables], float]
 class Mean:
     """Running mean of weights in float32, batch statistics and counters included.
 
-    Parity: sums run from the first ingredient to the last, in float32, and are divided once; counters are summed as
-    integers and their quotient is cut to a whole number (10, 11, 13 give 11).
+    Parity: sums run from the first ingredient to the last, in float32, and are divided once; counters are
+    summed as integers and their quotient is cut to a whole number (10, 11, 13 give 11).
     """
 
     def __init__(self, total: Variables | None = None, count: int = 0):
@@ -66,7 +66,7 @@ class Greedy(NamedTuple):
 
 
 def greedy(ingredients: Mapping[str, Load], score: Score) -> Greedy:
-    """Take ingredients from the best on, keeping each that does not lower the score of the soup (recipe 1 of the paper).
+    """Add ingredients from the best on, keeping each that does not lower the soup's score (paper, recipe 1).
 
     Ties go to the ingredient named first.
     """

@@ -1,4 +1,4 @@
-"""YOLOv4's names: the released files number the layers of one long list, ours say what a layer is for."""
+"""YOLOv4's names: the released files number the layers of one long list, ours are named by purpose."""
 
 import re
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ def rules(num_classes: int, num_stages: int, anchors: Anchors, stem: bool = True
 
 
 def head_of(state_dict: StateDict) -> tuple[int, list[list[list[float]]]] | None:
-    """Class count and anchors in pixels that a released file was made with; None if it is no YOLOv4."""
+    """Class count and anchors in pixels that a released file was made with; None if it is not a YOLOv4."""
     grids = [key for key in state_dict if re.fullmatch(r"model\.\d+\.anchor_grid", key)]
     if len(grids) != 1:
         return None

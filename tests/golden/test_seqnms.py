@@ -35,7 +35,7 @@ def test_same_boxes_labels_and_order_as_released(name):
     arrays = golden_data.load(ARCHIVE)
     frames = clip_frames(arrays, name)
     for percent in (5, 6, 7):
-        options = seqnms.Options(min_score=percent / 10)
+        options = seqnms.SeqNMSOptions(min_score=percent / 10)
         found = [
             (t, label, row)
             for t, (rows, _, labels) in enumerate(seqnms.select(frames, options))
@@ -48,7 +48,7 @@ def test_same_boxes_labels_and_order_as_released(name):
 def test_new_scores_have_the_released_bits():
     arrays = golden_data.load(ARCHIVE)
     name = "r60x16_ties"
-    rows, options = 0, seqnms.Options(min_score=0.5)
+    rows, options = 0, seqnms.SeqNMSOptions(min_score=0.5)
     for t, (frame, kept) in enumerate(
         zip(clip_frames(arrays, name), seqnms.select(clip_frames(arrays, name), options))
     ):
@@ -61,7 +61,7 @@ def test_cutting_where_no_link_crosses_changes_nothing():
     arrays = golden_data.load(ARCHIVE)
     frames = clip_frames(arrays, "r40x12_empty")
     whole = seqnms.run(frames)
-    pieces = seqnms.run(frames, seqnms.Options(max_frames=12))
+    pieces = seqnms.run(frames, seqnms.SeqNMSOptions(max_frames=12))
     for a, b in zip(whole, pieces):
         for name in ("xyxy", "scores", "labels"):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))

@@ -16,7 +16,7 @@ from yolo_training import assert_norms, batch_of, by_torch_key, make_gradient, w
 from jaxdet.nn import functional
 from jaxdet.training import optim, sgd, state
 from jaxdet.training.average import Averaging
-from jaxdet.training.recipe import Recipe
+from jaxdet.training.recipe import TrainingRecipe
 from jaxdet.training.step import make_train_step
 from jaxdet.weights import families
 from jaxdet.weights import rules as key_rules
@@ -103,7 +103,9 @@ def constant_rates(count):
     return sgd.Rates(*(jnp.asarray(v) for v in (0.01, 0.01, 0.937)))
 
 
-TINY_RECIPE = Recipe(sgd.sgd(constant_rates, 5e-4), optim.constant(0.01), Averaging(), sum_images=True)
+TINY_RECIPE = TrainingRecipe(
+    sgd.sgd(constant_rates, 5e-4), optim.constant(0.01), Averaging(), sum_images=True
+)
 
 
 @cache

@@ -51,7 +51,7 @@ def columns(frames):
 def kept(frames, **options):
     return [
         (t, int(label), int(row))
-        for t, (rows, _, labels) in enumerate(seqnms.select(frames, seqnms.Options(**options)))
+        for t, (rows, _, labels) in enumerate(seqnms.select(frames, seqnms.SeqNMSOptions(**options)))
         for row, label in zip(rows, labels)
     ]
 
@@ -61,7 +61,9 @@ def kept(frames, **options):
 def test_equals_one_path_at_a_time(frames, min_score):
     expected, new = reference.exact(columns(frames), min_score)
     assert kept(frames, min_score=min_score) == expected
-    for t, (rows, scores, labels) in enumerate(seqnms.select(frames, seqnms.Options(min_score=min_score))):
+    for t, (rows, scores, labels) in enumerate(
+        seqnms.select(frames, seqnms.SeqNMSOptions(min_score=min_score))
+    ):
         for row, score, label in zip(rows, scores, labels):
             assert score == new[int(label)][t][row]
 
@@ -97,11 +99,11 @@ def test_slots_of_a_detector_equal_frames():
         rng.integers(0, 2, (2, 9, 8)).astype(np.int32),
         rng.random((2, 9, 8)) < 0.7,
     )
-    result = seqnms.apply(found, seqnms.Options(min_score=0.3))
+    result = seqnms.apply(found, seqnms.SeqNMSOptions(min_score=0.3))
     assert result.det_mask.any()
     for b in range(2):
         frames = [Boxes(*(leaf[b, k][found.det_mask[b, k]] for leaf in found[:3])) for k in range(9)]
-        for k, frame in enumerate(seqnms.run(frames, seqnms.Options(min_score=0.3))):
+        for k, frame in enumerate(seqnms.run(frames, seqnms.SeqNMSOptions(min_score=0.3))):
             mask = result.det_mask[b, k]
             np.testing.assert_array_equal(result.boxes[b, k][mask], frame.xyxy.astype(np.float32))
             np.testing.assert_array_equal(result.labels[b, k][mask], frame.labels)

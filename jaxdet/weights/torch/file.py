@@ -1,7 +1,8 @@
 """Tensors of a `.pth`, `.pt` or `.ckpt` file without torch, and without running anything the file says.
 
-Two containers exist: a zip archive with `data.pkl` and one member a storage (torch 1.6 and later), and before
-it a stream of five pickles followed by the storages. In both the pickle names storages by persistent ids.
+Two containers exist: a zip archive with `data.pkl` and one member per storage (torch 1.6 and later), and
+before it a stream of five pickles followed by the storages. In both the pickle names storages by persistent
+ids.
 """
 
 import mmap
@@ -40,8 +41,8 @@ def load(path: str | os.PathLike) -> Any:
 
     Objects of classes known to be harmless by name (modules of torch, of the released detectors, of training
     tools) come back as `pickles.Inert`. bfloat16 is `ml_dtypes.bfloat16`. Raises InputError, in one line, for
-    anything that is no torch file, is damaged or cut short, is too large for what it holds, or names a class
-    outside the list.
+    anything that is not a torch file, is damaged or cut short, is too large for what it holds, or names a
+    class outside the list.
     """
     path = Path(path)
     with open(path, "rb") as file:

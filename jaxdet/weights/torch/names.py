@@ -1,4 +1,4 @@
-"""What the names in a torch file may become: tensors, containers, NumPy values, inert stubs. Nothing else."""
+"""The only values that names in a torch file may become: tensors, containers, NumPy values, inert stubs."""
 
 import re
 from collections import OrderedDict

@@ -16,8 +16,8 @@ _MAX_KEY = 4096
 class Contents:
     """A checkpoint taken apart: the state dict in file order, how it was wrapped, and what lay beside it.
 
-    `extras` holds plain attributes of a pickled model (`yaml`, `nc`, `names`, `stride`) and the remaining entries of
-    the checkpoint (`epoch`, `optimizer`, `scaler`, ...).
+    `extras` holds plain attributes of a pickled model (`yaml`, `nc`, `names`, `stride`) and the remaining
+    entries of the checkpoint (`epoch`, `optimizer`, `scaler`, ...).
     """
 
     state_dict: dict[str, np.ndarray]
@@ -26,7 +26,7 @@ class Contents:
 
 
 def find(value: Any) -> Contents:
-    """State dict of a loaded torch file: bare, under `state_dict`, under `model` as a state dict or a pickled module.
+    """State dict of a loaded torch file: bare, under `state_dict`, or under `model` (perhaps pickled).
 
     A Lightning checkpoint is of the second kind. Raises InputError if none of these is there.
     """
@@ -67,26 +67,28 @@ def _flatten(module: Inert, prefix: str, out: dict[str, np.ndarray], depth: int)
         raise InputError(f"a name of more than {_MAX_KEY} characters in the pickled model")
     transient = module.state.get("_non_persistent_buffers_set", ())
     if not isinstance(transient, (set, frozenset, tuple, list)):
-        raise InputError("_non_persistent_buffers_set of a pickled module is no set")
+        raise InputError("_non_persistent_buffers_set of a pickled module is not a set")
     transient = {name for name in transient if isinstance(name, str)}
     own = {**_entries(module, "_parameters"), **_entries(module, "_buffers")}
     for name, value in own.items():
         if value is None or name in transient:
             continue
         if not isinstance(value, np.ndarray) or prefix + name in out:
-            raise InputError(f"entry {(prefix + name)[:120]!r} of the pickled model is no tensor of its own")
+            raise InputError(
+                f"entry {(prefix + name)[:120]!r} of the pickled model is not a tensor of its own"
+            )
         out[prefix + name] = value
     for name, child in _entries(module, "_modules").items():
         if isinstance(child, Inert):
             _flatten(child, f"{prefix}{name}.", out, depth + 1)
         elif child is not None:
-            raise InputError(f"entry {(prefix + name)[:120]!r} of the pickled model is no module")
+            raise InputError(f"entry {(prefix + name)[:120]!r} of the pickled model is not a module")
 
 
 def _entries(module: Inert, name: str) -> dict[str, Any]:
     entries = module.state.get(name, {})
     if not isinstance(entries, dict) or not all(isinstance(k, str) for k in entries):
-        raise InputError(f"{name} of the pickled {module.kind} is no dict of names")
+        raise InputError(f"{name} of the pickled {module.kind} is not a dict of names")
     return entries
 
 

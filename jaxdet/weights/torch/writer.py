@@ -18,8 +18,9 @@ _STORAGE_NAMES = {dtype: name for name, dtype in STORAGES.items()}
 def save(path: str | os.PathLike, value: Any) -> None:
     """Write `value` (dicts, lists, tuples, text, numbers, None and NumPy arrays) for torch.
 
-    Arrays become contiguous tensors of their own type, ml_dtypes.bfloat16 included; zero-dimensional arrays stay
-    tensors, NumPy scalars become numbers. An OrderedDict keeps its `_metadata`. Raises TypeError for anything else.
+    Arrays become contiguous tensors of their own type, ml_dtypes.bfloat16 included; zero-dimensional arrays
+    stay tensors, NumPy scalars become numbers. An OrderedDict keeps its `_metadata`. Raises TypeError for
+    anything else.
     """
     writer = _Writer()
     writer.write(value)

@@ -109,7 +109,7 @@ def test_clips_are_rescored_apart():
         _frame(f"{CLIP}_0000", (*box, 0.9, 0)),
         _frame(f"{CLIP}_0001", (*box, 0.8, 0)),
     ]
-    result = {boxes.source: boxes for boxes in seqnms.rescore(frames, seqnms.Options(min_score=0.1))}
+    result = {boxes.source: boxes for boxes in seqnms.rescore(frames, seqnms.SeqNMSOptions(min_score=0.1))}
     assert result["20210901_clip_1_00011_0000"].scores.tolist() == [0.2]
     np.testing.assert_allclose(result[f"{CLIP}_0000"].scores, [0.85], rtol=1e-15)
 

@@ -1,4 +1,4 @@
-"""Who proves the secret gets through the door, both ways and whole; who does not is turned away and keeps nobody out."""
+"""Processes that prove the secret get through the door; others are turned away and keep nobody out."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""What one process leaves is what another gets; what anybody else wrote, or wrote elsewhere or earlier, is found."""
+"""Bytes reach the other processes unchanged; those written by strangers, elsewhere or earlier are found."""
 
 import threading
 

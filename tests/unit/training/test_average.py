@@ -14,7 +14,7 @@ from jaxdet.nn import functional
 from jaxdet.structs import Targets
 from jaxdet.training import optim, state
 from jaxdet.training.average import Averaging
-from jaxdet.training.recipe import Recipe
+from jaxdet.training.recipe import TrainingRecipe
 from jaxdet.training.step import make_train_step
 
 
@@ -48,7 +48,7 @@ def batch():
 
 def after(microbatches=1, steps=1, **recipe):
     skeleton, variables = functional.split(Toy())
-    made = Recipe(optax.sgd(0.1), optim.constant(0.1), **recipe)
+    made = TrainingRecipe(optax.sgd(0.1), optim.constant(0.1), **recipe)
     current = state.create(variables, made.optimizer, made.averaging is not None)
     step = jax.jit(make_train_step(skeleton, made, microbatches))
     for _ in range(steps):

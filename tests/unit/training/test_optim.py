@@ -14,7 +14,7 @@ def _released(iteration, total):
 
 @pytest.mark.parametrize(
     ("count", "iteration_of_rate"),
-    # Ten segments an iteration. Iteration 0 has its own rate throughout; from iteration 1 on the first segment lags.
+    # Ten segments per iteration. Iteration 0 has its own rate; from iteration 1 on the first segment lags.
     [(0, 0), (1, 0), (9, 0), (10, 0), (11, 1), (19, 1), (20, 1), (21, 2)],
 )
 def test_rate_of_segments_lags_one_optimiser_step(count, iteration_of_rate):

@@ -15,7 +15,7 @@ from jaxdet.training.average import Averaging
 
 
 def released_warm_up(ni, nb, nw, batch, total_epochs, lr=0.01):
-    """(rate of weights, rate of biases, momentum, batches of an update) at batch `ni`, as the released loop sets them."""
+    """Rates of weights and biases, momentum, batches per update at `ni`, as the released loop has them."""
 
     def lf(epoch):
         return ((1 + math.cos(math.pi * epoch / total_epochs)) / 2) * 0.8 + 0.2
@@ -83,7 +83,7 @@ def tree(rng, scale=1.0):
 
 
 def test_update_equals_torch_and_batches_wait_for_the_one_that_is_due():
-    """Six batches, due are 0, 1, 3 and 5; every batch has its own rates, those of the waiting ones never count."""
+    """Of six batches 0, 1, 3 and 5 are due; the rates of the waiting ones never count."""
     rng, wanted = np.random.default_rng(0), np.array([True, True, False, True, False, True])
     rate, bias_rate = np.linspace(0.01, 0.06, 6), np.linspace(0.1, 0.05, 6)
     momentum, decay = np.linspace(0.9, 0.95, 6), 0.1

@@ -12,10 +12,10 @@ from jaxdet.data.events import packing
 from jaxdet.nn import functional
 from jaxdet.structs import EventGeometry
 from jaxdet.training import state
-from jaxdet.training.recipe import Recipe
+from jaxdet.training.recipe import TrainingRecipe
 from jaxdet.training.step import make_train_step
 
-RECIPE = Recipe(optax.sgd(0.1), optax.constant_schedule(0.1))
+RECIPE = TrainingRecipe(optax.sgd(0.1), optax.constant_schedule(0.1))
 
 
 class Toy(nnx.Module):
@@ -62,7 +62,10 @@ def test_bfloat16_is_the_precision_of_compute_only():
         "depths": (1, 1),
         "periods": (1, 3),
     }
-    make = lambda: models.build("hmnet", rngs=nnx.Rngs(0), out_features=16, dtype="bfloat16", **size)  # noqa: E731
+
+    def make():
+        return models.build("hmnet", rngs=nnx.Rngs(0), out_features=16, dtype="bfloat16", **size)
+
     skeleton, variables = functional.abstract(make)
     fresh = jax.eval_shape(lambda v: state.create(v, RECIPE.optimizer), variables)
     carry = jax.eval_shape(lambda v: functional.merge(skeleton, v).init_carry(2), variables)

@@ -14,7 +14,7 @@ TABLES = {"hmnet": families.HMNET, "yolox": families.YOLOX}
 
 
 def small(entries):
-    """A state dict with every key of a manifest, ranks and kinds kept, axes of two or three, all values distinct."""
+    """A state dict with every key of a manifest, its ranks and kinds, axes of 2 or 3, distinct values."""
     out, count = {}, 0
     for key, shape, dtype in entries:
         if key.endswith("relative_position_indices"):
@@ -54,7 +54,9 @@ def test_a_target_is_filled_completely(family, size):
 
 def test_names_follow_the_module_tree():
     keys = {
-        "backbone.memory3.update.0.residual.conv1.conv.weight": "backbone.memory3.update.0.residual.conv1.conv.kernel",
+        "backbone.memory3.update.0.residual.conv1.conv.weight": (
+            "backbone.memory3.update.0.residual.conv1.conv.kernel"
+        ),
         "bbox_head.levels.1.cls_conv.0.bn.running_var": "head.levels.1.cls_conv.0.norm.var",
         "neck.extra_convs.0.norm.weight": "neck.extra_convs.0.norm.scale",
     }
