@@ -1,1 +1,1 @@
-"""Stopwatches."""
+"""Benchmarks: times of inference, training, evaluation, input pipelines and Seq-NMS."""

@@ -1,4 +1,4 @@
-"""Whether a run could go on for weeks: does the input keep up with the step, does host memory stay flat."""
+"""Endurance of a training run: speed of its input against its step, and growth of host memory."""
 
 import os
 import resource
@@ -12,25 +12,26 @@ from jaxdet.training import loop
 from jaxdet.training import setup as runs
 from jaxdet.training.loop import StepInfo
 
-_WARM_UP = 0.2  # part of the updates before memory counts: caches fill, allocators settle
+_WARM_UP = 0.2  # fraction of the updates that is not measured, as caches still fill
 
 
 class Endurance(NamedTuple):
-    """What a stretch of training showed."""
+    """Measurements of a stretch of training."""
 
-    batch_ms: float  # the input pipeline alone, per batch
-    step_ms: float  # an update with its batch at hand: median
-    waiting_ms: float  # of an update for its batch: mean
-    steps_a_batch: float  # step_ms / batch_ms: how many times faster than needed batches come
-    host_mib: float  # own resident memory at the end
-    growth_kib_a_step: float  # its slope after the first fifth
+    batch_ms: float  # time per batch of the input pipeline alone
+    step_ms: float  # median time of an update without waiting for its batch
+    waiting_ms: float  # mean time an update waits for its batch
+    steps_a_batch: float  # step_ms / batch_ms: above 1 the input keeps up
+    host_mib: float  # private resident memory at the end
+    growth_kib_a_step: float  # growth of host memory per update, after the warm-up
 
     def as_dict(self) -> dict[str, float]:
+        """Measurements by name, rounded to 4 decimals."""
         return {key: round(value, 4) for key, value in self._asdict().items()}
 
 
 def measure(cfg: Any, num_updates: int, num_batches: int = 100) -> Endurance:
-    """Make `num_batches` batches of the training split of `cfg`, then train for `num_updates` optimiser steps."""
+    """Time `num_batches` batches of the training split of `cfg`, then train for `num_updates` updates."""
     batches = data.open(cfg.data, cfg.data.train_split)
     batch_s = _seconds_a_batch(batches, num_batches)
     batches.seek(0)
@@ -67,9 +68,9 @@ def _seconds_a_batch(batches: data.Batches, number: int) -> float:
 
 
 def host_memory() -> int:
-    """Resident bytes of this process that are its own, or their peak where the system does not tell.
+    """Private resident memory of this process in bytes, or its peak where the system reports no more.
 
-    Pages of mapped recordings do not count: the system takes them back when it needs room.
+    Pages of mapped recordings do not count, as the system can reclaim them.
     """
     try:
         with open("/proc/self/statm") as file:

@@ -1,4 +1,4 @@
-"""What looking only where a protocol looks saves: `evaluate` beside its full pass, taken in turn in one run."""
+"""Speed of evaluation at the steps that a protocol uses, against the full pass, timed in turn."""
 
 import time
 from typing import Any
@@ -12,39 +12,42 @@ from jaxdet.inference.events import Predictor
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import EventGeometry
 
-_LABELS_A_SECOND = 4  # GEN1's labels come at 1 to 4 Hz
+_LABELS_PER_SECOND = 4  # GEN1's labels come at 1 to 4 Hz
 _BOX_PIXELS = 40.0
 
 
 class RandomRecording:
-    """A labelled recording of uniform noise, held in memory; what `recordings.evaluate` reads of one."""
+    """A labelled recording of uniform noise in memory, with the interface that `recordings.evaluate` uses."""
 
-    def __init__(self, geometry: EventGeometry, duration_ms: int, events_a_step: int):
+    def __init__(self, geometry: EventGeometry, duration_ms: int, events_per_step: int):
         rng = np.random.default_rng(0)
-        size, count = geometry.size, duration_ms * 1000 // geometry.step_us * events_a_step
+        size, count = geometry.size, duration_ms * 1000 // geometry.step_us * events_per_step
         t_us = np.sort(rng.integers(0, duration_ms * 1000, count))
         columns = (rng.integers(0, limit, count) for limit in (size[1], size[0], 2))
         self._events = EventChunk(
             t_us, *(c.astype(d) for c, d in zip(columns, (np.int16, np.int16, np.int8)))
         )
         self.name, self.duration_ms = "random", duration_ms
-        self.labels = np.zeros(duration_ms * _LABELS_A_SECOND // 1000, LABEL_DTYPE)
-        self.labels["t"] = (np.arange(len(self.labels)) + 1) * (1_000_000 // _LABELS_A_SECOND)
+        self.labels = np.zeros(duration_ms * _LABELS_PER_SECOND // 1000, LABEL_DTYPE)
+        self.labels["t"] = (np.arange(len(self.labels)) + 1) * (1_000_000 // _LABELS_PER_SECOND)
         self.labels["x"], self.labels["y"] = size[1] / 4, size[0] / 4
         self.labels["w"] = self.labels["h"] = _BOX_PIXELS
 
     def events(self, start_ms: int, stop_ms: int) -> EventChunk:
-        """Events of a span of milliseconds."""
+        """Events from `start_ms` up to `stop_ms`."""
         first, last = np.searchsorted(self._events.t_us, [start_ms * 1000, stop_ms * 1000])
         return self._events.take(slice(first, last))
 
 
 def measure(
-    skeleton: Skeleton, variables: Variables, duration_ms: int, events_a_step: int, pairs: int
+    skeleton: Skeleton, variables: Variables, duration_ms: int, events_per_step: int, pairs: int
 ) -> dict[str, Any]:
-    """Median seconds of the full pass and of each protocol's, and their ratios, on labels at 4 Hz; compilation left out."""
+    """Median seconds of evaluation, full and by protocol, and their ratios, without compilation.
+
+    The recording has labels at 4 Hz; each way is timed `pairs` times.
+    """
     predictor = Predictor(skeleton, variables)
-    recording = RandomRecording(predictor.geometry, duration_ms, events_a_step)
+    recording = RandomRecording(predictor.geometry, duration_ms, events_per_step)
     buckets = (1 << 16, 1 << 20)
 
     def seconds(protocol: protocols.Protocol, full: bool) -> float:
@@ -64,7 +67,10 @@ def measure(
 
 
 def with_boxes(variables: Variables) -> Variables:
-    """Random weights whose head finds boxes at every step, as a trained one does: a step without any is searched on."""
+    """Random weights with biases by which the head finds boxes at every step, as a trained head does.
+
+    Without them evaluation would search on from every step, as none would have boxes.
+    """
     params = {**variables.params, "head": {**variables.params["head"]}}
     levels = {}
     for stride, (name, level) in zip((4, 8, 16), params["head"]["levels"].items()):

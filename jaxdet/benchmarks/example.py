@@ -1,4 +1,4 @@
-"""What the synthetic example shows of its run: AP on unseen recordings, what memory and training are worth, a video."""
+"""Results of the synthetic example: AP on unseen recordings, ablation of memory and training, a video."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from jaxdet.inference.events import Predictor
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.viewing import drawing, plots
 
-_STRIDE = 10  # steps a picture
+_STRIDE = 10  # steps per picture
 _MIN_SCORE = 0.3
 
 
@@ -37,7 +37,7 @@ def compare(
 
 
 def table(results: Mapping[str, Metrics]) -> str:
-    """A line per model: AP, AP50 and AP50 of every class."""
+    """Table with a line per model: AP, AP50 and AP50 of every class."""
     names = next(iter(results.values())).class_names
     lines = [f"{'':14}{'AP':>8}{'AP50':>8}" + "".join(f"{f'AP50 {name}':>18}" for name in names)]
     for title, metrics in results.items():
@@ -47,7 +47,7 @@ def table(results: Mapping[str, Metrics]) -> str:
 
 
 def write(workdir: Path, results: Mapping[str, Metrics]) -> None:
-    """`evaluation.json` and the precision-recall picture of the trained model."""
+    """Write `evaluation.json`, and the precision-recall curves of the trained model as a picture."""
     with atomic(workdir / "evaluation.json") as temporary:
         temporary.write_text(json.dumps({k: m.as_json() for k, m in results.items()}, indent=2))
     plots.precision_recall(workdir / "precision_recall.png", **results["trained"].curves())
@@ -61,7 +61,7 @@ def film(
     event_buckets: Sequence[int],
     class_names: Sequence[str],
 ) -> None:
-    """Boxes over the events of one recording, in real time."""
+    """Write a video of the boxes over the events of one recording, in real time."""
     predictor = Predictor(skeleton, variables)
     with drawing.open_sink(path, fps=1e6 / (predictor.geometry.step_us * _STRIDE)) as sink:
         pictures = drawing.EventSink(sink, predictor.geometry.size, class_names, _STRIDE, _MIN_SCORE)

@@ -1,4 +1,4 @@
-"""How fast training batches are made; for images beside a straight OpenCV loop that does the same work in colour."""
+"""Speed of the input pipeline; for images also against a plain OpenCV loop that does the same in colour."""
 
 import os
 import statistics
@@ -19,10 +19,11 @@ from jaxdet.errors import InputError
 
 
 def measure(block: Any, pairs: int, num_batches: int = 3 * pipeline.AHEAD) -> dict[str, float]:
-    """Samples a second of a `data` block's pipeline, from its start until `num_batches` came out.
+    """Samples per second of the pipeline of a `data` block, from its start until it yielded `num_batches`.
 
-    For images also those of the plain loop, in turn with the pipeline, and the ratio of the medians. The pipeline rests
-    meanwhile: what it makes ahead is neither given to it nor taken from the loop.
+    For images, the plain loop is timed in turn with the pipeline, `pairs` times each, and the ratio of the
+    medians is given too. The pipeline is closed meanwhile, so that it neither works ahead nor slows the loop
+    down.
     """
     stream = data.open(block, block.train_split)
 
@@ -52,7 +53,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def _plain_samples(block) -> Iterator[np.ndarray]:
-    """Mosaics as one would write them down: one after the other, every image in three channels."""
+    """Mosaics by plain code: one after the other, every image in three channels."""
     labelled = samples.open_set(block.root, block.train_split, tuple(block.classes))
     rng, num = np.random.default_rng(block.seed), len(labelled.items)
     settings = samples.RECIPES[block.recipe]
@@ -71,7 +72,7 @@ def _plain_sample(labelled: LabelledSet, drawn: Draw, shape: tuple[int, int]) ->
         path = labelled.items[index].path
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
-            raise InputError(f"{path}: OpenCV cannot read this image; take it out of the set")
+            raise InputError(f"{path}: OpenCV cannot read this image; remove it from the data set")
         gain = min(shape[0] / image.shape[0], shape[1] / image.shape[1])
         image = cv2.resize(image, (int(image.shape[1] * gain), int(image.shape[0] * gain)))
         height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""How a training step grows with the number of devices: its time, what the devices tell each other, its memory."""
+"""Scaling of a training step with the number of devices: time, communication and memory."""
 
 import math
 import re
@@ -24,22 +24,23 @@ _SHAPE = re.compile(r"\b(pred|[fsuc]\d+|bf16)\[([\d,]*)\]")
 
 
 class Point(NamedTuple):
-    """A training step on some devices; medians."""
+    """Measurements of a training step on a number of devices; times are medians."""
 
     devices: int
     lanes: int
     step_ms: float
-    reduce_ms: float  # summing the gradients over the devices, by itself; 0 on one device
-    collectives: int  # in the compiled step; those inside loops are counted once
+    reduce_ms: float  # time to sum the gradients over the devices alone; 0 on one device
+    collectives: int  # collective operations of the compiled step; those in loops are counted once
     collective_bytes: int
-    temporary_bytes: int  # of a device
-    held_bytes: dict[str, int]  # what a device was seen to hold, as `memory_plan` names it
+    temporary_bytes: int  # temporaries of the compiled step, per device
+    held_bytes: dict[str, int]  # measured on one device, with the names of `memory_plan`
 
 
 def measure(cfg: Any, num_devices: int, host_batch: Batch, repeats: int) -> Point:
     """Time the compiled step of `cfg` on the first `num_devices` devices.
 
-    `host_batch` holds the lanes of this process out of `cfg.data.batch_size`.
+    `host_batch` holds the lanes of this process, of the `cfg.data.batch_size` in all. The median of `repeats`
+    runs counts.
     """
     devices = jax.devices()[:num_devices]
     mesh = sharding.make_mesh(cfg.data.batch_size, devices)
@@ -70,7 +71,7 @@ def measure(cfg: Any, num_devices: int, host_batch: Batch, repeats: int) -> Poin
 
 
 def memory_plan(cfg: Any, num_devices: int) -> dict[str, int]:
-    """Bytes of one device of `num_devices`, which need not be there: what lives between the steps of a run."""
+    """Planned bytes per device of what is kept between steps, by kind; the devices need not exist."""
     recipe = recipes.make(cfg, 1)
     skeleton, variables = functional.abstract(lambda: from_config.build(cfg, cfg.seed))
     averaged = recipe.averaging is not None
@@ -96,7 +97,7 @@ def memory_plan(cfg: Any, num_devices: int) -> dict[str, int]:
 
 
 def _held(current: state.TrainState, carry) -> dict[str, int]:
-    """As `memory_plan`, from arrays on their devices: bytes on the first device of this process."""
+    """Measured bytes on the first device of this process, with the names of `memory_plan`."""
 
     def of(tree) -> int:
         return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
@@ -107,7 +108,7 @@ def _held(current: state.TrainState, carry) -> dict[str, int]:
 
 
 def _reduction(params, mesh):
-    """A program that sums over the devices as many numbers as there are parameters."""
+    """Function that sums as many numbers as there are parameters over the devices."""
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     own = np.zeros((len(mesh.local_devices), count), np.float32)
     parts = sharding.to_global(own, mesh)
@@ -116,7 +117,7 @@ def _reduction(params, mesh):
 
 
 def _median(works) -> float:
-    """Seconds of the calls in `works`, the first of which does not count."""
+    """Median seconds of the calls in `works`, after an extra first call that does not count."""
     times = []
     for work in [works[0], *works]:
         began = time.perf_counter()

@@ -1,7 +1,7 @@
-"""How fast Seq-NMS is, in a unit that travels between machines.
+"""Speed of Seq-NMS, in a unit that is comparable between machines.
 
-The unit is that of `timing`. The released Python code needed 11 s (300 frames x 30 boxes), 335 s (1000 x 60) and 936 s (1000 x 100), with a
-unit of 28.6 ms.
+The unit is that of `timing`. The released Python code took 11 s (300 frames x 30 boxes), 335 s (1000 x 60)
+and 936 s (1000 x 100), on a machine with a unit of 28.6 ms.
 """
 
 import resource
@@ -19,40 +19,47 @@ _RELEASED_UNIT_S = 0.0286
 _WIDTH, _HEIGHT = 384, 288
 
 
-class Row(NamedTuple):
-    """One line of the table."""
+class SeqNmsTiming(NamedTuple):
+    """Time and memory of Seq-NMS on clips of one size."""
 
     num_frames: int
     max_boxes: int
     mean_boxes: float
     seconds: float  # median
     unit_seconds: float  # median
-    mask_megabytes: float  # what is held of pairs of boxes at a time
-    peak_megabytes: float  # of the process so far
+    mask_megabytes: float  # for pairs of boxes, at a time
+    peak_megabytes: float  # peak of the process so far
 
     @property
     def units(self) -> float:
+        """Time in units."""
         return self.seconds / self.unit_seconds
 
     def __str__(self):
         released = RELEASED_S.get((self.num_frames, self.max_boxes))
         compared = f", released code {released / _RELEASED_UNIT_S:.0f} units" if released else ""
         return (
-            f"{self.num_frames} x {self.max_boxes} (mean {self.mean_boxes:.0f}): {self.seconds:.2f} s, {self.units:.1f} "
-            f"units of {self.unit_seconds * 1e3:.1f} ms{compared}; pairs {self.mask_megabytes:.0f} MB, "
-            f"peak {self.peak_megabytes:.0f} MB"
+            f"{self.num_frames} x {self.max_boxes} (mean {self.mean_boxes:.0f}): {self.seconds:.2f} s, "
+            f"{self.units:.1f} units of {self.unit_seconds * 1e3:.1f} ms{compared}; "
+            f"pairs {self.mask_megabytes:.0f} MB, peak {self.peak_megabytes:.0f} MB"
         )
 
 
 def measure(
     sizes: Sequence[tuple[int, int]] = tuple(RELEASED_S), repeats: int = 5, min_score: float = 0.5
-) -> list[Row]:
-    """Time Seq-NMS of four classes on simulated tracks, compilation excluded, the unit taken in between."""
+) -> list[SeqNmsTiming]:
+    """Time Seq-NMS on simulated tracks of four classes, without compilation, in turn with the unit.
+
+    `sizes` are (frames, boxes per frame), `repeats` the runs of each.
+    """
     return [_measure(num_frames, max_boxes, repeats, min_score) for num_frames, max_boxes in sizes]
 
 
 def tracks(num_frames: int, max_boxes: int, num_classes: int = 4, seed: int = 0) -> list[Boxes]:
-    """Objects that come, drift and go, with near-duplicates, dropouts and wrong labels; three quarters full."""
+    """Simulated detections of objects that appear, drift and leave, with duplicates, dropouts and wrong labels.
+
+    Frames have three quarters of `max_boxes` boxes on average.
+    """
     rng = np.random.default_rng(seed)
     rows: list[list] = [[] for _ in range(num_frames)]
     for _ in range(max(max_boxes // 3, 1)):
@@ -80,12 +87,12 @@ def _frame(rows) -> Boxes:
     return Boxes(table[:, :4].round(3), table[:, 4].round(5), table[:, 5].astype(np.int32))
 
 
-def _measure(num_frames, max_boxes, repeats, min_score) -> Row:
+def _measure(num_frames, max_boxes, repeats, min_score) -> SeqNmsTiming:
     frames = tracks(num_frames, max_boxes)
     options = seqnms.SeqNMSOptions(min_score=min_score)
     took = timing.interleaved(lambda: seqnms.run(frames, options), repeats)
     counts = [len(frame.scores) for frame in frames]
-    return Row(
+    return SeqNmsTiming(
         num_frames,
         max_boxes,
         float(np.mean(counts)),

@@ -1,7 +1,7 @@
-"""How long models take, in ms and in a unit that means the same on every machine.
+"""Times of models, in ms and in a unit that is comparable between machines.
 
-The unit is one plain 3x3 convolution from 256 to 256 channels on 60x76 positions, batch 1, float32. It is timed in turn
-with the measured work, so that both see the same machine.
+The unit is one plain 3x3 convolution from 256 to 256 channels on 60x76 positions, batch 1, float32. It is
+timed in turn with the measured work, so that both run under the same conditions.
 """
 
 import time
@@ -18,11 +18,11 @@ from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import Batch, EventGeometry, Events, Images, Targets
 
-_SORTED_BY = 4  # pixels a side of the windows by which the data layer sorts events
+_SORTED_BY = 4  # pixels per side of the windows by which the data layer sorts events
 
 
 class Timing(NamedTuple):
-    """Medians over interleaved pairs."""
+    """Medians over interleaved pairs of the work and the unit."""
 
     ms: float
     unit_ms: float
@@ -33,17 +33,17 @@ class Timing(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a program costs before it runs once."""
+    """Compilation time and memory of a program."""
 
-    compile_s: float  # tracing and compilation, or its loading from the persistent cache
-    device_mib: float  # arguments, results and temporaries, as the compiler plans them
+    compile_s: float  # tracing and compilation, or loading from the persistent cache
+    device_mib: float  # arguments, results and temporaries, as planned by the compiler
 
     def as_dict(self) -> dict[str, float]:
         return {key: round(value, 2) for key, value in self._asdict().items()}
 
 
 def compile_for(function, *arguments) -> tuple[Callable[..., Any], Cost]:
-    """A jitted `function` compiled ahead for `arguments`."""
+    """Compile a jitted `function` ahead of time for `arguments` -> (program, cost)."""
     begin = time.perf_counter()
     program = function.lower(*arguments).compile()
     took = time.perf_counter() - begin
@@ -53,7 +53,7 @@ def compile_for(function, *arguments) -> tuple[Callable[..., Any], Cost]:
 
 
 def interleaved(work: Callable[[], Any], pairs: int) -> Timing:
-    """Run `work` and the unit in turn, `pairs` times after one of each; both must return device arrays."""
+    """Time `work` and the unit in turn, `pairs` times after one run of each; `work` returns device arrays."""
     unit = _unit()
     _seconds(work), _seconds(unit)
     times = np.array([(_seconds(work), _seconds(unit)) for _ in range(pairs)])
@@ -79,7 +79,10 @@ def _unit() -> Callable[[], Any]:
 
 
 def one_step(skeleton: Skeleton, variables: Variables, num_events: int, pairs: int) -> Timing:
-    """A streamed step to scored candidates, suppression left out, averaged over the firing cycle; one lane."""
+    """Time of a streamed step of one lane up to scored candidates, averaged over the firing cycle.
+
+    Suppression is left out; a step has `num_events` random events.
+    """
     model = functional.merge(skeleton, variables)
     cycle = model.backbone.cycle
     table = jax.jit(lambda v: functional.merge(skeleton, v).backbone.event_table())(variables)
@@ -111,7 +114,10 @@ def one_step(skeleton: Skeleton, variables: Variables, num_events: int, pairs: i
 def segment(
     skeleton: Skeleton, variables: Variables, num_lanes: int, num_events: int, pairs: int
 ) -> tuple[Timing, Cost, int]:
-    """`predict` over a segment of `num_lanes` lanes with boxes after every step; and its number of steps."""
+    """Time and cost of `predict` over a segment of one firing cycle, and its number of steps.
+
+    There are `num_lanes` lanes, `num_events` events per step and boxes after every step.
+    """
     model = functional.merge(skeleton, variables)
     num_steps = model.backbone.cycle
     events = random_events(
@@ -132,7 +138,7 @@ def segment(
 def images(
     skeleton: Skeleton, variables: Variables, batch_size: int, size: tuple[int, int], pairs: int
 ) -> tuple[Timing, Cost]:
-    """`predict` of `batch_size` random images of (height, width) pixels."""
+    """Time and cost of `predict` on `batch_size` random images of `size` (height, width), pixels."""
     images = jax.random.randint(jax.random.key(0), (batch_size, *size, 3), 0, 255).astype(jnp.uint8)
     at_step, reset = jnp.zeros((batch_size, 1), jnp.int32), jnp.zeros(batch_size, bool)
 
@@ -152,9 +158,9 @@ def train_segment(
     num_events: int,
     pairs: int,
 ) -> tuple[Timing, Cost]:
-    """Loss and gradient of a segment whose last step has one labelled slot a lane; no optimiser.
+    """Time and cost of loss and gradient of a segment, without the optimiser.
 
-    The model's warm-up must be over before that step.
+    The last step has one labelled slot per lane; the model's warm-up must end before it.
     """
     model = functional.merge(skeleton, variables)
     batch = segment_batch(model.backbone.geometry, num_lanes, num_steps, num_events)
@@ -164,7 +170,10 @@ def train_segment(
 def train_images(
     skeleton: Skeleton, variables: Variables, num_images: int, size: tuple[int, int], pairs: int
 ) -> tuple[Timing, Cost]:
-    """Loss and gradient of random images of (height, width) pixels with two boxes each; no optimiser."""
+    """Time and cost of loss and gradient of random images with two boxes each, without the optimiser.
+
+    `size` is (height, width) in pixels.
+    """
     return _gradient(skeleton, variables, image_batch(size, num_images), (), pairs)
 
 
@@ -184,13 +193,13 @@ def _gradient(skeleton, variables, batch, carry, pairs) -> tuple[Timing, Cost]:
 
 
 def segment_batch(geometry: EventGeometry, num_lanes: int, num_steps: int, num_events: int) -> Batch:
-    """Random events, `num_events` a step, and two boxes at the last step of every lane."""
+    """Random events, `num_events` per step and lane, with two boxes at the last step of every lane."""
     events = random_events(np.random.default_rng(0), geometry, num_lanes, num_steps, num_events)
     return Batch(events, _labels(num_lanes, num_steps - 1), np.ones(num_lanes, bool), None)
 
 
 def image_batch(size: tuple[int, int], num_images: int) -> Batch:
-    """Random images of (height, width) pixels with two boxes each."""
+    """Random images of `size` (height, width), pixels, with two boxes each."""
     images = np.random.default_rng(0).integers(0, 255, (num_images, *size, 3), np.uint8)
     return Batch(Images(images), _labels(num_images, 0), np.ones(num_images, bool), None)
 
@@ -211,7 +220,7 @@ def _labels(num_lanes: int, at_step: int) -> Targets:
 def random_events(
     rng: np.random.Generator, geometry: EventGeometry, num_lanes: int, num_steps: int, per_step: int
 ) -> Events:
-    """`per_step` events in every step of every lane, uniform over sensor and step, in the packed order."""
+    """`per_step` random events in every step and lane, uniform over sensor and step, in packed order."""
     height, width = geometry.size
     total = num_steps * per_step
     x, y = rng.integers(0, width, (num_lanes, total)), rng.integers(0, height, (num_lanes, total))

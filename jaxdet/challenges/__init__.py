@@ -1,1 +1,1 @@
-"""Challenges: recipes, their reproduction, submissions."""
+"""Challenges: recipes of their tracks, reproduction of the results, and submissions."""

@@ -1,4 +1,4 @@
-"""A challenge track as a table: which weights, test settings and post-processing each month gets."""
+"""Recipe of a challenge track: a table of weights, test settings and post-processing by month."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,35 +12,40 @@ NMS_IOU = 0.5
 
 
 class Row(NamedTuple):
-    """Months treated alike."""
+    """Settings of one or several months."""
 
-    months: str  # names, separated by blanks
-    weights: str  # a folder, .pt or .pth below --weights
+    months: str  # names of months, separated by spaces
+    weights: str  # name of a folder, .pt or .pth file in --weights
     model: str  # size of the model
     size: int  # longer side of the network's input, pixels
-    tta: str | None  # "flip", or None for a single view
+    tta: str | None  # test-time augmentation: "flip", or None for the image alone
     conf: float  # the detector reports boxes above this score
-    rule: str  # "seqnms", or "score": only drop what is not above min_score
+    rule: str  # post-processing: "seqnms", or "score", which only drops boxes not above min_score
     min_score: float
 
     def apply(self, frames: Sequence[Boxes]) -> list[Boxes]:
-        """The frames after the row's post-processing."""
+        """The frames after the post-processing of this row."""
         if self.rule == "score":
             return seqnms.drop_scores_below(frames, self.min_score)
         return seqnms.rescore(frames, seqnms.Options(min_score=self.min_score))
 
     def __str__(self):
         view = f", {self.tta}" if self.tta else ""
-        return f"{self.weights}, {self.model} at {self.size}{view}, conf {self.conf}, {self.rule} {self.min_score}"
+        model = f"{self.weights}, {self.model} at {self.size}{view}"
+        return f"{model}, conf {self.conf}, {self.rule} {self.min_score}"
 
 
 def by_month(rows: Sequence[Row], wanted: Sequence[str] = months.MONTHS) -> dict[str, Row]:
-    """The row of each wanted month, in calendar order; InputError unless every month has exactly one."""
+    """The row of each wanted month, in calendar order.
+
+    Raises InputError unless every month has exactly one row, with known settings.
+    """
     found: dict[str, Row] = {}
     for row in rows:
         if row.rule not in ("seqnms", "score") or row.tta not in (None, "flip"):
             raise InputError(
-                f"recipe row {row.months}: rule {row.rule}, tta {row.tta}; expected seqnms or score, flip or None"
+                f"recipe row {row.months}: rule {row.rule}, tta {row.tta}; "
+                "expected rule seqnms or score, and tta flip or None"
             )
         for month in row.months.split():
             if month not in months.MONTHS:
@@ -58,7 +63,7 @@ def by_month(rows: Sequence[Row], wanted: Sequence[str] = months.MONTHS) -> dict
 
 
 def check_counts(num_frames: Mapping[str, int]) -> None:
-    """InputError unless every month has a positive number of frames."""
+    """Raise InputError unless every month has a positive number of frames."""
     for month in months.MONTHS:
         if num_frames.get(month, 0) <= 0:
             raise InputError(f"recipe: {num_frames.get(month)} frames in {month}; expected a positive number")

@@ -1,8 +1,9 @@
-"""Run a challenge track: predict, post-process and join, month by month, and go on where a run was stopped.
+"""Reproduction of a challenge track: predict, post-process and join month by month; a stopped run is resumed.
 
-Everything is checked before anything is computed. Predictions are kept by month and recording day, results by month,
-under a hash of what they depend on: the row's settings, the weights and the names and sizes of the frames. Files are
-whole or absent, and the submission is always made from files, so a run that was killed ends with the same bytes.
+All inputs are checked before anything is computed. Predictions are stored by month and recording day, results
+by month, under a hash of what they depend on: the row's settings, the weights and the names and sizes of the
+frames. Files are written atomically, and the submission is always made from them, so that a run that was
+killed and resumed ends with the same bytes.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ Detect = Callable[[Sequence[Path]], Iterator[Boxes]]
 # (row, weights) -> a detector that is ready to run
 Load = Callable[[Row, Path], Detect]
 
-_VERSION = 1  # raise it when predictions or results of the same inputs change
+_VERSION = 1  # to be raised when predictions or results of the same inputs change
 _SUFFIXES = ("", ".pt", ".pth")
 
 
@@ -43,30 +44,31 @@ class Part(NamedTuple):
 
 
 class Month(NamedTuple):
-    """All there is to do for one month."""
+    """Inputs of one month: its row of the recipe, weights, frames and labels."""
 
     name: str
     row: Row
     weights: Path
     parts: list[Part]
     num_frames: int
-    labels: Path | None  # folder of annotations
+    labels: Path | None  # folder of annotations; None if there is none
 
 
-class Recipe(NamedTuple):
-    """A track."""
+class TrackRecipe(NamedTuple):
+    """Recipe of a challenge track."""
 
     rows: tuple[Row, ...]
-    num_frames: Mapping[str, int]
-    month_weights: Mapping[str, float]
+    num_frames: Mapping[str, int]  # expected frames of each month
+    month_weights: Mapping[str, float]  # weight of each month in the weighted mean
 
 
 def plan(
-    recipe: Recipe, data: str | Path, weights: str | Path, only: Sequence[str] = ()
+    recipe: TrackRecipe, data: str | Path, weights: str | Path, only: Sequence[str] = ()
 ) -> tuple[list[Month], list[str]]:
-    """What is to be done, month by month, and a line for everything that is missing or wrong.
+    """Inputs of each month, and a line for each input that is missing or wrong.
 
-    Raises InputError for a recipe that does not treat each month once.
+    `data` is the root of LTD, `weights` the folder of weights, `only` the names of months (default: all).
+    Raises InputError for a recipe in which a month does not have exactly one row.
     """
     rows = recipes.by_month(recipe.rows, only or months.MONTHS)
     recipes.check_counts(recipe.num_frames)
@@ -95,7 +97,7 @@ def plan(
 
 
 def run(todo: Sequence[Month], workdir: str | Path, load: Load, month_weights: Mapping[str, float]) -> Path:
-    """Do what `plan` found; returns the path of the submission."""
+    """Process the months of `plan` in the folder `workdir`; returns the path of the submission."""
     workdir = Path(workdir)
     hashes = {month.weights: _hash_of(month.weights) for month in todo}
     detectors = _Detectors(load)
@@ -114,13 +116,13 @@ def run(todo: Sequence[Month], workdir: str | Path, load: Load, month_weights: M
     if after:
         logging.info("before post-processing: %s", months.report(before, month_weights))
         logging.info("after post-processing:  %s", months.report(after, month_weights))
-        rules = {"without post-processing": before, "as submitted": after}
-        drift(workdir / "drift.png", rules)
+        series = {"without post-processing": before, "as submitted": after}
+        drift(workdir / "drift.png", series)
     return _submit(todo, results, workdir / "predictions.pkl")
 
 
 def describe(month: Month, workdir: str | Path) -> str:
-    """One line of the plan: what is done and how much of it there is already."""
+    """Line of the plan for one month: frames, settings, and the number of days already predicted."""
     folder = Path(workdir) / "predictions"
     done = 0
     if month.weights != Path():
@@ -132,7 +134,7 @@ def describe(month: Month, workdir: str | Path) -> str:
 
 
 class _Detectors:
-    """Loads a detector when it is first needed and keeps the last one."""
+    """Loads detectors when they are needed, and keeps the last one."""
 
     def __init__(self, load: Load):
         self._load, self._key, self._detect = load, None, None
@@ -145,7 +147,7 @@ class _Detectors:
 
 
 def _result(month: Month, workdir: Path, weights_hash: str, detectors: _Detectors) -> tuple[Path, list[Path]]:
-    """Result file of a month and the files of predictions it was made from, all made if they are not there."""
+    """Result file of a month and its files of predictions; those that do not exist are made."""
     made = []
     for part in month.parts:
         path = workdir / "predictions" / _part_name(month, part, weights_hash)
@@ -155,7 +157,7 @@ def _result(month: Month, workdir: Path, weights_hash: str, detectors: _Detector
     settings = [month.row.rule, month.row.min_score, [path.name for path in made]]
     result = workdir / "results" / f"{month.name}-{_digest(settings)}.h5"
     if not result.exists():
-        # Parity: the released scripts read the pickle of the released test, whose numbers are rounded.
+        # Parity: the released scripts post-process pickles, whose numbers are rounded.
         files.map_clips(
             made, result, lambda frames: month.row.apply(list(map(pickle.rounded, frames))), month.row.rule
         )
@@ -183,7 +185,7 @@ def _submit(todo: Sequence[Month], results: Mapping[str, Path], path: Path) -> P
 
 
 def _released(paths: Sequence[Path]) -> BoxFile:
-    """The boxes of these files as a released pickle holds them: rounded, and without frames without boxes."""
+    """The boxes of these files as in a released pickle: rounded, and frames without boxes left out."""
     frames, metadata = [], {}
     for path in paths:
         with store.read(path) as reader:
@@ -193,7 +195,7 @@ def _released(paths: Sequence[Path]) -> BoxFile:
 
 
 def drift(path: Path, series: Mapping[str, Mapping[str, float]]) -> None:
-    """Picture of AP by month, one line per entry of `series`, for example with and without Seq-NMS."""
+    """Plot AP by month, a curve per entry of `series` (name -> month -> AP), into a picture file."""
     rows = {
         name: ([m for m in months.MONTHS if m in values], [values[m] for m in months.MONTHS if m in values])
         for name, values in series.items()
@@ -202,7 +204,7 @@ def drift(path: Path, series: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def _clips(keys: Iterable[str]) -> dict[str, list[str]]:
-    """Frame keys by clip, each clip's in order of their numbers."""
+    """Frame keys by clip, sorted by frame number in each clip."""
     frames = [Boxes.none(source=key) for key in keys]
     return {clip: [frames[row].source for row in rows] for clip, rows in names.by_clip(frames).items()}
 
@@ -219,7 +221,7 @@ def _parts(frames: Mapping[str, Path]) -> list[Part]:
 
 
 def _gaps(frames: Mapping[str, Path], num_missing: int) -> str:
-    """Names of frames that are missing between others of their clip, if there are any."""
+    """Phrase with the names of frames that are missing between others of their clip; empty if none are."""
     missing = []
     for clip, keys in _clips(frames).items():
         width = len(keys[-1].rpartition("_")[2])
@@ -232,7 +234,7 @@ def _gaps(frames: Mapping[str, Path], num_missing: int) -> str:
 
 
 def _labels(frames: Mapping[str, Path]) -> Path | None:
-    """Folder of annotations beside the folder of frames, if there is one."""
+    """Folder of annotations beside the folder of frames, or None."""
     first = next(iter(frames.values()), None)
     if first is None:
         return None
@@ -247,7 +249,7 @@ def _part_name(month: Month, part: Part, weights_hash: str) -> str:
 
 
 def _hash_of(weights: Path) -> str:
-    """Hash of a file, or of all files of a folder with their names."""
+    """Hash of a file, or of the names and contents of all files of a folder."""
     if weights.is_file():
         return sha256(weights)
     files = sorted(path for path in weights.rglob("*") if path.is_file())

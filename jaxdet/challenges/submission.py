@@ -1,6 +1,7 @@
-"""predictions.pkl of the Seasons in Drift challenge: {month: {frame: {"boxes", "labels"}}}, pickle protocol 4.
+"""Submission of the Seasons in Drift challenge, `predictions.pkl`.
 
-Every frame of a month must be there; one without detections has a single box of zeros, label 0.
+It is a pickle of protocol 4, {month: {frame: {"boxes", "labels"}}}. Every frame of a month must be in it; a
+frame without detections has a single box of zeros with label 0.
 """
 
 import os
@@ -15,16 +16,17 @@ from jaxdet.errors import InputError
 from jaxdet.evaluation.months import MONTHS
 from jaxdet.formats import BoxFile, names, pickle, plain_pickle
 
-# Frames of the test months of LTD.
+# Number of frames of each test month of LTD.
 NUM_FRAMES = {
-    "Jan": 48272, "Mar": 69889, "Apr": 71750, "May": 44910, "Jun": 59618, "Jul": 19006, "Aug": 55281, "Sep": 184,
+    "Jan": 48272, "Mar": 69889, "Apr": 71750, "May": 44910, "Jun": 59618, "Jul": 19006, "Aug": 55281,
+    "Sep": 184,
 }  # fmt: skip
 
 _DATED = re.compile(r"\d{4}(0[1-9]|1[0-2])\d\d_")
 
 
 def month_of(path: str | os.PathLike) -> str:
-    """Month of a file of detections: its name before the first "." or "_"."""
+    """Month of a file of detections: its name up to the first "." or "_"; InputError for any other name."""
     month = re.split(r"[._]", Path(path).name, maxsplit=1)[0]
     for known in MONTHS:
         if month.lower() == known.lower():
@@ -35,13 +37,14 @@ def month_of(path: str | os.PathLike) -> str:
 def list_frames(data: str | os.PathLike, month: str) -> list[str]:
     """Frame keys of a month below the root of LTD, sorted.
 
-    Looks for `[Test/]<month>/frames/<date>/<clip>/image_NNNN.jpg`, then for a flat `[Test/]<month>/images/<key>.jpg`.
+    Looks for `[Test/]<month>/frames/<date>/<clip>/image_NNNN.jpg`, then for
+    `[Test/]<month>/images/<key>.jpg`. Raises InputError if there are none.
     """
     return sorted(frame_paths(data, month))
 
 
 def frame_paths(data: str | os.PathLike, month: str) -> dict[str, Path]:
-    """Frame key -> image file of a month; see `list_frames`. InputError if there is none."""
+    """Image file of each frame key of a month; see `list_frames`. InputError if there are none."""
     roots = [root for root in (Path(data) / "Test" / month, Path(data) / month) if root.is_dir()]
     for root in roots:
         if (root / "frames").is_dir():
@@ -50,11 +53,13 @@ def frame_paths(data: str | os.PathLike, month: str) -> dict[str, Path]:
         if flat:
             return flat
     where = roots[0] if roots else Path(data) / "Test" / month
-    raise InputError(f"{where}: no frames of {month}; expected frames/<date>/<clip>/image_NNNN.jpg below it")
+    raise InputError(
+        f"{where}: no frames of {month}; expected frames/<date>/<clip>/image_NNNN.jpg in this folder"
+    )
 
 
 def read_detections(path: str | os.PathLike) -> BoxFile:
-    """Detections of a month; those of a detections file (.h5) as a released pickle holds them, with 3 decimals."""
+    """Detections of a month; those of an .h5 file are rounded to 3 decimals, as in a released pickle."""
     found = files.read(path)
     if files.format_of(path) == "h5":
         found = found._replace(frames=[pickle.rounded(boxes) for boxes in found.frames])
@@ -62,9 +67,9 @@ def read_detections(path: str | os.PathLike) -> BoxFile:
 
 
 def merge(parts: Iterable[tuple[str, BoxFile]]) -> dict[str, dict[str, Any]]:
-    """Entries by month of (month, detections).
+    """Entries {month: {frame key: entry}} of pairs (month, detections).
 
-    InputError for a frame that comes twice, or whose date is of another month.
+    Raises InputError for a frame that comes twice, or whose date is in another month.
     """
     merged: dict[str, dict[str, Any]] = {}
     for month, found in parts:
@@ -73,19 +78,20 @@ def merge(parts: Iterable[tuple[str, BoxFile]]) -> dict[str, dict[str, Any]]:
             key = names.stem(boxes)
             if _DATED.match(key) and ltd.MONTHS[int(key[4:6]) - 1] != month:
                 raise InputError(
-                    f"{month}: frame {key} is of {ltd.MONTHS[int(key[4:6]) - 1]}; was the file renamed?"
+                    f"{month}: frame {key} is of {ltd.MONTHS[int(key[4:6]) - 1]}; "
+                    "give the file the name of its month"
                 )
             if key in target:
                 raise InputError(f"{month}: frame {key} comes twice; expected each frame in one file")
-            # Parity: the released Seq-NMS leaves numpy.float64, the removal of scores float.
+            # Parity: the released Seq-NMS writes numpy.float64, the removal of low scores float.
             target[key] = pickle.entry(boxes, numpy_numbers=found.metadata.get("rule") == "seqnms")
     return merged
 
 
 def fill(month: str, entries: dict[str, Any], listing: Sequence[str]) -> int:
-    """Add the frames of `listing` that are missing, without detections; returns how many.
+    """Add the frames of `listing` that are missing, without detections; returns their number.
 
-    InputError for a prediction of a frame that is not listed.
+    Raises InputError for a prediction of a frame that is not listed.
     """
     known = set(listing)
     for key in entries:
@@ -98,14 +104,18 @@ def fill(month: str, entries: dict[str, Any], listing: Sequence[str]) -> int:
 
 
 def check_counts(content: Mapping[str, Mapping[str, Any]], expected: Mapping[str, int] | None = None) -> None:
-    """InputError for an unknown month, or one whose number of frames is not `expected` (default: the challenge's)."""
+    """Raise InputError for an unknown month or a wrong number of frames.
+
+    `expected` is the number of frames of each month, by default that of the challenge.
+    """
     expected = NUM_FRAMES if expected is None else expected
     for month, entries in content.items():
         if month not in expected:
             raise InputError(f"month {month!r}; expected one of {', '.join(expected)}")
         if len(entries) != expected[month]:
             raise InputError(
-                f"{month}: {len(entries)} frames, expected {expected[month]}; --data fills in frames without detections"
+                f"{month}: {len(entries)} frames, expected {expected[month]}; "
+                "give --data to fill in frames without detections"
             )
 
 
@@ -115,7 +125,7 @@ def write(path: str | os.PathLike, content: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def read(path: str | os.PathLike) -> dict[str, BoxFile]:
-    """Boxes of each month of a submission."""
+    """Read the boxes of each month of a submission; InputError if the file is not a submission."""
     content = plain_pickle.load(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: a {type(content).__name__}, expected a dictionary of months")

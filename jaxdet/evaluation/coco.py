@@ -1,7 +1,8 @@
-"""COCO average precision by pycocotools: the 12 numbers, AP per class and the precision-recall curves behind them.
+"""COCO average precision by pycocotools: the 12 numbers, AP per class and the precision-recall curves.
 
-Boxes are tables of rows, one row a box, with the index of its image. The layout is COCO's own (x, y, width, height),
-because that is what is compared: converting to corners and back would move a box by a rounding error.
+Boxes are rows of a table, which also holds the index of their image. The layout is COCO's own (x, y, width,
+height), because that is what is compared: converting to corners and back would move a box by a rounding
+error.
 """
 
 import contextlib
@@ -22,12 +23,15 @@ class Table(NamedTuple):
     xywh: np.ndarray  # float [R, 4]  left, top, width, height, pixels
     labels: np.ndarray  # int [R]       index into the class names
     scores: np.ndarray  # float [R]     1 for ground truth
-    area: np.ndarray  # float [R]     what the size limits look at
+    area: np.ndarray  # float [R]     compared with the limits of small, medium and large
     crowd: np.ndarray  # bool [R]      a region whose detections are not counted; ground truth only
 
 
 def table(image, xywh, labels, scores=None, area=None, crowd=None) -> Table:
-    """Table of boxes; areas default to width x height in the precision of the coordinates."""
+    """Table of R boxes from `image` [R], `xywh` [R, 4], `labels` [R] and so on, as `Table` describes them.
+
+    Scores default to 1, areas to width x height in the precision of the coordinates, `crowd` to False.
+    """
     xywh = np.asarray(xywh).reshape(-1, 4)
     rows = len(xywh)
     return Table(
@@ -41,7 +45,7 @@ def table(image, xywh, labels, scores=None, area=None, crowd=None) -> Table:
 
 
 def concatenate(parts: Iterable[Table]) -> Table:
-    """Join tables; image indices are taken as they are."""
+    """Join tables; image indices are kept."""
     parts = list(parts)
     if not parts:
         return table([], np.zeros((0, 4)), [])
@@ -57,8 +61,8 @@ def average_precision(
 ) -> Metrics:
     """COCO bounding-box metrics of `found` against `truth`, over images 0 .. num_images - 1.
 
-    `backend` is `pycocotools` or `faster` (faster-coco-eval: same numbers, several times faster). Labels outside the
-    classes raise InputError.
+    `backend` is `pycocotools` or `faster` (faster-coco-eval: the same numbers, several times faster).
+    Raises InputError for labels outside the classes.
     """
     for rows, what in ((truth, "ground truth"), (found, "detections")):
         _check_labels(rows.labels, len(class_names), what)
@@ -95,7 +99,7 @@ def _check_labels(labels, num_classes, what):
 
 
 def _best(found: Table, limit: int) -> Table:
-    """The `limit` best rows of every image and class, in their old order: all that the metric ever looks at."""
+    """The `limit` best rows of every image and class, in their old order: the metric uses no others."""
     if not len(found.scores):
         return found
     order = np.lexsort((-found.scores, found.labels, found.image))
@@ -117,7 +121,7 @@ def _backend(name) -> tuple[Any, Any]:
             from faster_coco_eval import COCO, COCOeval_faster  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise InputError(
-                "backend faster needs faster-coco-eval; install it or use pycocotools"
+                "backend faster needs the package faster-coco-eval; install it, or use pycocotools"
             ) from error
         return COCO, COCOeval_faster
     raise InputError(f"unknown COCO backend {name}; expected pycocotools or faster")
@@ -147,7 +151,7 @@ def _dataset(dataset_class, rows: Table, num_images, class_names):
 
 
 def _curves(evaluator, num_classes, num_images):
-    if num_images == 0 or num_classes == 0:  # nothing to sort: the evaluators index into emptiness
+    if num_images == 0 or num_classes == 0:  # both evaluators fail on empty arrays
         return -np.ones((10, 101, num_classes, 4, 3)), -np.ones((10, num_classes, 4, 3))
     evaluator.evaluate()
     evaluator.accumulate()

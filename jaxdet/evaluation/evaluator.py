@@ -1,4 +1,4 @@
-"""The one evaluator: metrics of any stream of boxes against labels, by a protocol.
+"""Metrics of any stream of boxes against labels, by a protocol: the only evaluator of this package.
 
 Boxes come from a model or from files of any format; the same boxes give the same numbers.
 """
@@ -29,17 +29,18 @@ def evaluate(
 ) -> Metrics:
     """COCO metrics of `found` against `labels`, over the classes `class_names`.
 
-    Protocol "coco" compares image by image: each of `labels` is one, and a labelled image that `found` lacks is one
-    without detections. The protocols of recordings compare by time; frames of one recording follow each other, and a
-    frame without boxes and time stands for a recording without any. Classes are matched by name where boxes name
-    them, else their labels index `class_names`. `report` is what reading left out, to which is added what could not
-    be compared.
+    Protocol "coco" compares image by image: each of `labels` is one image, and a labelled image that `found`
+    lacks counts as an image without detections. The protocols of recordings compare by time: the frames of
+    one recording must follow each other, and a frame without boxes and time stands for a recording without
+    boxes. Classes are matched by name where the boxes name them; otherwise their labels index `class_names`.
+    `report` counts what was left out in reading; the metrics carry it, with what could not be compared added.
 
-    Raises InputError where nothing could be compared: no image, recording or class of `found` is among the labels.
+    Raises InputError if nothing can be compared (no image, recording or class of `found` is among the
+    labels), or if detections or labels of a recording are missing.
     """
     if isinstance(protocol, str):
         if protocol not in NAMES:
-            raise InputError(f"protocol {protocol}; expected one of {', '.join(NAMES)}")
+            raise InputError(f"protocol {protocol!r}; expected one of {', '.join(NAMES)}")
         protocol_or_none = PROTOCOLS.get(protocol)
     else:
         protocol_or_none = protocol
@@ -59,7 +60,7 @@ def evaluate(
 
 
 class _Classes:
-    """Takes the labels of boxes to those of the evaluated classes, by name."""
+    """Maps the labels of boxes to the evaluated classes, by name."""
 
     def __init__(self, class_names: Sequence[str], report: ReadReport):
         self._names, self._report = tuple(class_names), report
@@ -68,7 +69,7 @@ class _Classes:
         self._num_found = self._num_kept = 0
 
     def labels(self, boxes: Boxes) -> Boxes:
-        """Labelled boxes; InputError for a class that is not evaluated."""
+        """Labelled boxes in the evaluated classes; InputError for a label of another class."""
         order = self._order(boxes)
         if order is None:
             return boxes
@@ -76,12 +77,13 @@ class _Classes:
         if (new < 0).any():
             name = boxes.class_names[int(boxes.labels[new < 0][0])]
             raise InputError(
-                f"{names.file_name(boxes)}: a label of class {name!r}, expected one of {', '.join(self._names)}"
+                f"{names.file_name(boxes)}: a label of class {name!r}, "
+                f"expected one of {', '.join(self._names)}"
             )
         return _with_labels(boxes, new)
 
     def found(self, boxes: Boxes) -> Boxes:
-        """Detected boxes, less those of classes that are not evaluated, which are counted."""
+        """Detected boxes of the evaluated classes; others are dropped and counted."""
         order = self._order(boxes)
         if order is None:
             self._num_kept += len(boxes)
@@ -97,16 +99,16 @@ class _Classes:
         return _with_labels(boxes.take(known), new[known])
 
     def check(self) -> None:
-        """InputError if there were detections and none is of an evaluated class."""
+        """Raise InputError if there were detections, but not one of an evaluated class."""
         if self._num_found and not self._num_kept:
             other = next(iter(self._known))
             raise InputError(
-                f"no class of the detections ({_some(other)}) is among the labelled ones ({_some(self._names)}); "
-                "expected common names"
+                f"no class of the detections ({_some(other)}) is among the labelled ones "
+                f"({_some(self._names)}); expected common names"
             )
 
     def _order(self, boxes: Boxes) -> np.ndarray | None:
-        """The evaluated class of each class of the boxes, -1 for others; None where they are the same."""
+        """Evaluated class of each class of the boxes, -1 for others; None if the two lists are the same."""
         if boxes.class_names in ((), self._names):
             return None
         if boxes.class_names not in self._known:
@@ -132,7 +134,7 @@ def _some(class_names: Sequence[str]) -> str:
 
 def _by_image(found: Iterable[Boxes], labels: list[Boxes], report: ReadReport):
     if not labels:
-        raise InputError("no labelled image; expected labels to compare with")
+        raise InputError("no labelled image found; expected at least one to compare with")
     found = list(found)
     tables = []
     for boxes, position in zip(found, matching.positions(labels, found), strict=True):
@@ -146,7 +148,7 @@ def _by_image(found: Iterable[Boxes], labels: list[Boxes], report: ReadReport):
 
 def _table(image: int, boxes: Boxes, scores) -> coco.Table:
     xywh = boxes.xywh
-    # In float64 wherever the boxes come from: a file of text holds no float32.
+    # In float64 for boxes of every source: text files hold no float32.
     area = xywh[:, 2].astype(np.float64) * xywh[:, 3] if boxes.area is None else boxes.area
     return coco.table(np.full(len(boxes), image), xywh, boxes.labels, scores, area, boxes.crowd)
 
@@ -159,11 +161,11 @@ def _by_time(found: Iterable[Boxes], labels: list[Boxes], protocol: Protocol):
     for name, frames in _recordings(found):
         if name in seen:
             raise InputError(
-                f"detections of {name} come in two parts; expected recordings one after the other"
+                f"detections of {name} are split by another recording; sort the file by recording"
             )
         if name not in of_recording:
             raise InputError(
-                f"detections of {name}, but no labels; expected those of {_some(list(of_recording))}"
+                f"detections of {name}, which has no labels; labelled are {_some(list(of_recording))}"
             )
         seen.add(name)
         rows = protocols.rows(of_recording[name]), protocols.rows(frames)
@@ -174,7 +176,7 @@ def _by_time(found: Iterable[Boxes], labels: list[Boxes], protocol: Protocol):
     missing = sorted(set(of_recording) - seen)
     if missing:
         raise InputError(
-            f"no detections of {missing[0]}; found {len(seen)} of {len(of_recording)} recordings"
+            f"no detections of {missing[0]}; found {len(seen)} of {len(of_recording)} labelled recordings"
         )
     return coco.concatenate(truths), coco.concatenate(founds), num_images
 
@@ -185,6 +187,7 @@ def _recordings(found: Iterable[Boxes]) -> Iterator[tuple[str, list[Boxes]]]:
         timeless = [boxes for boxes in frames if boxes.time_us is None and len(boxes)]
         if timeless:
             raise InputError(
-                f"{names.file_name(timeless[0])}: boxes without time; this protocol compares by time"
+                f"{names.file_name(timeless[0])}: boxes without time; "
+                "expected time_us, as this protocol compares by time"
             )
         yield name, frames

@@ -1,4 +1,4 @@
-"""Measure an image detector: against COCO annotations, or YOLO text with the released Seq-YOLO figures beside."""
+"""Metrics of an image detector, against COCO annotations or YOLO text, the latter also as Seq-YOLO counts."""
 
 import itertools
 import logging
@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
-    """Metrics, and what could not be measured."""
+    """Metrics, and the number of images that could not be measured."""
 
     metrics: Metrics
-    seqyolo: seqyolo_ap.Scores | None  # of images with YOLO text
-    num_missing: int  # annotated images that are not there
+    seqyolo: seqyolo_ap.Scores | None  # None unless the labels are YOLO text
+    num_missing: int  # annotated images that are not in the folder
     num_skipped: int  # images that could not be read
 
 
@@ -42,13 +42,19 @@ def annotated(
 ) -> Result:
     """Metrics of the images in `folder` that COCO annotations name.
 
-    Classes are matched by name; `class_names` are the detector's. Annotated images that are missing are counted and
-    take no part; unreadable ones count as images without detections.
+    Classes are matched by name; `class_names` are the detector's. Annotated images that are missing from the
+    folder are counted and left out; unreadable images count as images without detections.
+
+    Raises InputError if all are missing, or if boxes are annotated of a class that the detector does not
+    have.
     """
     known = coco.read_annotations(annotations)
     items, missing = sets.from_coco(known.frames, folder)
     if not items:
-        raise InputError(f"{folder}: none of the {len(missing)} images of {annotations} is there")
+        raise InputError(
+            f"{folder}: none of the {len(missing)} images of {annotations} exists; "
+            "give the folder of the images"
+        )
     by_id = {boxes.image_id: boxes for boxes in known.frames}
     labels = [by_id[item.image_id] for item in items]
     evaluated = _evaluated(known, class_names, annotations)
@@ -61,7 +67,7 @@ def annotated(
 
 
 def _evaluated(known: coco.Annotations, class_names: Sequence[str], path) -> tuple[str, ...]:
-    """Annotated classes that the detector has. InputError if boxes are annotated of one that it has not."""
+    """Annotated classes that the detector has; InputError if it lacks one of which boxes are annotated."""
     used = {int(label) for boxes in known.frames for label in np.unique(boxes.labels)}
     strange = [i for i, name in enumerate(known.class_names) if name not in class_names]
     for i in strange:
@@ -72,12 +78,14 @@ def _evaluated(known: coco.Annotations, class_names: Sequence[str], path) -> tup
             )
     if strange:
         names = ", ".join(known.class_names[i] for i in strange[:5])
-        logger.info("%s: %d categories without boxes are not the detector's: %s", path, len(strange), names)
+        logger.info(
+            "%s: %d categories without boxes are not among the detector's: %s", path, len(strange), names
+        )
     return tuple(name for i, name in enumerate(known.class_names) if i not in strange)
 
 
 def _shared(predictor: ItemPredictor, items: Sequence[ImageItem]) -> Iterable[ImageResult]:
-    """Detections of all images, in the order of one process; each process ran over its share of the batches."""
+    """Detections of all images, in the same order for any number of processes, which divide the batches."""
     share = distributed.index(), distributed.count()
     own = list(
         distributed.report_each(predictor.items(items, sort=True, share=share), "working on its images")
@@ -93,9 +101,9 @@ def labelled(
     class_names: Sequence[str],
     backend: str = "pycocotools",
 ) -> Result:
-    """Metrics of images whose labels lie in `labels/` beside `images/`, and the figures Seq-YOLO reports.
+    """Metrics of images whose YOLO text lies in `labels/` beside `images/`, and the metrics of Seq-YOLO.
 
-    An image without a label file is one without objects.
+    An image without a label file has no objects.
     """
     report = ReadReport()
     rows = [yolo.read_labels(sets.label_path(i.path), len(class_names), report) for i in items]
@@ -110,9 +118,10 @@ def with_labels(
     backend: str = "pycocotools",
     report: ReadReport | None = None,
 ) -> Result:
-    """Metrics of images with rows [M, 5] (class, centre and size as fractions), and the figures Seq-YOLO reports.
+    """Metrics of images with label rows [M, 5], and the metrics of Seq-YOLO.
 
-    Images that cannot be read count as images without labels and boxes.
+    A row has the class, then centre and size as fractions of the image. Images that cannot be read count as
+    images without labels and detections.
     """
     position = {item.image_id: i for i, item in enumerate(items)}
     skipped = predictor.num_skipped
@@ -122,7 +131,7 @@ def with_labels(
         row = position[result.item.image_id]
         labels[row] = label_sets.of_image(result.item, rows[row], result.placement.size)
         found.append(result.boxes)
-        # The released code matches in pixels of the network.
+        # The released code matches in pixels of the network input.
         inside = letterbox.to_network(labels[row].xyxy, result.placement)
         hits.add(result.network_boxes, result.boxes.scores, result.boxes.labels, inside, labels[row].labels)
     metrics = evaluate(found, labels, "coco", class_names, backend, report)

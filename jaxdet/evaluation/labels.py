@@ -1,4 +1,4 @@
-"""Labels to compare with, each a frame of `Boxes`: of recordings, and of images in YOLO text."""
+"""Ground truth as frames of `Boxes`: labels of recordings, and of images with YOLO text."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,10 @@ from jaxdet.structs import Boxes
 
 
 def of_table(table: np.ndarray, name: str, where: str) -> list[Boxes]:
-    """Frames of a recording's structured array of boxes; one without boxes and time if there are none."""
+    """Frames of the recording `name` from its structured array of boxes (see `formats.npy`).
+
+    A recording without boxes gives one frame without boxes and time. `where` is the name used in errors.
+    """
     frames, _ = npy.frames_of(table, name, where)
     return frames or [Boxes.none(source=name)]
 
@@ -26,7 +29,7 @@ def of_recordings(recordings: Iterable[Recording]) -> list[Boxes]:
 
 
 def of_files(folder: str | os.PathLike) -> list[Boxes]:
-    """Boxes of every `.npy` label file in `folder`, by the names of their recordings."""
+    """Boxes of every `.npy` label file in `folder`, with the name of their recording as source."""
     paths = sorted(Path(folder).glob("*_bbox.npy")) or sorted(Path(folder).glob("*.npy"))
     if not paths:
         raise InputError(f"{folder}: no .npy label files; expected one per recording")
@@ -40,7 +43,10 @@ def of_files(folder: str | os.PathLike) -> list[Boxes]:
 def of_images(
     items: Sequence[ImageItem], rows: Sequence[np.ndarray], class_names: Sequence[str] = ()
 ) -> list[Boxes]:
-    """Labels of images from rows [M, 5] (class, centre and size as fractions); reads the size of every image."""
+    """Labels of images from rows [M, 5] (class, then centre and size as fractions of the image).
+
+    The size of an image is read from its file where the item does not give it.
+    """
     return [
         of_image(item, labels, item.size or letterbox.size_of(item.path), class_names)
         for item, labels in zip(items, rows, strict=True)
@@ -50,7 +56,10 @@ def of_images(
 def of_image(
     item: ImageItem, rows: np.ndarray, size: tuple[int, int], class_names: Sequence[str] = ()
 ) -> Boxes:
-    """Labels of an image of `size` (height, width) from rows (class, centre and size as fractions), in float64."""
+    """Labels of an image of `size` (height, width), pixels, as float64 corners.
+
+    `rows` [M, 5] have the class, then centre and size as fractions of the image.
+    """
     x, y, w, h = rows[:, 1:].astype(np.float64).T
     height, width = size
     xyxy = np.stack([(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height], 1)

@@ -1,4 +1,4 @@
-"""Identity of images: the labelled image that the boxes of another file belong to."""
+"""Matching of images between two files: the labelled image that the boxes of another file belong to."""
 
 import logging
 from collections import Counter, defaultdict
@@ -13,12 +13,13 @@ logger = logging.getLogger(__name__)
 
 
 class ImageIndex:
-    """Finds labelled images by what identifies them.
+    """Finds labelled images by path, id or name.
 
-    In this order: the path of the image (or video or clip with the number of the frame), the id that a COCO file gives
-    it, the end of its path, and last its name without suffix. A path's end or name counts only where a single image
-    has it, and `line` says how often it was needed. An id alone does not identify an image whose name both files
-    tell and tell differently: numbers start anew in every data set.
+    These are tried in turn: the path of the image (or of its video or clip, with the number of the frame),
+    the id in a COCO file, the end of the path, and last the name without suffix. The end of a path or a name
+    counts only if a single image has it, and `line` reports how many images were matched so. An id does not
+    identify an image if both files name the image and the names differ: ids are numbered anew in every data
+    set.
     """
 
     def __init__(self, labels: Sequence[Boxes]):
@@ -36,10 +37,10 @@ class ImageIndex:
             number = _number(boxes)
             if number is not None:
                 self._by_number[number].append(index)
-        self.weak: Counter[str] = Counter()
+        self.weak: Counter[str] = Counter()  # matches by less than the path or id, by kind
 
     def find(self, boxes: Boxes) -> int | None:
-        """Index of the labelled image, None if there is none. InputError if several could be meant."""
+        """Index of the labelled image that `boxes` belong to, or None; InputError if several fit."""
         same = self._by_path.get(_path(boxes), []) if boxes.source else []
         if len(same) == 1:
             return same[0]
@@ -50,7 +51,8 @@ class ImageIndex:
             return None
         if same:
             raise InputError(
-                f"{boxes.source}: {len(same)} labelled images have this name; give ids to tell them apart"
+                f"{boxes.source}: {len(same)} labelled images have this name; "
+                "expected image ids that tell them apart"
             )
         number = _number(boxes)
         near = self._by_number.get(number, []) if number is not None else []
@@ -60,8 +62,8 @@ class ImageIndex:
             near = [index for index in near if _ends_alike(boxes.source, self._labels[index].source)]
             if len(near) != 1:
                 raise InputError(
-                    f"{boxes.source}: several labelled images are called so, in different folders; expected paths "
-                    "that tell them apart"
+                    f"{boxes.source}: several labelled images have this name, in different folders; expected "
+                    "paths that tell them apart"
                 )
         if not near:
             return None
@@ -70,7 +72,7 @@ class ImageIndex:
         return near[0]
 
     def _agrees(self, boxes: Boxes, index: int) -> bool:
-        """Whether an image found by its id can be the one that the boxes name."""
+        """True unless the image found by its id has another name than the one that the boxes give."""
         known = self._labels[index].source
         if not boxes.source or not known or isinstance(boxes.image_id, str):
             return True
@@ -79,15 +81,16 @@ class ImageIndex:
         return _stem(known) == _stem(boxes.source) or (digits.isdigit() and int(digits) == boxes.image_id)
 
     def line(self) -> str:
-        """One line on the images that were not matched by their path or id; empty if all were."""
+        """Summary of the images that were not matched by their path or id; empty if all were."""
         parts = [f"{count} by {how}" for how, count in self.weak.items()]
         return f"images matched {', '.join(parts)}" if parts else ""
 
 
 def positions(labels: Sequence[Boxes], found: Sequence[Boxes]) -> list[int | None]:
-    """Index of the labelled image of each frame of `found`.
+    """Index of the labelled image of each frame of `found`, None for a frame of an unlabelled image.
 
-    Raises InputError if two frames are of one image, or if there are frames and none is of a labelled image.
+    Raises InputError if two frames belong to one image, or if there are frames but not one of a labelled
+    image.
     """
     index, taken, result = ImageIndex(labels), {}, []
     for boxes in found:
@@ -95,16 +98,16 @@ def positions(labels: Sequence[Boxes], found: Sequence[Boxes]) -> list[int | Non
         if position is not None and position in taken:
             one, other = (names.file_name(b) for b in (taken[position], boxes))
             raise InputError(
-                f"{one} and {other} are both taken for the labelled image {names.file_name(labels[position])}; "
-                "expected each image once"
+                f"{one} and {other} are both taken for the labelled image "
+                f"{names.file_name(labels[position])}; expected each image once"
             )
         if position is not None:
             taken[position] = boxes
         result.append(position)
     if found and not taken:
         raise InputError(
-            f"none of {len(found)} images, such as {names.file_name(found[0])!r}, is among the {len(labels)} labelled "
-            f"ones, such as {names.file_name(labels[0])!r}; check that the files belong together"
+            f"none of {len(found)} images, such as {names.file_name(found[0])!r}, is among the {len(labels)} "
+            f"labelled ones, such as {names.file_name(labels[0])!r}; check that the files belong together"
         )
     if index.line():
         logger.info("%s", index.line())
@@ -120,7 +123,7 @@ def _stem(source: str) -> str:
 
 
 def _number(boxes: Boxes) -> tuple[str, int] | None:
-    """Clip and number of a frame of a video; of an image that is called `<clip>_<number>` as well."""
+    """Clip and frame number of a video's frame or of an image named `<clip>_<number>`; None for others."""
     if boxes.time_us is not None:
         return None
     if boxes.frame is not None:
@@ -130,6 +133,6 @@ def _number(boxes: Boxes) -> tuple[str, int] | None:
 
 
 def _ends_alike(a: str, b: str) -> bool:
-    """Whether one path is the end of the other, suffixes included where both have one."""
+    """True if one path is the end of the other, file suffixes included."""
     pairs = zip(reversed(PurePosixPath(a).parts), reversed(PurePosixPath(b).parts))
     return all(x == y for x, y in pairs)

@@ -1,4 +1,4 @@
-"""Numbers of an evaluation, with their names."""
+"""Result of an evaluation: the 12 COCO numbers, values per class, and precision-recall curves."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +29,7 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """COCO results; -1 stands where there was no ground truth to measure on."""
+    """COCO metrics of C classes; -1 where there was no ground truth."""
 
     statistics: np.ndarray  # float64 [12]          in the order of STATISTICS
     class_names: tuple[str, ...]
@@ -40,7 +40,7 @@ class Metrics:
     num_images: int
     num_truth: int
     num_detections: int
-    report: ReadReport = field(default_factory=ReadReport)  # what took no part
+    report: ReadReport = field(default_factory=ReadReport)  # what was left out, and why
 
     @property
     def ap(self) -> float:
@@ -54,19 +54,19 @@ class Metrics:
 
     @property
     def per_class(self) -> dict[str, dict[str, float]]:
-        """AP and AP50 of each class by its name."""
+        """AP and AP50 of each class, by class name."""
         rows = zip(self.class_names, self.ap_per_class, self.ap50_per_class, strict=True)
         return {name: {"AP": float(ap), "AP50": float(ap50)} for name, ap, ap50 in rows}
 
     def table(self) -> str:
-        """The 12 numbers in COCO's own words, then AP of each class."""
+        """Lines with the 12 numbers in the layout of pycocotools, then AP and AP50 of each class."""
         titles = {"AP": "Average Precision", "AR": "Average Recall"}
         lines = []
         for (_, kind, iou, area, limit), value in zip(STATISTICS, self.statistics):
             threshold = "0.50:0.95" if iou is None else f"{iou:0.2f}"
             lines.append(
-                f" {titles[kind]:<18} ({kind}) @[ IoU={threshold:<9} | area={area:>6s} | maxDets={limit:>3d} ] = "
-                f"{value:0.3f}"
+                f" {titles[kind]:<18} ({kind}) @[ IoU={threshold:<9} | area={area:>6s} | "
+                f"maxDets={limit:>3d} ] = {value:0.3f}"
             )
         width = max((len(name) for name in self.class_names), default=0)
         for name, values in self.per_class.items():
@@ -74,7 +74,7 @@ class Metrics:
         return "\n".join(lines)
 
     def curves(self) -> dict[str, Any]:
-        """Arguments of `viewing.plots.precision_recall`: boxes of all sizes, 100 an image and class."""
+        """Arguments of `viewing.plots.precision_recall`, for boxes of all areas and 100 detections."""
         return {
             "class_names": self.class_names,
             "precision": self.precision[..., 0, 2],
@@ -84,7 +84,7 @@ class Metrics:
         }
 
     def as_json(self) -> dict:
-        """The numbers with names, ready for a JSON file."""
+        """The numbers by name, as a dictionary for a JSON file."""
         return {
             "statistics": {row[0]: float(value) for row, value in zip(STATISTICS, self.statistics)},
             "classes": self.per_class,

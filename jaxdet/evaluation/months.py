@@ -1,8 +1,8 @@
-"""Average precision by month, as the Seasons in Drift challenge ranks, and what a step of post-processing changed.
+"""Average precision by month, as the Seasons in Drift challenge ranks, and before and after post-processing.
 
-The challenge publishes the plain mean over the eight months and a weighted mean. The organisers' weights are not
-published. `ESTIMATED_WEIGHTS` is an estimate: of all vectors that reproduce the three published pairs of means it is
-the one nearest to equal weights.
+The challenge publishes the plain mean over the eight months and a weighted mean. The organisers' weights are
+not published. `ESTIMATED_WEIGHTS` is an estimate: of all vectors that reproduce the three published pairs of
+means it is the one nearest to equal weights.
 """
 
 import os
@@ -28,7 +28,7 @@ ESTIMATED_WEIGHTS = {
 
 
 class Precision(NamedTuple):
-    """COCO average precision over the classes; -1 where nothing was labelled."""
+    """COCO average precision over the classes; -1 if nothing was labelled."""
 
     ap: float  # mean over IoU 0.50 to 0.95
     ap50: float
@@ -38,7 +38,10 @@ class Precision(NamedTuple):
 
 
 def read_labels(path: str | os.PathLike) -> BoxFile:
-    """Labels from a folder of LTD annotations (`<date>/<clip>/annotations_NNNN.txt`) or COCO annotations (.json)."""
+    """Labels from LTD annotations, `<date>/<clip>/annotations_NNNN.txt` in a folder, or COCO annotations.
+
+    A path that ends in .json is read as COCO annotations. InputError if there are no annotation files.
+    """
     path = Path(path)
     if path.suffix == ".json":
         found = coco.read_annotations(path)
@@ -46,25 +49,25 @@ def read_labels(path: str | os.PathLike) -> BoxFile:
     files = sorted(path.rglob("annotations_*.txt"))
     if not files:
         raise InputError(
-            f"{path}: no annotations_NNNN.txt below it; expected <date>/<clip>/annotations_NNNN.txt"
+            f"{path}: no annotation files; expected <date>/<clip>/annotations_NNNN.txt in this folder"
         )
     frames = [replace(ltd.read_annotation(file), source=_name(file)) for file in files]
     return BoxFile(frames, CLASSES, False, ReadReport())
 
 
 def precision(labels: BoxFile, found: Iterable[Boxes]) -> Precision:
-    """COCO AP of `found` on the labelled frames. Boxes without scores (all 1) rank by their order."""
+    """COCO AP of `found` on the labelled frames. Boxes without scores (all 1) rank in their order."""
     metrics = evaluate(found, labels.frames, "coco", labels.class_names, report=labels.report)
     return Precision(metrics.ap, metrics.ap50)
 
 
 def change(labels: BoxFile, before: Iterable[Boxes], after: Iterable[Boxes]) -> str:
-    """One line: the metric before and after a step."""
+    """Line with AP before and after a step of post-processing."""
     return f"before {precision(labels, before)}, after {precision(labels, after)}"
 
 
 def check_weights(weights: Mapping[str, float]) -> dict[str, float]:
-    """Weights of the eight months; InputError unless each month has a positive one and they sum to one."""
+    """The weights as a dictionary; InputError unless all eight months have positive weights that sum to 1."""
     unknown, missing = set(weights) - set(MONTHS), set(MONTHS) - set(weights)
     if unknown or missing:
         raise InputError(
@@ -81,13 +84,13 @@ def plain_mean(values: Mapping[str, float]) -> float:
 
 
 def weighted_mean(values: Mapping[str, float], weights: Mapping[str, float] = ESTIMATED_WEIGHTS) -> float:
-    """Mean weighted by month; weights are scaled to sum to one over the months given."""
+    """Mean weighted by month; the weights of the given months are scaled to sum to 1."""
     total = sum(weights[month] for month in values)
     return float(sum(weights[month] * value for month, value in values.items()) / total)
 
 
 def report(values: Mapping[str, float], weights: Mapping[str, float] = ESTIMATED_WEIGHTS) -> str:
-    """One line: both means, then the months in calendar order."""
+    """Line with both means, then the months in calendar order."""
     months = " ".join(f"{month} {values[month]:.4f}" for month in MONTHS if month in values)
     kind = "estimated weights" if weights == ESTIMATED_WEIGHTS else "given weights"
     weighted = f"weighted {weighted_mean(values, weights):.6f} ({kind})"

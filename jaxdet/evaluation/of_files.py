@@ -1,4 +1,4 @@
-"""Metrics of boxes that lie on disk, written by `predict` or by any other tool, in any format."""
+"""Metrics of boxes in files, which `predict` or any other tool wrote, in any format."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -30,8 +30,10 @@ def of_files(
 ) -> Metrics:
     """Metrics of a file or folder of boxes against one kind of labels.
 
-    COCO `annotations`, `images` (a folder or list with YOLO text beside), `labels` (a folder of `.npy` of recordings),
-    or the `split` of a config's `data` block, by default its test split. `protocol` is that of recordings.
+    The labels are COCO `annotations`, YOLO text beside `images` (a folder or list), a folder of `.npy` files
+    of recordings (`labels`), or the `split` of a config's `data` block, by default its test split. `protocol`
+    applies to recordings. Raises InputError if no labels are given, or if they do not belong to the
+    detections.
     """
     if annotations is not None:
         return against_annotations(detections, annotations, backend)
@@ -94,9 +96,9 @@ def against_recordings(
     class_names: Sequence[str],
     backend: str = "pycocotools",
 ) -> Metrics:
-    """Metrics of a folder of `.npy` files, one per recording, or of a file of boxes with times, by recording.
+    """Metrics of boxes of recordings: a folder of `.npy` files, one each, or a file of boxes with times.
 
-    A recording that one side lacks is an InputError naming it.
+    Raises InputError if one side lacks a recording, with its name, or if boxes have no time.
     """
     path = Path(detections)
     recordings = {boxes.source for boxes in truth}
@@ -106,17 +108,21 @@ def against_recordings(
         with store.read(path) as reader:
             return evaluate(_of_store(path, reader, recordings), truth, protocol, class_names, backend)
     found = files.read(path)
-    frames = sorted(found.frames, key=lambda boxes: boxes.source)  # stable: of a recording in their order
+    frames = sorted(
+        found.frames, key=lambda boxes: boxes.source
+    )  # stable: keeps the order within a recording
     timed = [boxes for boxes in frames if boxes.time_us is not None]
     if len(timed) < len(frames):
         raise InputError(
-            f"{path}: {names.file_name(frames[0])} has no time, which boxes of recordings need; expected .h5, .npy, "
-            ".npz, .csv or .json with times"
+            f"{path}: {names.file_name(frames[0])} has no time, which boxes of recordings need; "
+            "expected .h5, .npy, .npz, .csv or .json with times"
         )
-    # Recordings without any box leave no trace in some formats.
+    # Some formats cannot show that a recording without boxes was processed.
     absent = sorted(recordings - {npy.recording_name(boxes.source) for boxes in timed})
     if timed and len(absent) == len(recordings):
-        raise InputError(f"{path}: boxes of {timed[0].source}, but no labels; expected those of {absent[0]}")
+        raise InputError(
+            f"{path}: boxes of {timed[0].source}, which has no labels; expected those of {absent[0]}"
+        )
     everything = [replace(boxes, source=npy.recording_name(boxes.source)) for boxes in timed]
     everything += [Boxes.none(source=name) for name in absent]
     return evaluate(everything, truth, protocol, class_names, backend, found.report)
@@ -126,7 +132,7 @@ def _of_folder(path: Path, recordings: set[str]) -> Iterator[Boxes]:
     tables = sorted(path.glob("*.npy"))
     by_name = {npy.recording_name(table): table for table in tables}
     if len(by_name) < len(tables):
-        raise InputError(f"{path}: two files belong to one recording; expected one each")
+        raise InputError(f"{path}: two files belong to one recording; expected one file per recording")
     _check_names(path, by_name, recordings)
     for name in sorted(by_name):
         yield from label_sets.of_table(npy.read_table(by_name[name]), name, str(by_name[name]))
@@ -134,7 +140,10 @@ def _of_folder(path: Path, recordings: set[str]) -> Iterator[Boxes]:
 
 def _of_store(path: Path, reader: store.Reader, recordings: set[str]) -> Iterator[Boxes]:
     if reader.key != "t_us":
-        raise InputError(f"{path}: detections of images, not of recordings; give --annotations")
+        raise InputError(
+            f"{path}: detections of images, expected those of recordings; "
+            "give --annotations to compare images"
+        )
     by_name = {npy.recording_name(f"{name}.npy"): name for name in reader.names}
     _check_names(path, by_name, recordings)
     for name, group in by_name.items():

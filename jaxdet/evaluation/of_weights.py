@@ -1,4 +1,4 @@
-"""Metrics of a model on the data that its config or the user names."""
+"""Metrics of a model on a split of its data set, or on images that the user names."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +20,13 @@ from jaxdet.nn.functional import Skeleton, Variables
 
 @dataclass
 class Evaluation:
-    """Metrics, and what is said after them."""
+    """Metrics, with what is reported beside them."""
 
     metrics: Metrics
-    seqyolo: str = ""  # Seq-YOLO's own figures as lines, for images with YOLO text
-    problems: list[str] = field(default_factory=list)  # why the numbers are not those of the whole set
+    seqyolo: str = ""  # metrics of Seq-YOLO as lines, for images with YOLO text
+    problems: list[str] = field(
+        default_factory=list
+    )  # reasons why the numbers are not those of the whole set
 
 
 def of_recordings(
@@ -39,9 +41,10 @@ def of_recordings(
     fast: bool = False,
     backend: str = "pycocotools",
 ) -> Evaluation:
-    """Metrics of a detector of events on a split of the `data` block, by default its test split.
+    """Metrics of an event detector on a split of the `data` block, by default its test split.
 
-    `lanes` recordings run side by side, `full` runs neck and head at every step, `fast` takes Winograd convolutions.
+    `lanes` recordings are processed in parallel, `full` runs neck and head at every step, and `fast` uses
+    Winograd convolutions.
     """
     skeleton, variables = folded.prepare(skeleton, variables, fast)
     found = [prepared.open_recording(path) for path in prepared.find(data.root, split or data.test_split)]
@@ -70,14 +73,20 @@ def of_images(
     backend: str = "pycocotools",
     allow_missing: bool = False,
 ) -> Evaluation:
-    """Metrics of a detector of images: of `images` with COCO `annotations` or YOLO text beside, or of a split."""
+    """Metrics of an image detector on `images`, or on a split of the `data` block, by default its test split.
+
+    The labels of `images` are COCO `annotations`, or YOLO text beside the images. `tta` is a key of
+    `inference.images.VIEWS`. Raises InputError if neither images nor a data set are given.
+    """
     names = tuple(data.classes)
     predictor = ItemPredictor(data, ImagePredictor(skeleton, variables, VIEWS[tta], fast))
     if images is None:
         if annotations is not None:
-            raise InputError("--annotations without --images; which folder are the annotated images in?")
+            raise InputError(
+                "--annotations without --images; give --images, the folder of the annotated images"
+            )
         if "root" not in data:
-            raise InputError("missing --images; the config names no data set")
+            raise InputError("no images to measure on, and the config names no data set; give --images")
         items, rows, report = samples.open_set(data.root, split or data.test_split, names)
         result = image_evaluation.with_labels(predictor, items, rows, names, backend, report)
     elif annotations is not None:
@@ -89,7 +98,7 @@ def of_images(
         evaluation.seqyolo = seqyolo_ap.table(result.seqyolo, names)
     if result.num_missing and not allow_missing:
         evaluation.problems.append(
-            f"{result.num_missing} annotated images are not in {images} and took no part; add them or give "
+            f"{result.num_missing} annotated images are not in {images} and were left out; add them or give "
             "--allow_missing"
         )
     if result.num_skipped:

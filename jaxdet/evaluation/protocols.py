@@ -1,7 +1,7 @@
-"""Pairing of labels and detections: by image for COCO, by time for GEN1, where three protocols are in use.
+"""Pairing of labels and detections of recordings by time, for which three protocols are in use.
 
-The protocols of GEN1 drop small and early boxes, then compare labels with detections near in time. Their numbers
-differ; `PROTOCOLS` names them.
+The protocols of GEN1 drop small and early boxes, then compare labels with detections near in time. They give
+different numbers; `PROTOCOLS` lists them.
 """
 
 from collections.abc import Sequence
@@ -14,25 +14,30 @@ from jaxdet.structs import Boxes
 
 
 class Protocol(NamedTuple):
-    """Rules of one evaluator of recordings. A box must start after `skip_us` and reach both sizes, on either side."""
+    """Settings of one evaluator of recordings.
+
+    Labels and detections alike take part only if they are later than `skip_us` and reach both sizes.
+    """
 
     skip_us: int  # boxes up to and including this time are dropped
     min_diagonal: float  # pixels
     min_side: float  # pixels
     tolerance_us: int
-    nearest: (
-        bool  # the single nearest time stamp, closer than the tolerance; else all within it, borders included
-    )
+    # True: the single nearest time stamp, closer than the tolerance; False: all within it, limits included.
+    nearest: bool
 
     def keep(self, t_us, width, height) -> np.ndarray:
-        """Rows that take part -> bool [R]. Sizes are compared in the precision they come in."""
+        """Mask [R] of the boxes that take part, from their times and sizes [R] in pixels.
+
+        Sizes are compared in the precision of the input.
+        """
         big = width**2 + height**2 >= self.min_diagonal**2
         return (t_us > self.skip_us) & big & (width >= self.min_side) & (height >= self.min_side)
 
     def candidates(self, t_us: int, times) -> np.ndarray:
-        """Indices into the rising `times` that a label at `t_us` can be compared with, the preferred first.
+        """Indices into the ascending `times` that a label at `t_us` can be compared with, best first.
 
-        Nearest first and of two equally near the earlier; in their own order where all within the tolerance count.
+        With `nearest` they are sorted by distance, the earlier first of two equally near; otherwise by time.
         """
         times = np.asarray(times)
         if not self.nearest:
@@ -43,7 +48,7 @@ class Protocol(NamedTuple):
 
 
 PROTOCOLS = {
-    # The released HMNet evaluator: what the published figures were measured with.
+    # The released HMNet evaluator, which gave the published numbers.
     "hmnet": Protocol(500_000, 30, 10, 25_000, nearest=True),
     # RVT and its successors.
     "rvt": Protocol(500_000, 30, 10, 50_000, nearest=False),
@@ -61,19 +66,19 @@ class Rows(NamedTuple):
     scores: np.ndarray  # float [R]
 
     def take(self, rows) -> "Rows":
-        """The rows of an index array or mask."""
+        """Select rows by an index array or a mask."""
         return Rows(*(column[rows] for column in self))
 
 
 def rows(frames: Sequence[Boxes]) -> Rows:
-    """Columns of the frames of one recording. Frames without time must be without boxes."""
+    """Columns of the frames of one recording. Frames that have boxes must have a time."""
     frames = [boxes for boxes in frames if len(boxes)]
     if not frames:
         nothing = np.zeros(0, np.int64)
         return Rows(nothing, np.zeros((0, 4), np.float32), nothing, np.zeros(0, np.float32))
     counts = [len(boxes) for boxes in frames]
     if all(boxes.file_xywh is None for boxes in frames):
-        # The same numbers as `Boxes.xywh`, at once for all.
+        # The same numbers as `Boxes.xywh`, computed for all frames at once.
         xywh = np.concatenate([boxes.xyxy for boxes in frames])
         xywh = np.concatenate((xywh[:, :2], xywh[:, 2:] - xywh[:, :2]), 1)
     else:
@@ -89,7 +94,8 @@ def rows(frames: Sequence[Boxes]) -> Rows:
 def match(truth: Rows, found: Rows, protocol: Protocol) -> tuple[np.ndarray, coco.Table, coco.Table]:
     """Pair one recording's labels with its detections -> (times [I], ground truth, detections).
 
-    Each distinct time that has a label after filtering is one image; `image` of both tables indexes `times`.
+    Each distinct time that has a label after filtering counts as one image; `image` of both tables indexes
+    `times`, int64 us.
     """
     truth, found = (_in_time(table.take(_keep(table, protocol))) for table in (truth, found))
     times, image = np.unique(truth.t_us, return_inverse=True)

@@ -1,9 +1,9 @@
 """Evaluation of detectors on recordings by a protocol.
 
-Neck and head take 60 to 87 % of the arithmetic, and a protocol that compares the nearest time stamp looks at one step
-in fifty. `evaluate` therefore runs them at the step nearest to a label, and further away only while no box there
-survives the protocol's filter: a step whose boxes are all dropped does not exist for the protocol. The numbers are
-those of the full pass.
+Neck and head take 60 to 87 % of the arithmetic, and a protocol that compares the nearest time stamp uses one
+step in fifty. `evaluate` therefore runs them at the step nearest to a label, and at steps further away only
+while no box passes the protocol's filter: a step whose boxes are all dropped does not exist for the protocol.
+The numbers are those of the full pass.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ from jaxdet.inference import recordings as running
 from jaxdet.inference.events import Predictor, StepBoxes
 from jaxdet.structs import Boxes
 
-_SPARSE_STEPS = 45  # steps a segment where few are looked at
+_SPARSE_STEPS = 45  # steps per segment when neck and head run at few of them
 
 
 def evaluate(
@@ -35,10 +35,10 @@ def evaluate(
     full: bool = False,
     backend: str = "pycocotools",
 ) -> Metrics:
-    """Metrics of a detector on labelled recordings (see data.recordings).
+    """Metrics of a detector on labelled recordings (see `data.events.recordings`).
 
-    `full` runs neck and head at every step. Several processes take every n-th recording each; all return the metrics
-    of all recordings.
+    `event_buckets` are the padded numbers of events per segment, `full` runs neck and head at every step.
+    Several processes divide the recordings; each returns the metrics of all recordings.
     """
     own = _detections(predictor, distributed.share_of(recordings), event_buckets, protocol, full)
     found = distributed.gather_in_order(own, Boxes)
@@ -47,7 +47,7 @@ def evaluate(
 
 
 def _detections(predictor, recordings, event_buckets, protocol, full) -> list[list[Boxes]]:
-    """Detections of each recording, less what the protocol drops anyway."""
+    """Detections of each recording, without those that the protocol drops."""
     times = [_label_times(recording, protocol) for recording in recordings]
     names = [recording.name for recording in recordings]
     wanted = None if full else _wanted(times, protocol)
@@ -64,7 +64,7 @@ def _detections(predictor, recordings, event_buckets, protocol, full) -> list[li
 
 
 def _label_times(recording, protocol) -> np.ndarray:
-    """Times with a label that takes part, rising."""
+    """Times, us, with a label that takes part, ascending."""
     labels = protocols.rows(label_sets.of_table(recording.labels, recording.name, recording.name))
     return np.unique(labels.t_us[protocol.keep(labels.t_us, labels.xywh[:, 2], labels.xywh[:, 3])])
 
@@ -88,7 +88,7 @@ def _survives(protocol):
 
 
 def _collect(steps: Iterable[StepBoxes], names: Sequence[str], protocol) -> list[list[Boxes]]:
-    # A recording without detections is there all the same.
+    # A recording without detections counts too.
     found = [[Boxes.none(source=name)] for name in names]
     for step in steps:
         found[step.sequence].append(step.boxes.take(_kept(step.boxes, protocol)))
@@ -96,5 +96,5 @@ def _collect(steps: Iterable[StepBoxes], names: Sequence[str], protocol) -> list
 
 
 def _kept(boxes: Boxes, protocol) -> np.ndarray:
-    """Boxes that pass the protocol's filter of time and size."""
+    """Mask of the boxes that pass the protocol's filter of time and size."""
     return protocol.keep(np.full(len(boxes), boxes.time_us), boxes.xywh[:, 2], boxes.xywh[:, 3])

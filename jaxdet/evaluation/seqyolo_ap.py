@@ -1,7 +1,7 @@
-"""The metric the released Seq-YOLO reports while training and testing.
+"""Precision, recall and AP as the released Seq-YOLO computes them in training and testing.
 
-Not COCO's AP: the curve ends at the score threshold of the detections, matching gives a detection no second choice,
-and a class without detections counts 0 (specification section 6.4).
+They differ from COCO's: the curve ends at the score threshold of the detections, a detection is compared only
+with the ground-truth box that it overlaps most, and a class without detections counts 0.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from jaxdet.errors import InputError
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-REPORT_SCORE = 0.1  # precision and recall are read off at this score
+REPORT_SCORE = 0.1  # precision and recall are reported at this score
 
 
 class Scores(NamedTuple):
@@ -26,28 +26,29 @@ class Scores(NamedTuple):
 
 
 class Hits:
-    """Gathers what the metric looks at, image by image."""
+    """Collects the hits of detections image by image, for the metric of all images."""
 
     def __init__(self):
         self._parts: list[tuple[np.ndarray, ...]] = []
 
     def add(self, boxes, scores, labels, truth_boxes, truth_labels) -> None:
-        """One image; arguments as in `correct`."""
+        """Add one image; `scores` [D], other arguments as in `correct`."""
         hits = correct(boxes, labels, truth_boxes, truth_labels)
         self._parts.append((hits, np.asarray(scores), np.asarray(labels), np.asarray(truth_labels)))
 
     def scores(self) -> Scores:
-        """The metric of all images added. InputError if there were none."""
+        """The metric of all images added; InputError if there were none."""
         if not self._parts:
-            raise InputError("no image could be read: nothing to measure")
+            raise InputError("no image could be read, expected at least one; check the paths of the images")
         return ap_per_class(*(np.concatenate(column) for column in zip(*self._parts, strict=True)))
 
 
 def correct(boxes, labels, truth_boxes, truth_labels) -> np.ndarray:
-    """Which detections of one image hit, at each of ten IoU thresholds -> bool [D, 10].
+    """Hits among the detections of one image, at each of ten IoU thresholds -> bool [D, 10].
 
-    `boxes` [D, 4] xyxy in descending score, `truth_boxes` [M, 4]. A detection claims the ground-truth box of its class
-    with the highest IoU; if that one is already taken it is a miss at every threshold.
+    `boxes` [D, 4] are xyxy in descending score, `truth_boxes` [M, 4], labels [D] and [M]. A detection is
+    matched to the ground-truth box of its class with the highest IoU; if that box is already matched, the
+    detection is a miss at every threshold.
     """
     hits = np.zeros((len(boxes), len(THRESHOLDS)), bool)
     taken: set[int] = set()
@@ -67,8 +68,8 @@ def correct(boxes, labels, truth_boxes, truth_labels) -> np.ndarray:
 def ap_per_class(hits, scores, labels, truth_labels) -> Scores:
     """Precision, recall, F1 and AP of all images together.
 
-    `hits` [R, 10] as `correct` gives them, `scores` and `labels` [R], `truth_labels` [G]. Classes are those of the
-    ground truth; one without detections gets zeros.
+    `hits` [R, 10] come from `correct`, `scores` and `labels` are [R], `truth_labels` [G]. Classes are those
+    of the ground truth; a class without detections gets zeros.
     """
     order = np.argsort(-np.asarray(scores), kind="stable")
     hits, scores, labels = np.asarray(hits)[order], np.asarray(scores)[order], np.asarray(labels)[order]
@@ -93,7 +94,7 @@ def ap_per_class(hits, scores, labels, truth_labels) -> Scores:
 def compute_ap(recall, precision) -> float:
     """Area under the precision envelope, 101-point interpolation by trapezoids.
 
-    Parity: the curve is closed 0.001 right of its last recall, where precision is 0.
+    `recall` and `precision` are [R]. Parity: the curve ends 0.001 after its last recall, with precision 0.
     """
     recall = np.concatenate(([0.0], recall, [min(recall[-1] + 1e-3, 1.0)]))
     precision = np.concatenate(([0.0], precision, [0.0]))
@@ -103,14 +104,14 @@ def compute_ap(recall, precision) -> float:
 
 
 def fitness(map50: float, map_: float) -> float:
-    """Figure of merit by which the released training keeps its best epoch."""
+    """Fitness by which the released training selects its best epoch."""
     return 0.1 * map50 + 0.9 * map_
 
 
 def table(scores: Scores, class_names: Sequence[str]) -> str:
-    """Precision, recall and AP as lines: all classes, then each."""
+    """Lines with precision, recall and AP, of all classes and then of each."""
     if not len(scores.classes):
-        return "no labels: no precision, recall or AP"
+        return "no labels, so precision, recall and AP are not defined"
     ap50, ap = scores.ap[:, 0], scores.ap.mean(1)
     rows = [("all", scores.precision.mean(), scores.recall.mean(), ap50.mean(), scores.ap.mean())]
     names = [class_names[int(label)] for label in scores.classes]

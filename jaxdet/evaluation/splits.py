@@ -1,4 +1,4 @@
-"""Measure weights on a split of a config's data set, again and again: while training, and for every soup."""
+"""Metrics of changing weights on one split of a data set, for validation in training and for soups."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,17 +18,20 @@ _MOST_LANES = 4
 
 
 class Measured(NamedTuple):
-    """Metrics, and the one number by which weights are compared."""
+    """Metrics, and the number by which weights are compared."""
 
     metrics: Metrics
-    fitness: float  # recordings: AP; images: the released figure, a tenth AP50 and nine tenths AP
+    fitness: float  # recordings: AP; images: 0.1 AP50 + 0.9 AP, as released
 
 
 Measure = Callable[[Variables], Measured]
 
 
 def measure(data: Any, skeleton: Skeleton, split: str) -> Measure:
-    """What measures weights of the model on `split` of the `data` block. InputError for missing or wrong labels."""
+    """A function that measures weights of the model on `split` of the `data` block.
+
+    Raises InputError for missing or wrong labels.
+    """
     if data.kind == "images":
         return _of_images(data, skeleton, split)
     return _of_recordings(data, skeleton, split)

@@ -1,4 +1,4 @@
-"""Evaluation while training: a line per evaluation, the best weights kept."""
+"""Evaluation during training: one line per evaluation, and the best weights kept."""
 
 import json
 import logging
@@ -16,10 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 class Validation:
-    """Called with a step and its weights; `measure` gives their metrics.
+    """Evaluates the weights of a step with `measure`, records their metrics and keeps the best weights.
 
-    Every process calls it; process 0 writes `<workdir>/validation.jsonl` and the weights of the highest fitness as
-    `<workdir>/best`. `start` is the step a resumed run goes on from: what a killed run noted after it is forgotten.
+    Every process calls it; process 0 writes `<workdir>/validation.jsonl` and the weights of the highest
+    fitness as `<workdir>/best`. `start` is the step at which a run resumes: lines of later steps, left by a
+    killed run, are dropped.
     """
 
     def __init__(
@@ -52,6 +53,6 @@ class Validation:
 
 
 def read(workdir: Path) -> list[dict[str, float]]:
-    """The evaluations of a run, in order."""
+    """Lines of `validation.jsonl` of a run, in order; none if there is no such file."""
     path = workdir / "validation.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

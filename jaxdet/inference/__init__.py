@@ -1,1 +1,1 @@
-"""Detectors at work: on recordings, on images, on events as they come."""
+"""Inference: on recordings, on images and videos, and on streams of events."""

@@ -1,8 +1,8 @@
-"""Run a detector over streams of segments: boxes after every step, or only where a protocol looks.
+"""Inference on streams of segments: boxes after every step, or only at the steps that a protocol uses.
 
-Backbone and head are two compiled functions. The backbone carries its state through a segment of steps and keeps the
-features of the steps asked for; neck and head then run on `head_batch` of those at a time, so their memory does not
-grow with the segment.
+Backbone and head are two compiled functions. The backbone carries its state through a segment of steps and
+keeps the features of the requested steps; neck and head then run on `head_batch` of those at a time, so their
+memory does not grow with the segment.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,16 +20,16 @@ from jaxdet.structs import Batch, Boxes, EventGeometry
 
 
 class StepBoxes(NamedTuple):
-    """Boxes after one step of a recording, best first, and what only drawing and timing need beside them."""
+    """Boxes after one step of a recording, best first, with its events for drawing and its time."""
 
     boxes: Boxes  # `time_us` is the end of the step, `source` the recording
     sequence: int = 0  # number of the recording in its stream
     events: tuple[np.ndarray, ...] = ()  # x, y, polarity of the step's events; () if not kept
-    seconds: float | None = None  # from the upload of the step's events to its boxes, if it was timed
+    seconds: float | None = None  # from the upload of the step's events to its boxes; None if not timed
 
 
 class _Segment(NamedTuple):
-    """Features of the slots of one segment, on the device, and where to find a step's."""
+    """Features of the slots of one segment, on the device, and the row of each step in them."""
 
     batch: Batch
     features: list[Any]  # [B * K, h, w, C] per level
@@ -38,10 +38,12 @@ class _Segment(NamedTuple):
 
 
 class Predictor:
-    """A detector and the state of its lanes. `variables` stay on the device; segments are whole firing cycles.
+    """A detector with `num_lanes` lanes, each of which processes one recording at a time.
 
-    With `reset_memory` latents and messages start afresh at every step, to see what the memory is worth: what a step
-    reports then comes from its own events. `class_names` are those of the boxes.
+    `variables` stay on the device; segments must be whole firing cycles; neck and head run on `head_batch`
+    steps at once. With `reset_memory` latents and messages are reset at every step, so that the boxes of a
+    step come from its own events alone, to measure the effect of the memory. `class_names` are those of the
+    boxes.
     """
 
     def __init__(
@@ -65,12 +67,12 @@ class Predictor:
         self._init_carry = jax.jit(lambda v: functional.merge(skeleton, v).init_carry(num_lanes))
 
     def every_slot(self, batches: Iterable[Batch], sources: Sequence[str]) -> Iterator[StepBoxes]:
-        """Boxes at every slot in use, in order of time within a lane; `sources` are the names of the recordings."""
+        """Boxes at every slot in use, in order of time per lane; `sources` are the names of recordings."""
         waiting: Callable[[], Iterator[StepBoxes]] = lambda: iter(())  # noqa: E731
         for segment in self._segments(batches):
             names = sorted(segment.slots.items(), key=lambda item: item[1])
             found = self._start(segment, segment, [(False, row) for _, row in names])
-            # What was started for the segment before is fetched while this one runs.
+            # The results of the segment before are fetched while this one runs.
             yield from waiting()
             waiting = partial(self._finish, segment, [name for name, _ in names], found, sources)
         yield from waiting()
@@ -82,9 +84,10 @@ class Predictor:
         requested: Iterable[tuple[int, Sequence[int]]],
         counts: Callable[[Boxes], bool],
     ) -> Iterator[StepBoxes]:
-        """For every request the boxes of its steps, tried in turn, up to the first that `counts`; each step once.
+        """Boxes of the steps of each request, tried in turn up to the first whose boxes satisfy `counts`.
 
-        A request is (sequence, times in us, the preferred first); its steps lie in at most two neighbouring segments.
+        A request is (sequence, end times of steps in us, best first); its steps lie in at most two
+        neighbouring segments. A step that is in several requests is yielded once.
         """
         due: dict[tuple[int, int], list[tuple[int, Sequence[int]]]] = {}
         for sequence, times in requested:
@@ -124,7 +127,7 @@ class Predictor:
         return self._finish(now, names, found, sources)
 
     def _start(self, last: _Segment, now: _Segment, rows: list[tuple[bool, int]]) -> list[Any]:
-        """Start neck and head on rows (of the last segment?, row), `head_batch` at a time."""
+        """Start neck and head on rows, `head_batch` at a time; a row is (is of the last segment, index)."""
         found = []
         for first in range(0, len(rows), self._head_batch):
             part = rows[first : first + self._head_batch]
@@ -135,7 +138,7 @@ class Predictor:
         return found
 
     def _finish(self, segment: _Segment, names, found, sources) -> Iterator[StepBoxes]:
-        """Fetch what `_start` started."""
+        """Fetch the results of `_start` as boxes."""
         for i, (sequence, t_us) in enumerate(names):
             group, row = divmod(i, self._head_batch)
             if row == 0:
@@ -154,14 +157,14 @@ class Predictor:
 
 
 def _advance(skeleton, variables, carry, inputs, at_step, reset):
-    # A recording is treated as if it were alone: its steps without events do not depend on other lanes.
+    # Steps without events must not depend on other lanes: boxes are those of the recording alone.
     backbone = functional.merge(skeleton, variables).backbone
     out = backbone(inputs, at_step, reset, carry, False, empty_step_per_lane=True)
     return out.features, out.valid.reshape(-1), out.carry
 
 
 def _advance_without_memory(skeleton, variables, carry, inputs, at_step, reset):
-    """As `_advance`, step by step; latents and messages are reset before each."""
+    """As `_advance`, but latents and messages are reset before every step."""
     backbone = functional.merge(skeleton, variables).backbone
     fresh = backbone.init_carry(reset.shape[0])
 
@@ -199,7 +202,7 @@ def _detect(skeleton, variables, last, last_valid, now, now_valid, of_last, inde
 
 
 def _events_of(segment: _Segment, name) -> tuple[np.ndarray, ...]:
-    """Events of a step of this segment; not kept for the segment before."""
+    """Events (x, y, polarity) of a step of this segment; () for a step of the segment before."""
     row = segment.slots.get(name)
     if row is None:
         return ()

@@ -1,4 +1,4 @@
-"""Models rearranged for inference: the same function, fewer and larger operations."""
+"""Models rearranged for inference: the same function in fewer and larger operations."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -11,11 +11,11 @@ from jaxdet.nn.functional import Skeleton, Variables, merge, split
 
 
 def prepare(skeleton: Skeleton, variables: Variables, fast: bool = False) -> tuple[Skeleton, Variables]:
-    """Norms folded into convolutions, the first convolutions of both branches of a head made one.
+    """Fold norms into convolutions, and merge the first convolutions of both branches of a head into one.
 
-    Numbers move by float32 rounding. `fast` (for CPU) also takes Winograd's algorithm for wide 3x3 convolutions, whose
-    error is about 1e-5 of the largest output of each. Trained and converted models are prepared alike; the result
-    can neither be trained nor stored.
+    Outputs change by float32 rounding. `fast` (for CPU) also uses Winograd's algorithm for wide 3x3
+    convolutions, with an error of about 1e-5 of the largest output of each. Works on trained and converted
+    models; the result can be neither trained nor stored.
     """
     skeleton, variables = fold(skeleton, variables)
     model = merge(skeleton, variables)

@@ -1,7 +1,7 @@
-"""Run a detector over images: folders, lists and videos, in the preprocessing of its family.
+"""Inference on images: folders, lists and videos, with the preprocessing of the model family.
 
-Images come as batches of network size, one compiled program a shape. A batch is started before the one before it is
-fetched, and batches are decoded ahead, so the device does not wait for either.
+Images are processed in batches of network size, with one compiled program per shape. A batch is started
+before the one before it is fetched, and batches are decoded ahead, so the device waits for neither.
 """
 
 import logging
@@ -22,47 +22,47 @@ from jaxdet.data.images import letterbox
 from jaxdet.data.images.batches import ImageBatch, Loader
 from jaxdet.data.images.sets import ImageItem, Video
 from jaxdet.errors import InputError
-from jaxdet.inference import folded as inference
-from jaxdet.inference import tta
+from jaxdet.inference import folded, tta
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import Boxes, Detections, Images
 
 logger = logging.getLogger(__name__)
 
-VIEWS = {"none": (tta.View(),), "flip": tta.FLIP, "scales": tta.SCALES}
-_REPORT_S = 10
+VIEWS = {"none": (tta.TtaView(),), "flip": tta.FLIP, "scales": tta.SCALES}
+_REPORT_S = 10  # seconds between two lines of progress
 
 
 class ImageResult(NamedTuple):
-    """Detections of one image, best first, and what drawing and the evaluation of Seq-YOLO need beside them."""
+    """Detections of one image, best first, with what drawing and the metric of Seq-YOLO need."""
 
     boxes: Boxes  # float32, pixels of the image
     item: ImageItem
     network_boxes: np.ndarray  # float32 [D, 4]   xyxy, network pixels
     placement: letterbox.Placement
-    image: np.ndarray | None  # uint8 [H, W, 3], blue first, if kept
+    image: np.ndarray | None  # uint8 [H, W, 3], BGR; None if not kept
 
 
 class ImagePredictor:
     """A detector of still images with its weights on the device, prepared for inference.
 
-    `fast` takes Winograd's algorithm for wide convolutions (see `models.inference`), for CPU.
+    `views` are those of test-time augmentation. `fast`, for CPU, uses Winograd's algorithm for wide
+    convolutions (see `inference.folded`).
     """
 
     def __init__(
         self,
         skeleton: Skeleton,
         variables: Variables,
-        views: Sequence[tta.View] = (tta.View(),),
+        views: Sequence[tta.TtaView] = (tta.TtaView(),),
         fast: bool = False,
     ):
         self._prepare = _preparation(skeleton, fast)
-        folded, self._variables = self._prepare(variables)
-        self._predict = jax.jit(partial(_predict, folded, tuple(views)))
+        skeleton, self._variables = self._prepare(variables)
+        self._predict = jax.jit(partial(_predict, skeleton, tuple(views)))
 
     def use(self, variables: Variables) -> None:
-        """Go on with other weights of the same model; nothing is compiled again."""
+        """Replace the weights by others of the same model; nothing is compiled again."""
         _, self._variables = self._prepare(variables)
 
     def __call__(self, batches: Iterable[ImageBatch]) -> Iterator[ImageResult]:
@@ -78,13 +78,13 @@ class ImagePredictor:
 
 
 def _preparation(skeleton: Skeleton, fast: bool):
-    """`inference.prepare` as one program instead of a few for every layer."""
+    """`folded.prepare` as one compiled program, instead of a few for every layer."""
     skeletons = []
 
     @jax.jit
     def arrays(variables):
-        folded, result = inference.prepare(skeleton, variables, fast)
-        skeletons.append(folded)
+        prepared, result = folded.prepare(skeleton, variables, fast)
+        skeletons.append(prepared)
         return result
 
     def prepare(variables: Variables) -> tuple[Skeleton, Variables]:
@@ -96,14 +96,14 @@ def _preparation(skeleton: Skeleton, fast: bool):
 
 def _predict(skeleton, views, variables, pixels, num_images):
     count = pixels.shape[0]
-    # Rows that only fill the batch are no slots.
+    # Rows that only pad the batch are not slots.
     at_step = jnp.where(jnp.arange(count) < num_images, 0, -1)[:, None]
     detector = functional.merge(skeleton, variables)
     return tta.predict(detector, Images(pixels), at_step, jnp.ones(count, bool), views)
 
 
 def finish(batch: ImageBatch, started: Detections) -> Iterator[ImageResult]:
-    """Fetch the detections of a batch [B, 1, D, ...] and take them back to the images."""
+    """Fetch the detections of a batch [B, 1, D, ...] and map their boxes to pixels of the images."""
     boxes, scores, labels, mask = (array[:, 0] for array in jax.device_get(started))
     height, width = batch.pixels.shape[1:3]
     for row, (item, placement) in enumerate(zip(batch.items, batch.placements, strict=True)):
@@ -124,9 +124,10 @@ def finish(batch: ImageBatch, started: Detections) -> Iterator[ImageResult]:
 
 
 class ItemPredictor:
-    """An `ImagePredictor` that reads images as the config's `data` block of kind "images" says.
+    """Inference on image files, preprocessed as the `data` block of a config (of kind "images") says.
 
-    `num_skipped` counts the images that could not be read; each was logged. Sizes are rounded up to the stride.
+    `num_skipped` counts the images that could not be read; each was logged. The network size is rounded up to
+    a multiple of the stride. Raises InputError for an unknown `data.placement`.
     """
 
     def __init__(self, block: Any, predictor: ImagePredictor, workers: int = 4):
@@ -145,10 +146,10 @@ class ItemPredictor:
         sort: bool = False,
         share: tuple[int, int] = (0, 1),
     ) -> Iterator[ImageResult]:
-        """Detections of images, in their order or, with `sort`, in that of the released test, by aspect.
+        """Detections of images, in their order or, with `sort`, by aspect ratio as in the released test.
 
-        With `keep` the decoded images come along. `share` (i, n): only part i of n consecutive ones of the batches; the
-        parts together are the whole, also what is counted as skipped.
+        With `keep` the results hold the decoded images. `share` (i, n) takes only part i of n consecutive
+        parts of the batches; the n parts together give all results, and count each skipped image once.
         """
         block = self._block
         if self._rect:
@@ -164,7 +165,7 @@ class ItemPredictor:
         self.num_skipped += loader.num_skipped
 
     def video(self, video: Video) -> Iterator[ImageResult]:
-        """Detections of every frame, with the frames."""
+        """Detections of every frame of a video; the results hold the frames."""
         block = self._block
         shape = (self.size, self.size)
         if self._rect:
@@ -174,9 +175,9 @@ class ItemPredictor:
             yield self._named(result, source=video.path.stem, frame=result.item.image_id)
 
     def of_sources(self, sources: Iterable[Path | np.ndarray]) -> Iterator[Boxes]:
-        """Boxes of paths and of images (uint8 [H, W, 3], blue first), of each in order.
+        """Boxes of each source, a path or an image (uint8 [H, W, 3], BGR), in order.
 
-        A file that cannot be read is logged, counted in `num_skipped`, and has no boxes.
+        A file that cannot be read is logged and counted in `num_skipped`, and its result has no boxes.
         """
         sources = iter(sources)
         for first in count(0, self._block.batch_size):
@@ -186,14 +187,14 @@ class ItemPredictor:
             yield from self._of_part(part, first)
 
     def _of_part(self, sources: list[Path | np.ndarray], first: int) -> Iterator[Boxes]:
-        """Boxes of a batch of sources, the first of which is number `first`."""
+        """Boxes of one batch of sources; `first` is the number of its first source."""
         images: dict[int, np.ndarray] = {}
         for index, source in enumerate(sources):
             try:
                 images[index] = source if isinstance(source, np.ndarray) else letterbox.read(source)
             except InputError as error:
                 self.num_skipped += 1
-                logger.warning("left without boxes: %s", error)
+                logger.warning("image without boxes, as it cannot be read: %s", error)
         found = {}
         if images:
             batch = self._batch_of([(i, sources[i], image) for i, image in images.items()])
@@ -204,7 +205,7 @@ class ItemPredictor:
             yield replace(boxes, class_names=self.class_names, source=name)
 
     def _batch_of(self, rows: list[tuple[int, Path | np.ndarray, np.ndarray]]) -> ImageBatch:
-        """A batch of decoded images (index, source, image), in a size that holds them all."""
+        """A batch of decoded images (index, source, image), in one shape that holds them all."""
         block, shape = self._block, (self.size, self.size)
         if self._rect:
             sizes = [image.shape[:2] for _, _, image in rows]
@@ -223,7 +224,10 @@ class ItemPredictor:
 
 
 def _with_rate(found: Iterator[ImageResult], total: int) -> Iterator[ImageResult]:
-    """The same, with a line every few seconds; the rate leaves the first image out, which waits for the compiler."""
+    """Pass results on and log progress every few seconds.
+
+    The rate excludes the first image, which waits for compilation.
+    """
     done, began, first = 0, time.perf_counter(), 0.0
     reported = began
     for result in found:

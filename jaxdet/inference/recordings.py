@@ -1,4 +1,4 @@
-"""A detector on recordings: boxes after every step, or the batches of segments from which a protocol takes what it needs."""
+"""Inference on recordings: boxes after every step, or batches with slots only at the steps wanted."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from jaxdet.structs import Batch
 
 logger = logging.getLogger(__name__)
 
-FULL_STEPS = 18  # steps a segment where every one is looked at: all their features are in memory at once
+FULL_STEPS = 18  # steps per segment when boxes are wanted at all of them: it bounds the memory of features
 
 
 def predict(
@@ -21,7 +21,11 @@ def predict(
     event_buckets: Sequence[int],
     num_steps: int = FULL_STEPS,
 ) -> Iterator[StepBoxes]:
-    """Boxes after every step of recordings, one after the other where there is one lane."""
+    """Boxes after every step of recordings; with one lane, one recording after the other.
+
+    `event_buckets` are the padded numbers of events per segment; `num_steps`, the steps per segment, is
+    rounded up to whole firing cycles.
+    """
     recordings = list(recordings)
     found = batches(predictor, recordings, event_buckets, whole_cycles(predictor, num_steps))
     return predictor.every_slot(found, [recording.name for recording in recordings])
@@ -34,7 +38,10 @@ def predict_stream(
     num_steps: int = FULL_STEPS,
     source: str = "",
 ) -> Iterator[StepBoxes]:
-    """Boxes after every step of the events (t_us, x, y, polarity) of `source`, in chunks in order of time."""
+    """Boxes after every step of a stream of events, given as chunks (t_us, x, y, polarity) in order of time.
+
+    `source` names the stream in the boxes; other arguments as in `predict`.
+    """
     num_steps, step_us = whole_cycles(predictor, num_steps), predictor.geometry.step_us
     segments = sequences.of_chunks(chunks, num_steps * step_us, step_us)
     found = _stream([segments], predictor, event_buckets, num_steps, None, None)
@@ -42,7 +49,7 @@ def predict_stream(
 
 
 def whole_cycles(predictor: Predictor, num_steps: int) -> int:
-    """The next number of steps after which the firing pattern starts anew, as every segment assumes."""
+    """`num_steps` rounded up to whole firing cycles, as every segment must have."""
     return -(-num_steps // predictor.cycle) * predictor.cycle
 
 
@@ -58,7 +65,7 @@ def batches(
     num_steps: int,
     wanted: sequences.Wanted | None = None,
 ) -> Iterator[Batch]:
-    """Segments of `num_steps` steps of all recordings, with slots for the steps that are `wanted`, or for all."""
+    """Segments of `num_steps` steps of all recordings, with slots at the `wanted` steps (None: at all)."""
     step_us, most = predictor.geometry.step_us, num_steps
     if wanted is not None:
         slots = (_most(wanted(i, ends(r, step_us)), num_steps) for i, r in enumerate(recordings))
@@ -68,7 +75,7 @@ def batches(
 
 
 def _most(chosen: np.ndarray, num_steps: int) -> int:
-    """The most steps that are chosen in one segment."""
+    """Largest number of chosen steps in one segment."""
     padded = np.zeros(-(-len(chosen) // num_steps) * num_steps, bool)
     padded[: len(chosen)] = chosen
     return int(padded.reshape(-1, num_steps).sum(1).max(initial=0))
@@ -89,7 +96,7 @@ def _stream(segments, predictor, event_buckets, num_steps, max_slots, wanted) ->
     yield from stream
     if stream.lost_events:
         logger.warning(
-            "%d events did not fit: the largest of data.event_buckets is %d for %d ms; raise it",
+            "%d events were dropped: the largest of data.event_buckets is %d per %d ms; give a larger one",
             stream.lost_events,
             event_buckets[-1],
             num_steps * geometry.step_us // 1000,

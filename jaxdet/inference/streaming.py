@@ -1,4 +1,4 @@
-"""Boxes from events as they come: one compiled step per firing phase and event bucket, the state donated."""
+"""Inference on a live stream of events, step by step with small latency."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -18,10 +18,11 @@ WARM_UP_STEPS = 43
 
 
 class StreamDetector:
-    """A recurrent detector fed with events, one lane.
+    """A recurrent detector that is fed with events and yields boxes after every step; it has one lane.
 
-    A step is compiled for each pattern of firing memories and each size of `event_sizes`; the smallest size that holds
-    the step's events is used, and a larger burst doubles the largest size until it fits, so that no event is lost.
+    A step is compiled for each pattern of firing memories and each size of `event_sizes`, with the state
+    donated. The smallest size that holds the step's events is used; for a larger burst the largest size is
+    doubled until it fits, so that no event is lost. Steps start at `start_us`.
     """
 
     def __init__(
@@ -44,15 +45,15 @@ class StreamDetector:
         self.reset(start_us)
 
     def reset(self, start_us: int = 0, source: str = "") -> None:
-        """Begin a recording, of name `source`, with its first step at `start_us`; nothing of the last one stays."""
+        """Start a new recording, named `source`, with its first step at `start_us`; the state is cleared."""
         merged = functional.merge(self._skeleton, self._variables)
-        # Copies: the state is donated, and the initial latents belong to the parameters.
+        # Copies: the state is donated, and the initial latents are parameters.
         self._carry = jax.tree.map(jnp.array, merged.init_carry(1))
         self._steps, self._start_us, self._source = 0, start_us, source
         self._waiting = [np.zeros((0, 4), np.int64)]
 
     def compile(self) -> None:
-        """Compile every step ahead of the first event."""
+        """Compile all steps before the first event."""
         for phase in sorted({self._pattern(p) for p in range(self._backbone_cycle)}):
             for size in self._event_sizes:
                 self._executable(phase, size)
@@ -60,20 +61,25 @@ class StreamDetector:
     def feed(
         self, t_us: np.ndarray, x: np.ndarray, y: np.ndarray, polarity: np.ndarray
     ) -> Iterator[StepBoxes]:
-        """Take events in order of time (us, pixels, 0 or 1) and yield the boxes of the steps they complete."""
+        """Add events [N] in order of time and yield the boxes of the steps they complete.
+
+        Times are in us, coordinates in pixels, polarity is 0 or 1. Raises InputError for events that are out
+        of order, that belong to a completed step, or that lie outside the sensor.
+        """
         rows = np.stack([np.asarray(a, np.int64) for a in (t_us, x, y, polarity)], -1)
         if not len(rows):
             return
         end_us = self._start_us + self._steps * self.geometry.step_us
         if rows[0, 0] < end_us or (np.diff(rows[:, 0]) < 0).any():
             raise InputError(
-                f"events at {rows[:, 0].min()} us come after {end_us} us or run backwards; sort them by time"
+                f"events at {rows[:, 0].min()} us are out of order or before {end_us} us, the start of the "
+                "current step; sort them by time"
             )
         self._waiting.append(rows)
         yield from self.advance(int(rows[-1, 0]))
 
     def advance(self, now_us: int) -> Iterator[StepBoxes]:
-        """Boxes of all steps that end at or before `now_us`; steps without events count too."""
+        """Boxes of all steps that end at or before `now_us`, also of steps without events."""
         step_us = self.geometry.step_us
         while self._start_us + (self._steps + 1) * step_us <= now_us:
             rows = np.concatenate(self._waiting)
@@ -84,12 +90,16 @@ class StreamDetector:
             yield self.step(t - begin, x, y, polarity)
 
     def step(self, t_us: np.ndarray, x: np.ndarray, y: np.ndarray, polarity: np.ndarray) -> StepBoxes:
-        """One step with these events; `t_us` counts from its begin and is below `geometry.step_us`."""
+        """Boxes after one step with these events; `t_us` [N] counts from the start of the step.
+
+        Raises InputError for events outside the sensor.
+        """
         height, width = self.geometry.size
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         if not inside.all():
             raise InputError(
-                f"{(~inside).sum()} events outside {width}x{height}; crop the recording to the model"
+                f"{(~inside).sum()} events outside {width}x{height} pixels, the sensor of the model; "
+                "leave them out"
             )
         phase = self._pattern(self._steps % self._backbone_cycle)
         size = self._size(len(t_us))
@@ -150,9 +160,15 @@ class StreamDetector:
 
 
 def latency(frames_seconds: Sequence[float], skip: int = WARM_UP_STEPS) -> dict[str, float]:
-    """Mean, p50, p99, min and max in ms of the steps after the first `skip`."""
+    """Mean, p50, p99, min and max in ms of the times of steps, in s, after the first `skip`.
+
+    Raises InputError if there are no more than `skip` steps.
+    """
     steps = np.asarray(frames_seconds)[skip:] * 1e3
     if not len(steps):
-        raise InputError(f"{len(frames_seconds)} steps timed, expected more than the {skip} left out")
+        raise InputError(
+            f"{len(frames_seconds)} steps timed, expected more than {skip}, which are left out; "
+            "use a longer recording"
+        )
     p50, p99 = np.percentile(steps, [50, 99])
     return {"mean": steps.mean(), "p50": p50, "p99": p99, "min": steps.min(), "max": steps.max()}

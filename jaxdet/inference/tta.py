@@ -1,4 +1,4 @@
-"""Test-time augmentation: an image mirrored and scaled, candidates of all views selected together."""
+"""Test-time augmentation: views of an image, mirrored and scaled, whose candidates are selected together."""
 
 import math
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ _MULTIPLE = 128
 _GREY = 0.447 * 255
 
 
-class View(NamedTuple):
-    """A mirrored and then scaled image."""
+class TtaView(NamedTuple):
+    """A view of an image for test-time augmentation: mirrored if `flip`, then scaled by `scale`."""
 
     scale: float = 1.0
     flip: bool = False
 
 
 # The released recipe of Seq-YOLO, and that of Scaled-YOLOv4.
-FLIP = (View(), View(flip=True))
-SCALES = (View(), View(0.83, flip=True), View(0.67))
+FLIP = (TtaView(), TtaView(flip=True))
+SCALES = (TtaView(), TtaView(0.83, flip=True), TtaView(0.67))
 
 
-def transform(pixels: Shaped[Array, "B H W C"], view: View) -> Shaped[Array, "B h w C"]:
-    """The view of images 0..255."""
+def transform(pixels: Shaped[Array, "B H W C"], view: TtaView) -> Shaped[Array, "B h w C"]:
+    """A view of images with values 0 to 255; scaled views are padded to multiples of 128 pixels."""
     if view.flip:
         pixels = pixels[:, :, ::-1]
     if view.scale == 1:
@@ -44,8 +44,8 @@ def transform(pixels: Shaped[Array, "B H W C"], view: View) -> Shaped[Array, "B 
     return jnp.pad(pixels, pad, constant_values=_GREY)
 
 
-def undo(boxes: Shaped[Array, "*S 4"], view: View, width: int) -> Shaped[Array, "*S 4"]:
-    """`xyxy` boxes of a view as boxes of the image, which is `width` pixels wide."""
+def undo(boxes: Shaped[Array, "*S 4"], view: TtaView, width: int) -> Shaped[Array, "*S 4"]:
+    """Map `xyxy` boxes from a view to the image, which is `width` pixels wide."""
     boxes = boxes / view.scale
     if view.flip:
         x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
@@ -54,9 +54,13 @@ def undo(boxes: Shaped[Array, "*S 4"], view: View, width: int) -> Shaped[Array, 
 
 
 def predict(
-    detector: Any, inputs: Images, at_step: Int[Array, "B 1"], reset: Bool[Array, " B"], views: Sequence[View]
+    detector: Any,
+    inputs: Images,
+    at_step: Int[Array, "B 1"],
+    reset: Bool[Array, " B"],
+    views: Sequence[TtaView],
 ) -> Detections:
-    """Detections of still images from the candidates of all views."""
+    """Detections of B still images, selected among the candidates of all views."""
     found, valid = [], None
     for view in views:
         seen = inputs._replace(pixels=transform(inputs.pixels, view))

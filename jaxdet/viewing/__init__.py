@@ -1,1 +1,1 @@
-"""Pictures: drawn boxes, films, plots, comparisons."""
+"""Viewing: boxes drawn on pictures and videos, plots of curves, comparisons."""

@@ -20,7 +20,10 @@ def draw(
     class_names: Sequence[str] = (),
     fps: float = 10.0,
 ) -> None:
-    """Write a video (.mp4, .webm, .avi), or as picture (.png, .jpg) the frame in which most boxes came or went."""
+    """Write a video (.mp4, .webm, .avi), or a picture (.png, .jpg) of the frame whose box count changed most.
+
+    Frames are matched by name. Raises InputError if no frame has boxes.
+    """
     width, height = _size([*before, *after])
     kept = {names.file_name(boxes): boxes for boxes in after}
     with drawing.open_sink(path, fps) as sink:
@@ -33,7 +36,7 @@ def draw(
 
 
 def _size(frames: Sequence[Boxes]) -> tuple[int, int]:
-    """Width and height that hold all boxes, even numbers, as video encoders want."""
+    """Width and height, pixels, that hold all boxes; even numbers, as video encoders require."""
     corners = [boxes.xyxy[:, 2:].max(0) for boxes in frames if len(boxes)]
     if not corners:
         raise InputError("no boxes to draw; expected at least one")

@@ -34,7 +34,7 @@ _PICTURE_WIDTH = 912  # small pictures are enlarged to about this, so that names
 
 
 def scale_of(width: int) -> int:
-    """The whole number by which a picture of `width` pixels is enlarged."""
+    """Factor by which a picture of `width` pixels is enlarged, a whole number."""
     return max(1, round(_PICTURE_WIDTH / width))
 
 
@@ -45,13 +45,16 @@ class Sink(Protocol):
 
 
 def event_frame(x, y, polarity, size: tuple[int, int]) -> np.ndarray:
-    """Picture of events: `x`, `y`, `polarity` (0 or 1) [N], the later of two at a pixel on top; `size` (height, width)."""
+    """Picture of events; of two events at one pixel the later one is drawn.
+
+    `x`, `y`, `polarity` (0 or 1) are [N] in order of time, `size` is (height, width).
+    """
     picture = np.full((*size, 3), _BACKGROUND, np.uint8)
     return add_events(picture, x, y, polarity)
 
 
 def add_events(picture: np.ndarray, x, y, polarity) -> np.ndarray:
-    """Draw events into `picture` in place; those outside it are left out."""
+    """Draw events [N] into `picture` in place; those outside it are left out."""
     x, y, polarity = np.asarray(x, np.int64), np.asarray(y, np.int64), np.asarray(polarity, np.int64)
     inside = (x >= 0) & (y >= 0) & (x < picture.shape[1]) & (y < picture.shape[0])
     picture[y[inside], x[inside]] = _POLARITY_COLOURS[polarity[inside]]
@@ -61,13 +64,14 @@ def add_events(picture: np.ndarray, x, y, polarity) -> np.ndarray:
 def draw(
     picture, boxes: Boxes, class_names: Sequence[str] = (), scale: int = 1, min_score: float = 0.0
 ) -> np.ndarray:
-    """A copy of `picture`, `scale` times as large, with boxes (in its pixels) that score `min_score`, and their classes.
+    """A copy of `picture`, enlarged by `scale`, with boxes, class names and scores.
 
-    Classes are called as `class_names`, by default those of the boxes.
+    Boxes, in pixels of `picture`, are drawn if they score at least `min_score`. `class_names` are by default
+    those of the boxes.
     """
     picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     named = tuple(class_names) or boxes.class_names
-    # Boxes may lie far outside; OpenCV takes 16 bits.
+    # Boxes may lie far outside, and OpenCV takes coordinates of 16 bits.
     corners = np.clip(boxes.xyxy, -10_000 / scale, 10_000 / scale)
     # The best is drawn last, on top.
     for row in np.argsort(boxes.scores, kind="stable"):
@@ -79,22 +83,22 @@ def draw(
         cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 2)
         name = named[label] if label < len(named) else f"class_{label}"
         text = f"{name} {boxes.scores[row]:.2f}"
-        for tint, thickness in ((_BACKGROUND, 3), (colour, 1)):  # outlined, to be read on any ground
+        for tint, thickness in ((_BACKGROUND, 3), (colour, 1)):  # outlined, to be legible on any background
             at = (x1 + 2, max(y1 - 4, 10))
             cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, tint, thickness, cv2.LINE_AA)
     return picture
 
 
 def draw_boxes(image: Any, boxes: Boxes, min_score: float = 0.0) -> np.ndarray:
-    """A copy of `image` with the boxes that score `min_score`: uint8 [H, W, 3], red first.
+    """A copy of `image` with the boxes that score at least `min_score`: uint8 [H, W, 3], RGB.
 
-    `image` is a path, or an array [H, W] or [H, W, 3], uint8, red first. Small images are enlarged so that the names
-    of classes can be read.
+    `image` is a path, or an array, uint8 [H, W] or [H, W, 3], RGB. Small images are enlarged so that class
+    names are legible. Raises InputError for a file that is not an image, or for another array.
     """
     if isinstance(image, (str, os.PathLike)):
         picture = cv2.imread(str(image))
         if picture is None:
-            raise InputError(f"{image}: not a readable image")
+            raise InputError(f"{image}: not a readable image; expected a file such as .png or .jpg")
     else:
         picture = np.asarray(image)
         if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,)) or picture.ndim < 2:
@@ -107,9 +111,10 @@ def draw_boxes(image: Any, boxes: Boxes, min_score: float = 0.0) -> np.ndarray:
 
 @contextmanager
 def open_sink(path: str | os.PathLike, fps: float) -> Iterator[Sink]:
-    """Take pictures into a video (.mp4, .webm, .avi), or keep the one with the most boxes (.png, .jpg).
+    """Yield a function that adds pictures to a video (.mp4, .webm, .avi) or a picture file (.png, .jpg).
 
-    The file appears when the block ends; without any picture it is an InputError.
+    A picture file gets the picture with the most boxes. The file appears when the block ends. Raises
+    InputError if there was no picture, or for another suffix.
     """
     suffix = Path(path).suffix.lower()
     if suffix in (".png", ".jpg", ".jpeg"):
@@ -123,9 +128,9 @@ def open_sink(path: str | os.PathLike, fps: float) -> Iterator[Sink]:
 
 
 class EventSink:
-    """Collects the events of `stride` steps into a picture and draws the boxes of the last of them.
+    """Draws the events of `stride` steps into one picture, with the boxes of the last step.
 
-    One picture per `stride` whole steps: a recording of S steps gives S // stride pictures. `size` is (height, width).
+    A recording of S steps gives S // stride pictures. `size` is (height, width).
     """
 
     def __init__(
@@ -137,7 +142,7 @@ class EventSink:
         self._step, self._picture = 0, self._empty()
 
     def add(self, x, y, polarity, boxes: Boxes) -> None:
-        """Take one step: its events [N] and its detections, of which those scoring `min_score` are drawn."""
+        """Add one step: its events [N] and its boxes, of which those with at least `min_score` are drawn."""
         add_events(self._picture, x, y, polarity)
         self._step += 1
         if self._step % self._stride:
@@ -165,7 +170,7 @@ def _best_picture(path):
 
 
 def write_picture(path: str | os.PathLike, picture: np.ndarray) -> None:
-    """Write a picture in the format of the suffix."""
+    """Write a picture in the format of the suffix; InputError if OpenCV cannot encode it."""
     encoded, data = cv2.imencode(Path(path).suffix, picture)
     if not encoded:
         raise InputError(f"{path}: OpenCV cannot encode this picture as {Path(path).suffix}")

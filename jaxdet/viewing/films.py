@@ -1,4 +1,4 @@
-"""Predictions as pictures and films: boxes over images, or over the events of a recording."""
+"""Predictions as pictures and videos: boxes over images, or over the events of a recording."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +18,10 @@ from jaxdet.viewing import drawing
 def of_images(
     path: str | os.PathLike, class_names: Sequence[str], fps: float, min_score: float
 ) -> Iterator[Callable[[np.ndarray, Boxes], None]]:
-    """Yield what takes an image and its boxes: into a film, one picture, or a folder of pictures (no suffix).
+    """Yield a function that draws images with boxes into a video, a picture file, or a folder (no suffix).
 
-    Pictures of a folder are called by the path of their image, `.jpg` for its suffix.
+    A picture in a folder has the path of its image, with the suffix .jpg. Raises InputError for images of
+    different sizes in a video.
     """
     path = Path(path)
 
@@ -39,7 +40,7 @@ def of_images(
             sizes.add(image.shape[:2])
             if len(sizes) > 1 and path.suffix.lower() in drawing.CODECS:
                 raise InputError(
-                    f"{path}: images of different sizes do not make one film; give --render a folder"
+                    f"{path}: images of different sizes, and a video has one size; give --render a folder"
                 )
             sink(drawn(image, boxes), int((boxes.scores >= min_score).sum()))
 
@@ -55,9 +56,10 @@ def of_events(
     stride: int,
     min_score: float,
 ) -> Iterator[Callable[[Sequence[np.ndarray], Boxes], None]]:
-    """Yield what takes the events (x, y, polarity) and boxes of step after step: a film in real time.
+    """Yield a function that draws events (x, y, polarity) and boxes, step by step, into a real-time video.
 
-    It has a picture every `stride` steps; `size` is (height, width).
+    The video has a picture every `stride` steps of `step_us`; `size` is (height, width). InputError if
+    `stride` is below 1.
     """
     if stride < 1:
         raise InputError(f"a picture every {stride} steps, expected 1 or more")

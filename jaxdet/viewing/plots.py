@@ -1,4 +1,4 @@
-"""Curves as pictures: precision over recall, and any value over time. matplotlib is imported when one is drawn."""
+"""Plots of curves: precision over recall, and any value over time. matplotlib is imported when needed."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,10 @@ def precision_recall(
     ap_per_class: np.ndarray,
     ap50_per_class: np.ndarray,
 ) -> None:
-    """Precision over recall of every class (at most ten are named): solid at IoU 0.5, dotted at 0.75.
+    """Plot precision over recall of every class (at most ten are named): solid at IoU 0.5, dotted at 0.75.
 
-    `precision` [10, 101, C] by IoU threshold (0.5 to 0.95), recall (0 to 1) and class; -1 where nothing was labelled.
+    `precision` [10, 101, C] is by IoU threshold (0.5 to 0.95), recall (0 to 1) and class, -1 where nothing
+    was labelled; `ap_per_class` and `ap50_per_class` are [C].
     """
     recall = np.linspace(0, 1, 101)
     with _axes(path, "recall", "precision") as axes:

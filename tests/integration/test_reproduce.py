@@ -66,7 +66,7 @@ def _recipe(track):
             Row("Sep", "a", "p6", 64, None, 0.1, "seqnms", 0.6),
         ),
     }[track]
-    return reproduction.Recipe(rows, NUM_FRAMES, months.ESTIMATED_WEIGHTS)
+    return reproduction.TrackRecipe(rows, NUM_FRAMES, months.ESTIMATED_WEIGHTS)
 
 
 class Killed(Exception):

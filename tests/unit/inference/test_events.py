@@ -1,4 +1,4 @@
-"""Looking only where the protocol looks gives the numbers of the full pass; carries thread through segments."""
+"""Evaluation at the steps a protocol uses gives the numbers of the full pass; carries pass between segments."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -114,9 +114,9 @@ RECORDINGS = [Recording(0, 1900, 250_000), Recording(1, 1203, 37_000), Recording
 def test_sparse_numbers_are_those_of_the_full_pass(large_every, lanes, heads, step_us):
     # A large box after some steps (for 13, none within reach of some labels), or after none.
     run = _predictor(large_every, lanes, heads, step_us)
-    for rules in protocols.PROTOCOLS.values():
+    for protocol in protocols.PROTOCOLS.values():
         sparse, full = (
-            on_recordings.evaluate(run, RECORDINGS, BUCKETS, rules, full=f) for f in (False, True)
+            on_recordings.evaluate(run, RECORDINGS, BUCKETS, protocol, full=f) for f in (False, True)
         )
         assert sparse.as_json() == full.as_json()
         np.testing.assert_array_equal(sparse.precision, full.precision)
