@@ -1,5 +1,6 @@
 """YOLO models of the configured sizes with the golden weights."""
 
+import json
 from functools import cache
 
 import golden_data
@@ -23,9 +24,15 @@ TINY = {
 
 
 def abstract(block):
-    """Skeleton and shapes of a config's model block."""
-    arguments = {k: v for k, v in block.items() if k != "name"}
-    return functional.abstract(lambda: models.build(block.name, rngs=nnx.Rngs(0), **arguments))
+    """Skeleton and shapes of a config's model block; equal blocks share theirs, which takes seconds to trace."""
+    return _abstract(block.to_json())
+
+
+@cache
+def _abstract(text):
+    arguments = json.loads(text)
+    name = arguments.pop("name")
+    return functional.abstract(lambda: models.build(name, rngs=nnx.Rngs(0), **arguments))
 
 
 @cache
