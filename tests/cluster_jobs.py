@@ -101,7 +101,8 @@ class Job:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        self.lines.extend(iter(self.process.stdout.readline, ""))
+        with self.process.stdout as stream:
+            self.lines.extend(iter(stream.readline, ""))
 
     @property
     def output(self) -> str:

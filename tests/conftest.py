@@ -1,11 +1,12 @@
 """Four CPU devices, rank promotion and warnings as errors, run-time shape checks of public functions."""
 
+import gc
 import os
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Most of the time goes into compiling what runs once or twice. Optimised less, the suite takes two thirds of it; the
-# older emitter of fused loops takes another quarter or more off.
+# Most of the time goes into compiling programs that run once or twice. Optimised less, they take two thirds
+# of the time; the older emitter of fused loops takes another quarter or more off.
 _flags = (
     "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 "
     "--xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
@@ -14,6 +15,9 @@ os.environ["XLA_FLAGS"] = f"{_flags} {os.environ.get('XLA_FLAGS', '')}"
 _cache = Path(__file__).parent.parent / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+# Tracing makes millions of small objects that live on. Collecting as often as by default takes a third of it.
+gc.set_threshold(100_000, 20, 20)
 
 from jaxtyping import install_import_hook
 

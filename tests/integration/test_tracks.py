@@ -21,7 +21,7 @@ from jaxdet.weights import checkpoint
 RECIPE = """
 from jaxdet import config as c
 from jaxdet.evaluation import months
-from jaxdet.evaluation.recipes import Row
+from jaxdet.challenges.recipes import Row
 TRACKS = {
     "day": (
         Row("Sep", "a", "tiny", 96, None, 0.1, "score", 0.1),
