@@ -1,4 +1,6 @@
-"""Boxes read from and written to a file of any format, by its suffix; `formats.HOLDS` says what each keeps.
+"""Boxes read from and written to a file of any format, by its suffix.
+
+`FORMATS`, at the end, is the table of formats; `formats.HOLDS` says what each keeps.
 
 | name        | format                                                                          |
 | ----------- | ------------------------------------------------------------------------------- |
@@ -15,10 +17,10 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +28,7 @@ from jaxdet import class_names as names_of
 from jaxdet.detections import store
 from jaxdet.errors import InputError
 from jaxdet.files import safe_path
-from jaxdet.formats import BoxFile, coco, csv, mot, names, npy, npz, pickle, yolo
+from jaxdet.formats import HOLDS, BoxFile, coco, csv, mot, names, npy, npz, pickle, yolo
 from jaxdet.structs import Boxes, ReadReport
 
 logger = logging.getLogger(__name__)
@@ -34,15 +36,35 @@ logger = logging.getLogger(__name__)
 Append = Callable[[Boxes], None]
 
 
+class Request(NamedTuple):
+    """The arguments of `writer`."""
+
+    path: str | os.PathLike
+    class_names: tuple[str, ...]
+    metadata: dict[str, Any] | None
+    key: str
+    sources: Sequence[str]
+    annotations: str | os.PathLike | None
+
+
+class Format(NamedTuple):
+    """Suffixes, reader and writer of a format; `opened` yields what takes the boxes of a frame."""
+
+    suffixes: tuple[str, ...]
+    read: Callable[[Path, coco.Annotations | None], BoxFile]
+    opened: Callable[[Request], AbstractContextManager[Append]]
+
+
 def format_of(path: str | os.PathLike) -> str:
     """The format's name in `formats.HOLDS`. Raises InputError for a suffix of no format."""
     suffix = Path(path).suffix.lower()
-    if suffix not in _SUFFIXES or (Path(path).is_dir() and suffix):
-        known = ", ".join(filter(None, _SUFFIXES))
+    names_by_suffix = {suffix: name for name, row in FORMATS.items() for suffix in row.suffixes}
+    if suffix not in names_by_suffix or (Path(path).is_dir() and suffix):
+        known = ", ".join(filter(None, names_by_suffix))
         raise InputError(
             f"{path}: suffix {suffix or 'missing'}; expected one of {known}, or a folder for YOLO text"
         )
-    return _SUFFIXES[suffix]
+    return names_by_suffix[suffix]
 
 
 def read(path: str | os.PathLike, annotations: coco.Annotations | None = None) -> BoxFile:
@@ -53,17 +75,9 @@ def read(path: str | os.PathLike, annotations: coco.Annotations | None = None) -
     """
     path = Path(path)
     kind = format_of(path)
-    if kind == "yolo":
-        found = _read_folder(path, annotations)
-    elif not path.is_file():
+    if kind != "yolo" and not path.is_file():
         raise InputError(f"{path}: no such file; expected boxes")
-    elif kind == "json":
-        found = coco.read_results(path, annotations)
-    elif kind == "h5":
-        with store.read(path) as reader:
-            found = BoxFile(list(reader), reader.class_names, True, ReadReport(), reader.metadata)
-    else:
-        found = {"npy": npy, "pkl": pickle, "npz": npz, "txt": mot, "csv": csv}[kind].read(path)
+    found = FORMATS[kind].read(path, annotations)
     _check(found.frames, path)
     return found
 
@@ -81,6 +95,11 @@ def _check(frames: Sequence[Boxes], path: Path) -> None:
                 f"{path}: frame {names.path_name(boxes)} appears twice; expected each frame once"
             )
         seen.add(identity)
+
+
+def _read_store(path: Path, annotations: coco.Annotations | None) -> BoxFile:
+    with store.read(path) as reader:
+        return BoxFile(list(reader), reader.class_names, True, ReadReport(), reader.metadata)
 
 
 def _read_folder(path: Path, annotations: coco.Annotations | None) -> BoxFile:
@@ -125,21 +144,8 @@ def writer(
     """
     kind = format_of(path)
     _check_identity(path, kind, key, sources)
-    class_names = tuple(class_names)
-    with ExitStack() as stack:
-        if kind == "h5":
-            opened = stack.enter_context(store.create(path, class_names, key, metadata))
-            for source in () if key == "name" else sources:
-                opened.add_clip(source)
-            append: Append = opened.append
-        elif kind == "npy":
-            append = stack.enter_context(npy.writer(path))
-        elif kind == "yolo":
-            append = lambda boxes: yolo.write_text(path, boxes) and None  # noqa: E731
-        elif kind == "json":
-            append = stack.enter_context(_results(path, class_names, sources, annotations))
-        else:
-            append = stack.enter_context(_collected(path, kind, class_names))
+    request = Request(path, tuple(class_names), metadata, key, sources, annotations)
+    with FORMATS[kind].opened(request) as append:
 
         def checked(boxes: Boxes) -> None:
             if not (np.isfinite(boxes.xyxy).all() and np.isfinite(boxes.scores).all()):
@@ -184,17 +190,40 @@ def _check_identity(path, kind: str, key: str, sources: Sequence[str]) -> None:
 
 
 @contextmanager
-def _collected(path, kind: str, class_names: tuple[str, ...]) -> Iterator[Append]:
-    frames: list[Boxes] = []
-    yield frames.append
-    if kind in ("npz", "csv"):
-        {"npz": npz, "csv": csv}[kind].write(path, frames, class_names)
-    else:
-        {"pkl": pickle, "txt": mot}[kind].write(path, frames)
+def _store(request: Request) -> Iterator[Append]:
+    with store.create(request.path, request.class_names, request.key, request.metadata) as opened:
+        for source in () if request.key == "name" else request.sources:
+            opened.add_clip(source)
+        yield opened.append
 
 
 @contextmanager
-def _results(path, class_names: tuple[str, ...], sources, annotations) -> Iterator[Append]:
+def _folder(request: Request) -> Iterator[Append]:
+    def append(boxes: Boxes) -> None:
+        yolo.write_text(request.path, boxes)
+
+    yield append
+
+
+def whole(suffix: str, read: Callable[..., BoxFile], write: Callable[..., None]) -> Format:
+    """A format of `read(path)` and `write(path, frames)`, which takes all frames at once.
+
+    `write` gets the class names as well where `formats.HOLDS` says that the format keeps them.
+    """
+
+    @contextmanager
+    def opened(request: Request) -> Iterator[Append]:
+        frames: list[Boxes] = []
+        yield frames.append
+        named = HOLDS[format_of(request.path)].class_names
+        write(request.path, frames, *([request.class_names] if named else []))
+
+    return Format((suffix,), lambda path, annotations: read(path), opened)
+
+
+@contextmanager
+def _results(request: Request) -> Iterator[Append]:
+    path, class_names, _, _, sources, annotations = request
     frames: list[Boxes] = []
     if annotations is None:
         ids = names_of.coco_ids(class_names)
@@ -263,14 +292,13 @@ def map_clips(
                     writer.append(result.get(names.file_name(boxes), nothing), name)
 
 
-_SUFFIXES = {
-    ".h5": "h5",
-    ".hdf5": "h5",
-    ".npy": "npy",
-    ".json": "json",
-    ".pkl": "pkl",
-    ".npz": "npz",
-    ".txt": "txt",
-    ".csv": "csv",
-    "": "yolo",
+FORMATS = {
+    "h5": Format((".h5", ".hdf5"), _read_store, _store),
+    "npy": Format((".npy",), lambda path, _: npy.read(path), lambda request: npy.writer(request.path)),
+    "json": Format((".json",), coco.read_results, _results),
+    "pkl": whole(".pkl", pickle.read, pickle.write),
+    "npz": whole(".npz", npz.read, npz.write),
+    "txt": whole(".txt", mot.read, mot.write),
+    "csv": whole(".csv", csv.read, csv.write),
+    "yolo": Format(("",), _read_folder, _folder),
 }
