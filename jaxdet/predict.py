@@ -110,7 +110,7 @@ def _images(flags, predictor: ItemPredictor, names, metadata) -> None:
     source = flags.input or flags.images
     if source is None:
         raise InputError("missing --input; a model of images predicts an image, a folder, a list or a video")
-    video = sets.Video(source) if sets.is_video(source) else None
+    video = sets.VideoFile(source) if sets.is_video(source) else None
     items = [] if video else sets.open_input(source)
     with ExitStack() as stack:
         write = draw = None

@@ -34,7 +34,7 @@ _FLUSH_FRAMES = 2048
 _FLUSH_ROWS = 65_536
 
 
-class Writer:
+class DetectionsWriter:
     """Appends frames; only what was added since the last flush is held in memory."""
 
     def __init__(self, file: Any, key: str):
@@ -108,7 +108,7 @@ class Writer:
         self._frames, self._num_rows = [], 0
 
 
-class Reader:
+class DetectionsReader:
     """Reads clips one at a time."""
 
     def __init__(self, file: Any):
@@ -158,7 +158,7 @@ def key_of(boxes: Boxes) -> str:
 @contextmanager
 def create(
     path: str | os.PathLike, class_names: Sequence[str], key: str, metadata: dict | None = None
-) -> Iterator[Writer]:
+) -> Iterator[DetectionsWriter]:
     """Write a detections file; it appears under `path` when the block ends without an exception."""
     if key not in KEYS:
         raise ValueError(f"key {key}; expected one of {', '.join(KEYS)}")
@@ -170,13 +170,13 @@ def create(
             class_names=json.dumps(list(class_names)),
             metadata=json.dumps(metadata or {}, sort_keys=True),
         )
-        writer = Writer(file, key)
+        writer = DetectionsWriter(file, key)
         yield writer
         writer.flush()
 
 
 @contextmanager
-def read(path: str | os.PathLike) -> Iterator[Reader]:
+def read(path: str | os.PathLike) -> Iterator[DetectionsReader]:
     """Open a detections file; raises InputError if it is another file, of a newer version, or leads to other files."""
     with hdf5.open_own(path, "detections written by predict") as file:
         if file.attrs.get("format") != FORMAT:
@@ -187,7 +187,7 @@ def read(path: str | os.PathLike) -> Iterator[Reader]:
             raise InputError(
                 f"{path}: version {file.attrs['version']} found, up to {VERSION} known; update jaxdet"
             )
-        yield Reader(file)
+        yield DetectionsReader(file)
 
 
 def _group(boxes: Boxes) -> str:

@@ -32,13 +32,13 @@ _EXTRACTED = "extracted files"  # in the marker of the folder for them
 
 
 @dataclass(frozen=True)
-class Options:
+class Gen1Options:
     """What decides the bytes of a prepared recording, beside its source files."""
 
     duration_ms: int | None = 60_000  # None: as long as its events and boxes
 
 
-class Pair(NamedTuple):
+class SourceFiles(NamedTuple):
     """Source files of one recording: paths, or names inside an archive."""
 
     split: str
@@ -48,17 +48,17 @@ class Pair(NamedTuple):
     sizes: tuple[int, int]
 
 
-class Job(NamedTuple):
+class RecordingJob(NamedTuple):
     """One recording to make."""
 
-    pair: Pair
+    pair: SourceFiles
     out: Path
-    options: Options
+    options: Gen1Options
     scratch: Path | None  # folder the source was extracted to, for this job only
 
 
 @dataclass
-class Report:
+class Gen1Report:
     """What `prepare` did. Lines are sorted and do not depend on the order of work."""
 
     num_made: int = 0
@@ -70,23 +70,23 @@ class Report:
 def make(
     source: Path,
     out: Path,
-    options: Options,
+    options: Gen1Options,
     workers: int = 1,
     shard: tuple[int, int] = (0, 1),
     verify: bool = False,
-) -> Report:
+) -> Gen1Report:
     """Make the recordings of `source` in `out`; `finish` is due when those of all shards are there.
 
     `shard` (i, n) takes every n-th recording of a tree and every n-th archive; `verify` reads what is there again and
     compares checksums. Raises InputError when there is nothing to prepare or the disk is full.
     """
-    report = Report()
+    report = Gen1Report()
     tree, archives = find_sources(source, report.problems)
     tree, archives = tree[shard[0] :: shard[1]], archives[shard[0] :: shard[1]]
     scratch = out / f".extract-{shard[0]}-{shard[1]}"
     folders.remove_own(scratch, _EXTRACTED, _made_before)
 
-    def is_pending(pair: Pair) -> bool:
+    def is_pending(pair: SourceFiles) -> bool:
         pending = not _is_made(pair, out, options, verify)
         report.num_kept += not pending
         return pending
@@ -97,15 +97,15 @@ def make(
     work += [(path, [pair for pair in pairs if is_pending(pair)]) for path, pairs in archives]
     progress = _Progress(sum(len(pairs) for _, pairs in work))
 
-    def jobs() -> Iterator[Job]:
+    def jobs() -> Iterator[RecordingJob]:
         for number, (path, pairs) in enumerate(work):
             if path is None:
-                yield from (Job(pair, out, options, None) for pair in pairs)
+                yield from (RecordingJob(pair, out, options, None) for pair in pairs)
             elif pairs:
                 if not scratch.exists():
                     folders.begin(scratch, _EXTRACTED)
                 found = _extracted(path, pairs, scratch / str(number), report.problems)
-                yield from (Job(pair, out, options, scratch) for pair in found)
+                yield from (RecordingJob(pair, out, options, scratch) for pair in found)
 
     try:
         for done in _results(jobs(), workers):
@@ -127,14 +127,16 @@ def make(
     return report
 
 
-def joined(reports: Iterable[Report]) -> Report:
+def joined(reports: Iterable[Gen1Report]) -> Gen1Report:
     """What all shards did; a problem of the source, which all of them met, is told once."""
     parts = list(reports)
     problems = {line for part in parts for line in part.problems}
-    return Report(sum(p.num_made for p in parts), sum(p.num_kept for p in parts), sorted(problems))
+    return Gen1Report(sum(p.num_made for p in parts), sum(p.num_kept for p in parts), sorted(problems))
 
 
-def find_sources(source: Path, problems: list[str]) -> tuple[list[Pair], list[tuple[Path, list[Pair]]]]:
+def find_sources(
+    source: Path, problems: list[str]
+) -> tuple[list[SourceFiles], list[tuple[Path, list[SourceFiles]]]]:
     """Pairs of the extracted files below `source`, and its 7z archives with the pairs in each that are not among them.
 
     What has no partner or cannot be opened becomes a line of `problems`.
@@ -143,7 +145,7 @@ def find_sources(source: Path, problems: list[str]) -> tuple[list[Pair], list[tu
         raise InputError(
             f"{source}: no such file or folder, expected the archives or files of the data set; check --source"
         )
-    tree: list[Pair] = []
+    tree: list[SourceFiles] = []
     paths = [] if source.is_file() else [p for p in source.rglob("*") if p.name.endswith((EVENTS, BOXES))]
     tree = _pairs(((str(p), p.stat().st_size) for p in paths), "", problems)
     have = {pair[:2] for pair in tree}
@@ -191,7 +193,7 @@ def _check_name(name: str, location: str) -> None:
         raise InputError(f"{what} {name!a} begins with a dot, expected one that is not hidden; rename it")
 
 
-def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[str]) -> list[Pair]:
+def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[str]) -> list[SourceFiles]:
     halves: dict[tuple[str, str], dict[str, tuple[str, int]]] = {}
     for location, size in found:
         path = PurePosixPath(location)
@@ -208,7 +210,7 @@ def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[s
             continue
         if len(half) == 2:
             (events, events_size), (boxes, boxes_size) = half[EVENTS], half[BOXES]
-            pairs.append(Pair(split, name, events, boxes, (events_size, boxes_size)))
+            pairs.append(SourceFiles(split, name, events, boxes, (events_size, boxes_size)))
         else:
             (present,) = half
             missing = BOXES if present == EVENTS else EVENTS
@@ -216,7 +218,7 @@ def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[s
     return pairs
 
 
-def _is_made(pair: Pair, out: Path, options: Options, verify: bool) -> bool:
+def _is_made(pair: SourceFiles, out: Path, options: Gen1Options, verify: bool) -> bool:
     path = out / pair.split / pair.name
     if not (path / "info.json").exists():
         return False
@@ -228,7 +230,7 @@ def _is_made(pair: Pair, out: Path, options: Options, verify: bool) -> bool:
     return recording.info.get("source") == wanted and recordings.check(path, full=verify) is None
 
 
-def _origin(pair: Pair, options: Options) -> dict[str, Any]:
+def _origin(pair: SourceFiles, options: Gen1Options) -> dict[str, Any]:
     """What info.json remembers of the source: the recording is made again when any of it changes."""
     return {
         "events": {"file": PurePosixPath(pair.events).name, "size": pair.sizes[0]},
@@ -237,7 +239,9 @@ def _origin(pair: Pair, options: Options) -> dict[str, Any]:
     }
 
 
-def _extracted(path: Path, pairs: list[Pair], folder: Path, problems: list[str]) -> Iterator[Pair]:
+def _extracted(
+    path: Path, pairs: list[SourceFiles], folder: Path, problems: list[str]
+) -> Iterator[SourceFiles]:
     """Pairs of an archive as their files arrive in `folder`."""
     wanted = {name for pair in pairs for name in (pair.events, pair.boxes)}
     arrived: set[str] = set()
@@ -252,7 +256,7 @@ def _extracted(path: Path, pairs: list[Pair], folder: Path, problems: list[str])
         problems.append(str(error))
 
 
-def convert(job: Job) -> dict[str, Any] | str:
+def convert(job: RecordingJob) -> dict[str, Any] | str:
     """Make one recording; its info, or one line that says why there is none. OSError only when writing fails."""
     pair, out, options, scratch = job
     try:
@@ -265,7 +269,7 @@ def convert(job: Job) -> dict[str, Any] | str:
             folders.remove_inside(scratch, _EXTRACTED, pair.boxes)
 
 
-def _convert(pair: Pair, out: Path, options: Options) -> dict[str, Any]:
+def _convert(pair: SourceFiles, out: Path, options: Gen1Options) -> dict[str, Any]:
     records, header = dat.open_dat(pair.events)
     width, height = header.width or GEN1_SIZE[0], header.height or GEN1_SIZE[1]
     recordings.check_size(pair.events, width, height)
@@ -308,7 +312,7 @@ def _packed(records, width, height, name):
     return words
 
 
-def _results(jobs: Iterator[Job], workers: int) -> Iterator[dict[str, Any] | str]:
+def _results(jobs: Iterator[RecordingJob], workers: int) -> Iterator[dict[str, Any] | str]:
     """Results in any order; a few jobs a worker are taken ahead, so that an archive is not unpacked far in advance."""
     if workers == 1:
         yield from map(convert, jobs)
@@ -359,7 +363,7 @@ def made(out: Path) -> Iterator[tuple[str, recordings.Recording]]:
             yield split, recordings.open_recording(path)
 
 
-def finish(out: Path, report: Report) -> None:
+def finish(out: Path, report: Gen1Report) -> None:
     """Write the manifest and the report of everything below `out`; lines on what looks odd are added to `report`."""
     manifest = {}
     for split, recording in made(out):

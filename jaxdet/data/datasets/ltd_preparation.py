@@ -19,7 +19,7 @@ LINKS = ("hard", "symbolic", "copy")
 
 
 @dataclass
-class Report:
+class LtdReport:
     """What became of the frames."""
 
     num_made: int = 0
@@ -46,7 +46,7 @@ def prepare(
     by_day: Mapping[str, Container[int]] | None = None,
     workers: int = 8,
     report: Callable[[str], None] = print,
-) -> Report:
+) -> LtdReport:
     """Prepare every split of Train and month of Test that `source` has.
 
     Training splits keep the frames with objects; months keep all frames, with labels where there are annotations.
@@ -54,7 +54,7 @@ def prepare(
     is compared again with `source`. A frame that cannot be prepared is a line of the report's problems.
     `by_day` names further lists, `<out>/<name>.txt`, of all annotated frames whose day of the month it holds.
     """
-    source, out, total = Path(source), Path(out), Report()
+    source, out, total = Path(source), Path(out), LtdReport()
     for name in lists:
         if name not in ltd.LISTS:
             raise InputError(f"frame list {name!r} is unknown; choose from {', '.join(ltd.LISTS)}")
@@ -87,7 +87,9 @@ def _list_of_days(out: Path, splits: Sequence[str], name: str, days: Container[i
     return "".join(lines)
 
 
-def _run(jobs: Sequence[_Job], total: Report, workers: int, title: str, report) -> dict[str, frozenset[int]]:
+def _run(
+    jobs: Sequence[_Job], total: LtdReport, workers: int, title: str, report
+) -> dict[str, frozenset[int]]:
     """Prepare the frames of one split; classes in each frame that has labels."""
     labels: dict[str, frozenset[int]] = {}
     began = last = time.monotonic()

@@ -23,7 +23,7 @@ class Draws(NamedTuple):
     flip: bool
 
 
-class View(NamedTuple):
+class SensorView(NamedTuple):
     """Where the sensor's pixels land on the network's input: scale, then shift, then mirror, then crop."""
 
     height: int  # input size, pixels
@@ -35,9 +35,9 @@ class View(NamedTuple):
     flip: bool
 
 
-def identity(height: int, width: int) -> View:
+def identity(height: int, width: int) -> SensorView:
     """The view that changes nothing."""
-    return View(height, width, 1.0, 1.0, 0, 0, False)
+    return SensorView(height, width, 1.0, 1.0, 0, 0, False)
 
 
 def draw(rng, starts: tuple[int, int], height: int, width: int, augment: bool = True) -> Draws:
@@ -62,10 +62,10 @@ def scaled_size(scale: int, height: int, width: int) -> tuple[int, int]:
     return round(height * factor), round(width * factor)
 
 
-def view(draws: Draws, height: int, width: int) -> View:
+def view(draws: Draws, height: int, width: int) -> SensorView:
     """The view that these draws choose: a small image is centred, a large one cropped."""
     scaled_h, scaled_w = scaled_size(draws.scale, height, width)
-    return View(
+    return SensorView(
         height,
         width,
         scaled_h / height,
@@ -87,7 +87,7 @@ class PixelMap(NamedTuple):
     cell_y: np.ndarray  # uint16 [height]  row of the window, times windows a row
 
 
-def pixel_map(view: View) -> PixelMap:
+def pixel_map(view: SensorView) -> PixelMap:
     """Tabulate a view.
 
     A mirrored column lies in (-1, width - 1]; columns in (-1, 0) belong to window 0, because windows truncate.
@@ -108,7 +108,7 @@ def _shifted(size: int, scale: float, shift: int) -> np.ndarray:
     return np.arange(size, dtype=np.float32) * np.float32(scale) + np.float32(shift)
 
 
-def map_boxes(boxes: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray]:
+def map_boxes(boxes: np.ndarray, view: SensorView) -> tuple[np.ndarray, np.ndarray]:
     """Map integer boxes `boxes` int64 [M, 4] (xyxy) to the view -> int64 [M', 4] and the kept rows, bool [M].
 
     A box stays if its centre lies in the crop; it is not clipped.

@@ -67,7 +67,7 @@ def window_labels(
     start_ms: int,
     window_ms: int,
     step_us: int,
-    view: augment.View | None = None,
+    view: augment.SensorView | None = None,
 ) -> Labels:
     """Labelled steps of the window, with boxes in the pixels of `view`.
 

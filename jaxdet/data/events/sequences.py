@@ -84,7 +84,7 @@ def near(times_us: np.ndarray, tolerance_us: int) -> Callable[[np.ndarray], np.n
     return wanted
 
 
-class Stream(Iterator[Batch]):
+class SequenceBatches(Iterator[Batch]):
     """Batches of consecutive segments of `sequences`, `num_lanes` of them side by side.
 
     A batch has `max_slots` slots a lane, or one for every step if None; slots in use are those of the steps that

@@ -18,7 +18,7 @@ from jaxdet.errors import InputError
 from jaxdet.structs import Batch
 
 
-class Dropped(NamedTuple):
+class DroppedEvents(NamedTuple):
     """What a batch had to leave out; never silent, the iterator adds it up."""
 
     events: int = 0  # did not fit the largest bucket
@@ -87,7 +87,7 @@ class Windows:
         num = self._overfit or len(self._samples.recording)
         return max(1, num // self.batch_size) * self.num_segments
 
-    def batch(self, step: int) -> tuple[Batch, Dropped]:
+    def batch(self, step: int) -> tuple[Batch, DroppedEvents]:
         """This process's lanes of step `step`."""
         group, segment = divmod(step, self.num_segments)
         lay = self._layout
@@ -109,7 +109,7 @@ class Windows:
                 if not self._skip:
                     raise
                 lost_lanes += 1
-        return out, Dropped(lost_events, lost_lanes)
+        return out, DroppedEvents(lost_events, lost_lanes)
 
     def _fill(self, out: Batch, lane: int, sample: int, draws: events.Draws, segment: int) -> int:
         lay, index = self._layout, int(self._samples.recording[sample])

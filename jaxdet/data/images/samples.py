@@ -37,7 +37,7 @@ class LabelledSet(NamedTuple):
     report: ReadReport  # what was left out
 
 
-class Dropped(NamedTuple):
+class DroppedBoxes(NamedTuple):
     """What a batch had to leave out."""
 
     boxes: int = 0  # did not fit max_boxes
@@ -165,7 +165,7 @@ class LabelledImages:
         """Steps until every image was at the top left of a mosaic once, incomplete batches left out."""
         return max(1, (self._overfit or len(self._set.items)) // self.batch_size)
 
-    def batch(self, step: int) -> tuple[Batch, Dropped]:
+    def batch(self, step: int) -> tuple[Batch, DroppedBoxes]:
         """This process's lanes of step `step`."""
         num, room, shape = len(self._lanes), self._max_boxes, self._shape
         pixels = np.empty((num, *shape, 3), np.uint8)
@@ -188,7 +188,7 @@ class LabelledImages:
         slots = np.ones((num, 1), bool)
         at_step = np.zeros((num, 1), np.int32)
         targets = Targets(boxes, labels, mask, np.zeros_like(mask), at_step, slots)
-        return Batch(Images(pixels), targets, np.ones(num, bool), source), Dropped(lost)
+        return Batch(Images(pixels), targets, np.ones(num, bool), source), DroppedBoxes(lost)
 
     def _shape_at(self, step: int) -> tuple[int, int]:
         """Height and width of a step's input, the same in all processes."""

@@ -95,7 +95,7 @@ def is_video(source: str | Path) -> bool:
     return Path(source).suffix.lower() in VIDEO_SUFFIXES
 
 
-class Video:
+class VideoFile:
     """Frames of a video file, in order, uint8 [H, W, 3] blue first.
 
     `cut_short` is set when the file ends before the number of frames its header promises.

@@ -23,7 +23,7 @@ MIN_SIDE, MIN_DIAGONAL, MIN_VISIBLE = (
 )  # what a label needs; a little above the protocol's 10 and 30
 
 
-class Camera(NamedTuple):
+class CameraPath(NamedTuple):
     """Pose at each frame, float64 [F]: world point in the middle of the view, magnification."""
 
     x: np.ndarray
@@ -230,7 +230,7 @@ def _drive(rng, phases, num_frames):
             velocity[:, first:end] = velocity[:, first - 1 : first]
     moved = np.cumsum(velocity * _ramped(active) * seconds, axis=1)
     limit = MARGIN - 24
-    return Camera(np.clip(moved[0], -limit, limit) + WIDTH / 2, moved[1] + HEIGHT / 2, 1 + moved[2])
+    return CameraPath(np.clip(moved[0], -limit, limit) + WIDTH / 2, moved[1] + HEIGHT / 2, 1 + moved[2])
 
 
 def _turn(rng, position, free):

@@ -25,7 +25,7 @@ _SHAPES = {
 }
 
 
-class Camera(NamedTuple):
+class ThermalCamera(NamedTuple):
     """What does not move."""
 
     background: np.ndarray  # float32 [288, 384], relative grey levels around 0
@@ -54,7 +54,7 @@ class Mover(NamedTuple):
     seed: int
 
 
-def camera(seed: int) -> Camera:
+def camera(seed: int) -> ThermalCamera:
     """The scene of a camera."""
     rng = np.random.default_rng([seed, 1])
     horizon = int(rng.integers(70, 110))
@@ -78,7 +78,7 @@ def camera(seed: int) -> Camera:
     for _ in range(5):
         x, width = rng.integers(10, WIDTH - 20), rng.integers(3, 9)
         occluder[rng.integers(20, horizon) : rng.integers(horizon + 20, HEIGHT), x : x + width] = True
-    return Camera(background, cv2.GaussianBlur(clutter, (0, 0), 0.8), occluder, horizon)
+    return ThermalCamera(background, cv2.GaussianBlur(clutter, (0, 0), 0.8), occluder, horizon)
 
 
 def weather(month: int, seed: int) -> Weather:
@@ -94,7 +94,9 @@ def weather(month: int, seed: int) -> Weather:
     )
 
 
-def traffic(num_frames: int, scene: Camera, conditions: Weather, rng: np.random.Generator) -> list[Mover]:
+def traffic(
+    num_frames: int, scene: ThermalCamera, conditions: Weather, rng: np.random.Generator
+) -> list[Mover]:
     """The objects of a clip; about a quarter are of either class."""
     movers = []
     for _ in range(int(rng.integers(8, 14)) * max(1, num_frames // 30)):
@@ -118,7 +120,7 @@ def traffic(num_frames: int, scene: Camera, conditions: Weather, rng: np.random.
 
 
 def frame(
-    index: int, scene: Camera, conditions: Weather, movers: list[Mover], rng: np.random.Generator
+    index: int, scene: ThermalCamera, conditions: Weather, movers: list[Mover], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Frame `index` of a clip: uint8 [288, 384] and labels int [M, 5] as class, x1, y1, x2, y2."""
     flicker = 1 + 0.1 * np.sin(index / 7)
