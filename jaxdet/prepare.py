@@ -48,7 +48,7 @@ def _gen1(flags: cli.Flags) -> None:
     options = gen1.Gen1Options(duration_ms=round(flags.duration_s * 1000) or None)
     shard = _shard(flags.shard) if flags.shard else (distributed.index(), distributed.count())
     own = gen1.make(source, out, options, max(flags.workers, 1), shard, flags.verify)
-    report = gen1.joined(distributed.gather(own, gen1.Gen1Report))
+    report = gen1.merge_reports(distributed.gather(own, gen1.Gen1Report))
     if not distributed.is_main():
         return
     gen1.finish(out, report)

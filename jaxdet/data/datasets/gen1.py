@@ -20,14 +20,13 @@ import numpy as np
 
 from jaxdet import files, folders
 from jaxdet.data import archive
+from jaxdet.data.datasets.gen1_sources import BOXES, EVENTS, SPLITS, SourceFiles, find_sources
 from jaxdet.data.events import dat, labels, recordings
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.data.processes import exit_with_parent
 from jaxdet.errors import InputError
 
-SPLITS = ("train", "val", "test")
 GEN1_SIZE = (304, 240)
-EVENTS, BOXES = "_td.dat", "_bbox.npy"
 _EXTRACTED = "extracted files"  # in the marker of the folder for them
 
 
@@ -36,16 +35,6 @@ class Gen1Options:
     """What decides the bytes of a prepared recording, beside its source files."""
 
     duration_ms: int | None = 60_000  # None: as long as its events and boxes
-
-
-class SourceFiles(NamedTuple):
-    """Source files of one recording: paths, or names inside an archive."""
-
-    split: str
-    name: str
-    events: str
-    boxes: str
-    sizes: tuple[int, int]
 
 
 class RecordingJob(NamedTuple):
@@ -127,95 +116,17 @@ def make(
     return report
 
 
-def joined(reports: Iterable[Gen1Report]) -> Gen1Report:
+def merge_reports(reports: Iterable[Gen1Report]) -> Gen1Report:
     """What all shards did; a problem of the source, which all of them met, is told once."""
     parts = list(reports)
     problems = {line for part in parts for line in part.problems}
     return Gen1Report(sum(p.num_made for p in parts), sum(p.num_kept for p in parts), sorted(problems))
 
 
-def find_sources(
-    source: Path, problems: list[str]
-) -> tuple[list[SourceFiles], list[tuple[Path, list[SourceFiles]]]]:
-    """Pairs of the extracted files below `source`, and its 7z archives with the pairs in each that are not among them.
-
-    What has no partner or cannot be opened becomes a line of `problems`.
-    """
-    if not source.exists():
-        raise InputError(
-            f"{source}: no such file or folder, expected the archives or files of the data set; check --source"
-        )
-    tree: list[SourceFiles] = []
-    paths = [] if source.is_file() else [p for p in source.rglob("*") if p.name.endswith((EVENTS, BOXES))]
-    tree = _pairs(((str(p), p.stat().st_size) for p in paths), "", problems)
-    have = {pair[:2] for pair in tree}
-    archives = []
-    for path in [source] if source.is_file() else sorted(source.glob("*.7z")):
-        try:
-            members = _members(path, problems)
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        archives.append((path, [p for p in _pairs(members, path.name, problems) if p[:2] not in have]))
-    if not tree and not archives and not problems:
-        raise InputError(
-            f"{source}: neither .7z archives nor train, val or test folders with *{EVENTS} and *{BOXES}; check --source"
-        )
-    return tree, archives
-
-
 def _made_before(scratch: Path) -> bool:
     """Whether a folder without a marker holds nothing but files that version 0.1.0 extracted."""
     inside = [path for path in scratch.rglob("*") if path.is_symlink() or not path.is_dir()]
     return all(path.name.endswith((EVENTS, BOXES)) and not path.is_symlink() for path in inside)
-
-
-def _members(path: Path, problems: list[str]) -> list[tuple[str, int]]:
-    """Names and sizes of the halves of recordings in an archive; a recording of a bad name is a line of `problems`."""
-    members: list[tuple[str, int]] = []
-    refused: dict[str, str] = {}
-    for member in archive.members(path):
-        if member.name.endswith((EVENTS, BOXES)):
-            try:
-                archive.check_name(member.name)
-                members.append((member.name, member.size))
-            except InputError as error:
-                refused.setdefault(member.name.removesuffix(EVENTS).removesuffix(BOXES), f"{path}: {error}")
-    problems += refused.values()
-    return members
-
-
-def _check_name(name: str, location: str) -> None:
-    """Raises InputError for a name that cannot be that of a recording's folder, which no reader would find if hidden."""
-    what = f"{location!a}: name of a recording"
-    files.safe_name(name, what)
-    if name.startswith("."):
-        raise InputError(f"{what} {name!a} begins with a dot, expected one that is not hidden; rename it")
-
-
-def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[str]) -> list[SourceFiles]:
-    halves: dict[tuple[str, str], dict[str, tuple[str, int]]] = {}
-    for location, size in found:
-        path = PurePosixPath(location)
-        split = path.parent.name if path.parent.name in SPLITS else archive_name.split("_")[0].split(".")[0]
-        if split in SPLITS:
-            suffix = EVENTS if path.name.endswith(EVENTS) else BOXES
-            halves.setdefault((split, path.name.removesuffix(suffix)), {})[suffix] = (location, size)
-    pairs = []
-    for (split, name), half in sorted(halves.items()):
-        try:
-            _check_name(name, min(location for location, _ in half.values()))
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        if len(half) == 2:
-            (events, events_size), (boxes, boxes_size) = half[EVENTS], half[BOXES]
-            pairs.append(SourceFiles(split, name, events, boxes, (events_size, boxes_size)))
-        else:
-            (present,) = half
-            missing = BOXES if present == EVENTS else EVENTS
-            problems.append(f"{split}/{name}{present}: no {name}{missing} beside it; copy or extract it too")
-    return pairs
 
 
 def _is_made(pair: SourceFiles, out: Path, options: Gen1Options, verify: bool) -> bool:
