@@ -1,8 +1,8 @@
-"""GEN1's source files, or a folder that looks like them, to prepared recordings: the work behind `prepare gen1`.
+"""Preparation of GEN1: its source files, or a folder of the same layout, become prepared recordings.
 
-Every recording is made by one call in one worker process and renamed into place when it is whole. What is already there
-and belongs to the same source files is left alone, so a run that was killed goes on where it stopped, and its result has
-the same bytes. A recording that cannot be made is one line in the report; the others are made all the same.
+Every recording is made by one call in one worker process and renamed into place when it is complete. Recordings that
+exist already and come from the same source files are kept, so a killed run can be resumed and gives the same bytes.
+A recording that cannot be made is one line in the report; the others are made all the same.
 """
 
 import json
@@ -32,7 +32,7 @@ _EXTRACTED = "extracted files"  # in the marker of the folder for them
 
 @dataclass(frozen=True)
 class Gen1Options:
-    """What decides the bytes of a prepared recording, beside its source files."""
+    """Settings that, with the source files, determine the bytes of a prepared recording."""
 
     duration_ms: int | None = 60_000  # None: as long as its events and boxes
 
@@ -48,7 +48,7 @@ class RecordingJob(NamedTuple):
 
 @dataclass
 class Gen1Report:
-    """What `prepare` did. Lines are sorted and do not depend on the order of work."""
+    """Result of the preparation. Its lines are sorted and do not depend on the order of work."""
 
     num_made: int = 0
     num_kept: int = 0
@@ -64,10 +64,11 @@ def make(
     shard: tuple[int, int] = (0, 1),
     verify: bool = False,
 ) -> Gen1Report:
-    """Make the recordings of `source` in `out`; `finish` is due when those of all shards are there.
+    """Make the recordings of `source` in `out`; call `finish` once those of all shards exist.
 
-    `shard` (i, n) takes every n-th recording of a tree and every n-th archive; `verify` reads what is there again and
-    compares checksums. Raises InputError when there is nothing to prepare or the disk is full.
+    `shard` (i, n) takes every n-th recording of a folder and every n-th archive, beginning with number i; `verify`
+    compares the checksums of existing recordings. Raises InputError when there is nothing to prepare or the disk is
+    full.
     """
     report = Gen1Report()
     tree, archives = find_sources(source, report.problems)
@@ -81,7 +82,7 @@ def make(
         return pending
 
     if verify:
-        logging.info("comparing checksums of the recordings that are there")
+        logging.info("comparing the checksums of existing recordings")
     work = [(None, [pair for pair in tree if is_pending(pair)])]
     work += [(path, [pair for pair in pairs if is_pending(pair)]) for path, pairs in archives]
     progress = _Progress(sum(len(pairs) for _, pairs in work))
@@ -105,11 +106,12 @@ def make(
             progress.count(0 if isinstance(done, str) else done["num_events"])
     except BrokenProcessPool as error:
         raise InputError(
-            "a worker process was killed, perhaps for want of memory; run again with fewer --workers"
+            "a worker process was killed, perhaps because memory ran out; run again with fewer --workers"
         ) from error
     except OSError as error:
         raise InputError(
-            f"{error.filename or out}: {error.strerror or error}; finished recordings are kept: free disk and run again"
+            f"{error.filename or out}: {error.strerror or error}; finished recordings are kept: free disk space "
+            "and run again"
         ) from error
     finally:
         folders.discard(scratch, _EXTRACTED)
@@ -117,14 +119,14 @@ def make(
 
 
 def merge_reports(reports: Iterable[Gen1Report]) -> Gen1Report:
-    """What all shards did; a problem of the source, which all of them met, is told once."""
+    """Sum of the reports of all shards; a problem of the source, which every shard meets, is listed once."""
     parts = list(reports)
     problems = {line for part in parts for line in part.problems}
     return Gen1Report(sum(p.num_made for p in parts), sum(p.num_kept for p in parts), sorted(problems))
 
 
 def _made_before(scratch: Path) -> bool:
-    """Whether a folder without a marker holds nothing but files that version 0.1.0 extracted."""
+    """True if a folder without a marker holds only files that version 0.1.0 extracted."""
     inside = [path for path in scratch.rglob("*") if path.is_symlink() or not path.is_dir()]
     return all(path.name.endswith((EVENTS, BOXES)) and not path.is_symlink() for path in inside)
 
@@ -142,7 +144,7 @@ def _is_made(pair: SourceFiles, out: Path, options: Gen1Options, verify: bool) -
 
 
 def _origin(pair: SourceFiles, options: Gen1Options) -> dict[str, Any]:
-    """What info.json remembers of the source: the recording is made again when any of it changes."""
+    """Entry "source" of info.json: the recording is made again when any of it changes."""
     return {
         "events": {"file": PurePosixPath(pair.events).name, "size": pair.sizes[0]},
         "boxes": {"file": PurePosixPath(pair.boxes).name, "size": pair.sizes[1]},
@@ -153,7 +155,7 @@ def _origin(pair: SourceFiles, options: Gen1Options) -> dict[str, Any]:
 def _extracted(
     path: Path, pairs: list[SourceFiles], folder: Path, problems: list[str]
 ) -> Iterator[SourceFiles]:
-    """Pairs of an archive as their files arrive in `folder`."""
+    """Yield the pairs of an archive as soon as both files of a pair are in `folder`."""
     wanted = {name for pair in pairs for name in (pair.events, pair.boxes)}
     arrived: set[str] = set()
     try:
@@ -168,7 +170,10 @@ def _extracted(
 
 
 def convert(job: RecordingJob) -> dict[str, Any] | str:
-    """Make one recording; its info, or one line that says why there is none. OSError only when writing fails."""
+    """Make one recording and return its info, or one line that says why it could not be made.
+
+    Raises OSError only when writing fails.
+    """
     pair, out, options, scratch = job
     try:
         return _convert(pair, out, options)
@@ -224,7 +229,10 @@ def _packed(records, width, height, name):
 
 
 def _results(jobs: Iterator[RecordingJob], workers: int) -> Iterator[dict[str, Any] | str]:
-    """Results in any order; a few jobs a worker are taken ahead, so that an archive is not unpacked far in advance."""
+    """Results of the jobs in any order.
+
+    At most two jobs per worker are taken ahead, so that an archive is not extracted far in advance.
+    """
     if workers == 1:
         yield from map(convert, jobs)
         return
@@ -244,7 +252,7 @@ def _results(jobs: Iterator[RecordingJob], workers: int) -> Iterator[dict[str, A
 
 
 class _Progress:
-    """A line now and then: how much is done, how fast, how long it will take."""
+    """Progress line in the log every few seconds: recordings done, rate, time left."""
 
     INTERVAL_S = 5.0
 
@@ -268,14 +276,14 @@ class _Progress:
 
 
 def made(out: Path) -> Iterator[tuple[str, recordings.Recording]]:
-    """All prepared recordings below `out` with their splits, sorted."""
+    """Yield all prepared recordings below `out` as (split, recording), sorted."""
     for split in SPLITS:
         for path in sorted(path.parent for path in (out / split).glob("[!.]*/info.json")):
             yield split, recordings.open_recording(path)
 
 
 def finish(out: Path, report: Gen1Report) -> None:
-    """Write the manifest and the report of everything below `out`; lines on what looks odd are added to `report`."""
+    """Write manifest.json and report.txt for all recordings below `out`; add suspicious labels to `report`."""
     manifest = {}
     for split, recording in made(out):
         key = f"{split}/{recording.name}"
@@ -287,7 +295,7 @@ def finish(out: Path, report: Gen1Report) -> None:
             counts = ", ".join(f"{count} {reason}" for reason, count in odd.items())
             report.suspicious.append(f"{key}: of {recording.info['num_labels']} boxes {counts}")
         if not recording.info["num_labels"]:
-            report.suspicious.append(f"{key}: no boxes at all")
+            report.suspicious.append(f"{key}: no boxes")
     report.problems.sort()
     with files.atomic(out / "manifest.json") as temporary:
         temporary.write_text(json.dumps({"recordings": manifest}, indent=1) + "\n")

@@ -13,25 +13,27 @@ EVENTS, BOXES = "_td.dat", "_bbox.npy"
 
 
 class SourceFiles(NamedTuple):
-    """Source files of one recording: paths, or names inside an archive."""
+    """Event file and box file of one recording: paths, or names inside an archive."""
 
     split: str
     name: str
     events: str
     boxes: str
-    sizes: tuple[int, int]
+    sizes: tuple[int, int]  # bytes
 
 
 def find_sources(
     source: Path, problems: list[str]
 ) -> tuple[list[SourceFiles], list[tuple[Path, list[SourceFiles]]]]:
-    """Pairs of the extracted files below `source`, and its 7z archives with the pairs in each that are not among them.
+    """Find the pairs of extracted files below `source`, and the other pairs in its 7z archives.
 
-    What has no partner or cannot be opened becomes a line of `problems`.
+    Files without a partner and archives that cannot be opened become lines of `problems`. Raises InputError when there
+    is nothing to prepare.
     """
     if not source.exists():
         raise InputError(
-            f"{source}: no such file or folder, expected the archives or files of the data set; check --source"
+            f"{source}: no such file or folder, expected the archives or files of the data set; "
+            "check --source"
         )
     tree: list[SourceFiles] = []
     paths = [] if source.is_file() else [p for p in source.rglob("*") if p.name.endswith((EVENTS, BOXES))]
@@ -47,13 +49,14 @@ def find_sources(
         archives.append((path, [p for p in _pairs(members, path.name, problems) if p[:2] not in have]))
     if not tree and not archives and not problems:
         raise InputError(
-            f"{source}: neither .7z archives nor train, val or test folders with *{EVENTS} and *{BOXES}; check --source"
+            f"{source}: found neither .7z archives nor train, val or test folders with *{EVENTS} and *{BOXES}; "
+            "check --source"
         )
     return tree, archives
 
 
 def _members(path: Path, problems: list[str]) -> list[tuple[str, int]]:
-    """Names and sizes of the halves of recordings in an archive; a recording of a bad name is a line of `problems`."""
+    """Names and sizes of the event and box files in an archive; a name that is refused is a line of `problems`."""
     members: list[tuple[str, int]] = []
     refused: dict[str, str] = {}
     for member in archive.members(path):
@@ -68,7 +71,7 @@ def _members(path: Path, problems: list[str]) -> list[tuple[str, int]]:
 
 
 def _check_name(name: str, location: str) -> None:
-    """Raises InputError for a name that cannot be that of a recording's folder, which no reader would find if hidden."""
+    """Raise InputError for a name that cannot be that of a recording's folder; readers ignore hidden folders."""
     what = f"{location!a}: name of a recording"
     files.safe_name(name, what)
     if name.startswith("."):

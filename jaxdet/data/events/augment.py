@@ -1,6 +1,6 @@
-"""The training augmentation of event windows: resize, pad, crop and mirror, with real-valued coordinates.
+"""Training augmentation of event windows: resize, pad, crop and mirror, with real-valued coordinates.
 
-All chance sits in `Draws`, five numbers made by `draw`; applying them is a pure function. Source: released HMNet
+All randomness is in `Draws`, five numbers made by `draw`; applying them is a pure function. Source: released HMNet
 (float32 arithmetic and order of operations included, so that augmented coordinates are equal to the last bit).
 """
 
@@ -14,7 +14,7 @@ CELL = 4  # pixels; events are grouped by 4 x 4 windows, one latent token each
 
 
 class Draws(NamedTuple):
-    """What is random in one training window, in the order in which it is drawn."""
+    """Random parameters of one training window, in the order in which they are drawn."""
 
     start_ms: int  # first millisecond of the window
     scale: int  # 0..15, scale 0.5 + scale / 10
@@ -24,7 +24,7 @@ class Draws(NamedTuple):
 
 
 class SensorView(NamedTuple):
-    """Where the sensor's pixels land on the network's input: scale, then shift, then mirror, then crop."""
+    """Map from the sensor's pixels to the network's input: scale, then shift, then mirror, then crop."""
 
     height: int  # input size, pixels
     width: int
@@ -36,7 +36,7 @@ class SensorView(NamedTuple):
 
 
 def identity(height: int, width: int) -> SensorView:
-    """The view that changes nothing."""
+    """The view that maps every pixel to itself."""
     return SensorView(height, width, 1.0, 1.0, 0, 0, False)
 
 
@@ -63,7 +63,7 @@ def scaled_size(scale: int, height: int, width: int) -> tuple[int, int]:
 
 
 def view(draws: Draws, height: int, width: int) -> SensorView:
-    """The view that these draws choose: a small image is centred, a large one cropped."""
+    """The view of these draws: a smaller image is centred, a larger one cropped."""
     scaled_h, scaled_w = scaled_size(draws.scale, height, width)
     return SensorView(
         height,
