@@ -17,8 +17,8 @@ MAX_NAME_BYTES = 200  # file systems allow 255; suffixes such as `_td.npy` come 
 def safe_name(name: Any, what: str) -> str:
     """Return `name`, which came from a file or an archive, once it is fit to be part of a file name.
 
-    Raises InputError for what is no text, empty, `.`, `..`, too long, or holds a separator of paths (of any system), a
-    control character or bytes that are no text. `what` says in the message whose name it is.
+    Raises InputError for what is no text, empty, `.`, `..`, too long, or holds a separator of paths (of any
+    system), a control character or bytes that are no text. `what` says in the message whose name it is.
     """
     fault = _fault(name)
     if fault is None:
@@ -52,8 +52,8 @@ def _fault(name: Any) -> str | None:
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Yield an empty temporary file beside `path`; on success flush it to disk and give it the final name.
 
-    The file is new: what another program put under its name, a symbolic link included, is never written to. On any
-    exception, a full disk included, the temporary file is removed and `path` stays as it was.
+    The file is new: what another program put under its name, a symbolic link included, is never written to.
+    On any exception, a full disk included, the temporary file is removed and `path` stays as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

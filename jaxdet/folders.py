@@ -1,8 +1,9 @@
 """Folders that this program made: the only ones it removes or replaces.
 
-Such a folder holds a marker, a JSON file that says what the folder is and what lies in it, at any depth. While it is being
-made there is no list yet, and all that lies in it is ours. Nothing is removed without a marker of the expected kind, nor
-where something lies beside what the marker lists: it may be the user's. Symbolic links are never followed.
+Such a folder holds a marker, a JSON file that says what the folder is and what lies in it, at any depth.
+While it is being made there is no list yet, and all that lies in it is ours. Nothing is removed without a
+marker of the expected kind, nor where something lies beside what the marker lists: it may be the user's.
+Symbolic links are never followed.
 """
 
 import contextlib
@@ -125,8 +126,9 @@ def replace_own(
 ) -> None:
     """Give `new`, a finished folder of ours, the name `folder`; an older one of the kind is removed after that.
 
-    At any moment the old or the new folder is whole: they change names in one step. Where the file system cannot do
-    that, the old one is called `.<name>.old` in between, and `settle` gives it its name back after a kill.
+    At any moment the old or the new folder is whole: they change names in one step. Where the file system
+    cannot do that, the old one is called `.<name>.old` in between, and `settle` gives it its name back after
+    a kill.
     """
     new, folder = Path(new), Path(folder)
     settle(folder, kind)

@@ -10,9 +10,10 @@ def open(config: Any, split: str, *, start: int = 0, process: tuple[int, int] = 
     """Open the training batches of `split` from step `start` on, endless and seekable.
 
     `config` is a data block: `kind` is "events" (see `Windows` for the fields it reads) or "images" (see
-    `LabelledImages`); `workers` is the number of worker processes, 0 for threads. `process` is this process's index and
-    the number of processes; each gets its consecutive share of the lanes. The batches do not depend on the number of
-    workers or threads. Raises InputError for another `kind` and for data that cannot be read.
+    `LabelledImages`); `workers` is the number of worker processes, 0 for threads. `process` is this process's
+    index and the number of processes; each gets its consecutive share of the lanes. The batches do not depend
+    on the number of workers or threads. Raises InputError for another `kind` and for data that cannot be
+    read.
     """
     if config.kind == "events":
         from jaxdet.data.events.windows import Windows

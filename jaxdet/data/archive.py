@@ -1,7 +1,8 @@
 """Files from 7z archives, one by one while the archive is still being extracted.
 
-The 7z program extracts when it is on the PATH, py7zr otherwise (about five times slower). Either runs in a process of its
-own. A file is accepted only when its size and CRC-32 are those in the archive's directory, whatever the tool reports.
+The 7z program extracts when it is on the PATH, py7zr otherwise (about five times slower). Either runs in a
+process of its own. A file is accepted only when its size and CRC-32 are those in the archive's directory,
+whatever the tool reports.
 """
 
 import multiprocessing
@@ -67,9 +68,9 @@ def extract(
 ) -> Iterator[tuple[Member, Path]]:
     """Extract `wanted` into `folder` and yield each file once it is complete; the caller may then delete it.
 
-    `tool` is the path of a 7z program, by default `program()`; if there is no such program, py7zr extracts. Raises
-    InputError for a name that `check_name` refuses and, after the intact files, when the archive is broken or the
-    disk is full.
+    `tool` is the path of a 7z program, by default `program()`; if there is no such program, py7zr extracts.
+    Raises InputError for a name that `check_name` refuses and, after the intact files, when the archive is
+    broken or the disk is full.
     """
     for member in wanted:
         check_name(member.name)

@@ -28,8 +28,9 @@ class Source(Protocol):
 class Batches(Iterator[Batch]):
     """Endless, seekable iterator over the batches of a source.
 
-    `step` is the number of the next batch and the whole state: another iterator opened at that step, with any number of
-    workers, continues with the same batches. `dropped` adds up the counts of what batches had to leave out, by name.
+    `step` is the number of the next batch and the whole state: another iterator opened at that step, with any
+    number of workers, continues with the same batches. `dropped` adds up the counts of what batches had to
+    leave out, by name.
     """
 
     def __init__(self, source: Source, *, start: int = 0, workers: int = 0):

@@ -1,14 +1,16 @@
 """The detections file: all that a detector says of recordings, clips and images, in one HDF5 file.
 
-One group a recording, clip or folder. A frame is a key (time in us, frame number or path of an image), an image size
-(zeros if unknown) and any number of boxes, none included; the boxes of all its frames lie in flat arrays in frame order:
+One group a recording, clip or folder. A frame is a key (time in us, frame number or path of an image), an
+image size (zeros if unknown) and any number of boxes, none included; the boxes of all its frames lie in flat
+arrays in frame order:
 
     /<name>/keys     int64 or text [F]      /<name>/boxes    float32 [R, 4]  xyxy, pixels of the image
     /<name>/sizes    int32 [F, 2]           /<name>/scores   float32 [R]
     /<name>/counts   int32 [F]              /<name>/labels   int32 [R]       index into the class names
 
-Attributes of the file: format, version, key ("t_us", "frame" or "name"), class_names and metadata (JSON). `Boxes.source`
-is the name of the group, and with key "name" the key itself: the group then only keeps the images of a clip together.
+Attributes of the file: format, version, key ("t_us", "frame" or "name"), class_names and metadata (JSON).
+`Boxes.source` is the name of the group, and with key "name" the key itself: the group then only keeps the
+images of a clip together.
 """
 
 import json
@@ -64,7 +66,8 @@ class DetectionsWriter:
     def append(self, boxes: Boxes, name: str | None = None) -> None:
         """Add a frame to the group `name`, by default its recording or video, or the clip or folder of an image.
 
-        Raises InputError for rows that are not finite or of unequal number, and for a frame without the file's key.
+        Raises InputError for rows that are not finite or of unequal number, and for a frame without the
+        file's key.
         """
         key, where = self._key_of(boxes), names.path_name(boxes)
         xyxy = np.asarray(boxes.xyxy, np.float32).reshape(-1, 4)

@@ -9,8 +9,8 @@
 | score | 0 to 1; 1 for labels |
 | label, class | index and name of the class; the name is empty where classes have none |
 
-A frame without boxes is a line whose last seven columns are empty. Reading wants source, x1, y1, x2, y2 and label or
-class, in any order, and ignores columns of other names.
+A frame without boxes is a line whose last seven columns are empty. Reading wants source, x1, y1, x2, y2 and
+label or class, in any order, and ignores columns of other names.
 """
 
 import csv
@@ -53,8 +53,8 @@ def write(path: str | os.PathLike, frames: Iterable[Boxes], class_names: Sequenc
 def read(path: str | os.PathLike) -> BoxFile:
     """Read boxes. Lines that cannot be read are left out and counted.
 
-    Numbers are float32 if all of them are written as float32 numbers are, else float64: a table that `write` made of
-    a detector's boxes gives the same bits again.
+    Numbers are float32 if all of them are written as float32 numbers are, else float64: a table that `write`
+    made of a detector's boxes gives the same bits again.
     """
     rows = csv.DictReader(io.StringIO(read_text(path, _EXPECTED), newline=""))
     columns = _header(path, rows)

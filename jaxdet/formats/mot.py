@@ -1,6 +1,7 @@
 """MOT challenge text: frame, id, left, top, width, height, score, label on each line; one clip, frames from 1.
 
-The eighth column is the index of the class where it is a whole number from 0; -1, which most tools write, is class 0.
+The eighth column is the index of the class where it is a whole number from 0; -1, which most tools write, is
+class 0.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Boxes of one recording as `.npy`: a structured array of t, x, y, w, h, class_id and perhaps a confidence.
 
-Labels of GEN1 (`<name>_bbox.npy`) and detections of HMNet (`<name>_td.npy`) are such files, a row a box. The columns
-may be of any numeric type and stand in any order; older files call t `ts` and the score `confidence`.
+Labels of GEN1 (`<name>_bbox.npy`) and detections of HMNet (`<name>_td.npy`) are such files, a row a box. The
+columns may be of any numeric type and stand in any order; older files call t `ts` and the score `confidence`.
 """
 
 import os

@@ -1,8 +1,8 @@
 """The pickle of the released Seq-YOLO: {frame name: {"boxes": [[x1, y1, x2, y2], ...], "labels": [...], "scores": [...]}}.
 
-The released test writes boxes of 3 decimals and scores of 5, and leaves out images without boxes. What the released
-Seq-NMS writes has no scores: a challenge wants it so, and rows rank by their order. Frames are called by the name of
-their image without folder and suffix, `<clip>_<number>`.
+The released test writes boxes of 3 decimals and scores of 5, and leaves out images without boxes. What the
+released Seq-NMS writes has no scores: a challenge wants it so, and rows rank by their order. Frames are
+called by the name of their image without folder and suffix, `<clip>_<number>`.
 """
 
 import os
@@ -32,7 +32,8 @@ def rounded(boxes: Boxes) -> Boxes:
 def entry(boxes: Boxes, numpy_numbers: bool) -> dict[str, list]:
     """A frame without scores: boxes and labels, one box of zeros if it has none.
 
-    Parity: with `numpy_numbers` coordinates are numpy.float64, as the released Seq-NMS leaves them, not float.
+    Parity: with `numpy_numbers` coordinates are numpy.float64, as the released Seq-NMS leaves them, not
+    float.
     """
     if not len(boxes):
         return {name: list(value) for name, value in PLACEHOLDER.items()}

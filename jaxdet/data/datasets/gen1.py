@@ -1,8 +1,9 @@
 """Preparation of GEN1: its source files, or a folder of the same layout, become prepared recordings.
 
-Every recording is made by one call in one worker process and renamed into place when it is complete. Recordings that
-exist already and come from the same source files are kept, so a killed run can be resumed and gives the same bytes.
-A recording that cannot be made is one line in the report; the others are made all the same.
+Every recording is made by one call in one worker process and renamed into place when it is complete.
+Recordings that exist already and come from the same source files are kept, so a killed run can be resumed and
+gives the same bytes. A recording that cannot be made is one line in the report; the others are made all the
+same.
 """
 
 import json
@@ -66,9 +67,9 @@ def make(
 ) -> Gen1Report:
     """Make the recordings of `source` in `out`; call `finish` once those of all shards exist.
 
-    `shard` (i, n) takes every n-th recording of a folder and every n-th archive, beginning with number i; `verify`
-    compares the checksums of existing recordings. Raises InputError when there is nothing to prepare or the disk is
-    full.
+    `shard` (i, n) takes every n-th recording of a folder and every n-th archive, beginning with number i;
+    `verify` compares the checksums of existing recordings. Raises InputError when there is nothing to prepare
+    or the disk is full.
     """
     report = Gen1Report()
     tree, archives = find_sources(source, report.problems)

@@ -1,7 +1,8 @@
 """Metadata that HMNet's authors distribute for GEN1: a safe reader, and the comparison with prepared recordings.
 
 `<folder>/<split>/meta.pkl`: {file name: (first event, number of events) of each of 60,000 milliseconds}.
-`<folder>/<split>/gt_interval.csv`: header `name,interval`, then the label interval of each label file in microseconds.
+`<folder>/<split>/gt_interval.csv`: header `name,interval`, then the label interval of each label file in
+microseconds.
 """
 
 import os

@@ -27,8 +27,8 @@ def find_sources(
 ) -> tuple[list[SourceFiles], list[tuple[Path, list[SourceFiles]]]]:
     """Find the pairs of extracted files below `source`, and the other pairs in its 7z archives.
 
-    Files without a partner and archives that cannot be opened become lines of `problems`. Raises InputError when there
-    is nothing to prepare.
+    Files without a partner and archives that cannot be opened become lines of `problems`. Raises InputError
+    when there is nothing to prepare.
     """
     if not source.exists():
         raise InputError(

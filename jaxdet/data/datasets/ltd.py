@@ -5,7 +5,8 @@ As distributed:
     Train/{Day,Week,Month}/{frames,annotations}/<date>/<clip>/   image_NNNN.jpg, annotations_NNNN.txt
     Test/<Mon>/frames/<date>/<clip>/
 
-`date` is YYYYMMDD, `clip` is `clip_<a>_<hhmm>`, with one frame per second. As prepared, with one folder per split or month:
+`date` is YYYYMMDD, `clip` is `clip_<a>_<hhmm>`, with one frame per second. As prepared, with one folder per
+split or month:
 
     <split>/images/<date>_<clip>_<NNNN>.jpg      <split>/labels/<date>_<clip>_<NNNN>.txt      <split>/all.txt
 """
@@ -154,8 +155,9 @@ LISTS: dict[str, tuple[Rule, ...]] = {
 def sample(frames: Mapping[str, frozenset[int]], rules: Sequence[Rule]) -> list[str]:
     """Sorted keys of the labelled frames that any rule takes; `frames` maps a key to the classes in it.
 
-    Frames without objects are not labelled and do not count. Frames are numbered over all clips together, not within
-    one. Parity: of n frames with a class, n // every are taken; of all n labelled frames, n / every rounded up.
+    Frames without objects are not labelled and do not count. Frames are numbered over all clips together, not
+    within one. Parity: of n frames with a class, n // every are taken; of all n labelled frames, n / every
+    rounded up.
     """
     labelled = sorted(key for key, labels in frames.items() if labels)
     taken: set[str] = set()

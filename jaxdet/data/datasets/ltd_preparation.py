@@ -1,7 +1,7 @@
 """Preparation of LTD: the distributed folders become folders of images, labels and frame lists.
 
-Images are linked by default. A label file is written after its image and replaced as a whole, so an interrupted run
-can be resumed.
+Images are linked by default. A label file is written after its image and replaced as a whole, so an
+interrupted run can be resumed.
 """
 
 import shutil
@@ -50,11 +50,11 @@ def prepare(
 ) -> LtdReport:
     """Prepare every split of Train and month of Test that `source` has.
 
-    Training splits keep the frames with objects; months keep all frames, with labels where there are annotations.
-    Frame lists of the named rules (`ltd.LISTS`) are written for the training splits. With `verify`
-    existing files in `out` are compared with `source`. A frame that cannot be prepared is a line of `problems`.
-    `by_day` maps names to days of the month: `<out>/<name>.txt` lists all annotated frames of these days.
-    Raises InputError for an unknown list, a list without frames, and a `source` without splits.
+    Training splits keep the frames with objects; months keep all frames, with labels where there are
+    annotations. Frame lists of the named rules (`ltd.LISTS`) are written for the training splits. With
+    `verify` existing files in `out` are compared with `source`. A frame that cannot be prepared is a line of
+    `problems`. `by_day` maps names to days of the month: `<out>/<name>.txt` lists all annotated frames of
+    these days. Raises InputError for an unknown list, a list without frames, and a `source` without splits.
     """
     source, out, total = Path(source), Path(out), LtdReport()
     for name in lists:

@@ -1,7 +1,8 @@
 """Training augmentation of event windows: resize, pad, crop and mirror, with real-valued coordinates.
 
-All randomness is in `Draws`, five numbers made by `draw`; applying them is a pure function. Source: released HMNet
-(float32 arithmetic and order of operations included, so that augmented coordinates are equal to the last bit).
+All randomness is in `Draws`, five numbers made by `draw`; applying them is a pure function. Source: released
+HMNet (float32 arithmetic and order of operations included, so that augmented coordinates are equal to the
+last bit).
 """
 
 from typing import NamedTuple
@@ -43,8 +44,9 @@ def identity(height: int, width: int) -> SensorView:
 def draw(rng, starts: tuple[int, int], height: int, width: int, augment: bool = True) -> Draws:
     """Draw a window.
 
-    `rng` offers numpy Generator's `integers(low, high, endpoint=True)` and `random()`; `starts` is the inclusive
-    range of the first millisecond. A range of one value still draws, so the order of draws never changes.
+    `rng` offers numpy Generator's `integers(low, high, endpoint=True)` and `random()`; `starts` is the
+    inclusive range of the first millisecond. A range of one value still draws, so the order of draws never
+    changes.
     """
     start = int(rng.integers(starts[0], starts[1], endpoint=True))
     if not augment:
@@ -90,7 +92,8 @@ class PixelMap(NamedTuple):
 def pixel_map(view: SensorView) -> PixelMap:
     """Tabulate a view.
 
-    A mirrored column lies in (-1, width - 1]; columns in (-1, 0) belong to window 0, because windows truncate.
+    A mirrored column lies in (-1, width - 1]; columns in (-1, 0) belong to window 0, because windows
+    truncate.
     """
     x = _shifted(view.width, view.scale_x, view.shift_x)
     y = _shifted(view.height, view.scale_y, view.shift_y)

@@ -25,8 +25,8 @@ class Unreadable(InputError):
 class Recordings:
     """The recordings of `split` under `root`, by number.
 
-    Open files are not pickled, so every worker process opens its own. Every failure to read is raised as `Unreadable`,
-    which names the recording; a recording of another sensor size is an InputError.
+    Open files are not pickled, so every worker process opens its own. Every failure to read is raised as
+    `Unreadable`, which names the recording; a recording of another sensor size is an InputError.
     """
 
     def __init__(self, root: str | os.PathLike, split: str, height: int, width: int):

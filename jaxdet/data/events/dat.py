@@ -1,8 +1,8 @@
 """Prophesee files: DAT event files, box files, and one stream of events for DAT, EVT2 and EVT3.
 
-A DAT file has header lines that start with `% `, one byte event type (0x00 or 0x0C, the same layout), one byte event size (8),
-then little-endian records of two uint32: time in microseconds, and x | y << 14 | polarity << 28. A file without header
-lines has no type and size bytes either.
+A DAT file has header lines that start with `% `, one byte event type (0x00 or 0x0C, the same layout), one
+byte event size (8), then little-endian records of two uint32: time in microseconds, and x | y << 14 |
+polarity << 28. A file without header lines has no type and size bytes either.
 """
 
 import os
@@ -32,7 +32,8 @@ BOX_DTYPE = np.dtype(
 def open_dat(path: str | os.PathLike) -> tuple[np.ndarray, Header]:
     """Records of a DAT file as a memory-mapped uint32 array [events, 2], and its header.
 
-    Raises InputError when the file is empty, is not a DAT file, has another event type or size, or ends inside an event.
+    Raises InputError when the file is empty, is not a DAT file, has another event type or size, or ends
+    inside an event.
     """
     path = Path(path)
     header = read_header(path)
@@ -145,8 +146,8 @@ def open_events(path: str | os.PathLike, chunk_events: int = CHUNK_EVENTS) -> Ev
 def read_boxes(path: str | os.PathLike) -> np.ndarray:
     """Boxes [M] of a `_bbox.npy` file as BOX_DTYPE (microseconds, pixels, top-left corner) in the file's order.
 
-    Fields are taken by name: `t` or `ts`, `confidence` or `class_confidence` (1 if absent), `track_id` (0 if absent).
-    Raises InputError for a damaged file or one without the other fields.
+    Fields are taken by name: `t` or `ts`, `confidence` or `class_confidence` (1 if absent), `track_id` (0 if
+    absent). Raises InputError for a damaged file or one without the other fields.
     """
     try:
         with open(path, "rb") as file:

@@ -1,7 +1,7 @@
 """Prophesee RAW files: EVT2 (32-bit words) and EVT3 (16-bit words), decoded without a loop over events.
 
-A decoder is called with consecutive blocks of words. Its state between two blocks is put in front of the next block as
-words of the same format, so that the same vectorised code handles both cases.
+A decoder is called with consecutive blocks of words. Its state between two blocks is put in front of the next
+block as words of the same format, so that the same vectorised code handles both cases.
 """
 
 import os
@@ -178,7 +178,8 @@ def write_evt2(path: str | os.PathLike, events: EventChunk, width: int, height: 
 def write_evt3(path: str | os.PathLike, events: EventChunk, width: int, height: int) -> None:
     """Write an EVT3 RAW file without vectors.
 
-    Times are non-decreasing, two neighbours less than 2^23 us apart; a reader gets them modulo 2^24 us of the first.
+    Times are non-decreasing, two neighbours less than 2^23 us apart; a reader gets them modulo 2^24 us of the
+    first.
     """
     t, y = events.t_us, events.y.astype(np.int64)
     if len(t) and np.diff(t, prepend=t[:1]).max() >= 1 << 23:

@@ -10,8 +10,8 @@ MAX_INTERVAL_US = 1_000_000
 def from_boxes(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     """Convert BOX_DTYPE boxes [M] to LABEL_DTYPE labels [M] in order of time; equal times keep their order.
 
-    A label is `invalid` if its box, clipped to the sensor of `width` x `height` pixels, has no area or spans the whole
-    width or height. The coordinates themselves are not clipped.
+    A label is `invalid` if its box, clipped to the sensor of `width` x `height` pixels, has no area or spans
+    the whole width or height. The coordinates themselves are not clipped.
     """
     labels = np.zeros(len(boxes), LABEL_DTYPE)
     for name in boxes.dtype.names or ():

@@ -1,6 +1,7 @@
 """Padded batches of windows: events are sorted and packed into a bucket, labelled steps into slots.
 
-Everything is written straight into the arrays of the batch; a lane is filled by `put_events` and `put_labels`.
+Everything is written straight into the arrays of the batch; a lane is filled by `put_events` and
+`put_labels`.
 """
 
 from collections.abc import Sequence
@@ -49,9 +50,9 @@ def put_events(
 ) -> int:
     """Write the events of one segment, which starts at `start_us`, into a lane of `batch`.
 
-    Events are sorted by step, then by 4 x 4 window, then by time. Events that `pixels` crops away are
-    not counted. If the rest exceed the lane, the longest steps are cut to a common length and keep their latest events;
-    returns the number of events dropped by that cut.
+    Events are sorted by step, then by 4 x 4 window, then by time. Events that `pixels` crops away are not
+    counted. If the rest exceed the lane, the longest steps are cut to a common length and keep their latest
+    events; returns the number of events dropped by that cut.
     """
     out = cast(Events, batch.inputs)
     num_steps = out.step_start.shape[1] - 1

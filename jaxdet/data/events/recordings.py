@@ -8,8 +8,8 @@ A recording is a folder `<root>/<split>/<name>/`, renamed into place when it is 
     info.json      geometry, counts, label interval, where it came from, size and SHA-256 of the files above
     .jaxdet        marker of a folder that `prepare` made and may therefore replace (`folders`)
 
-The millisecond of an event is in the index and the rest of its time in its word. An event therefore takes 4 bytes,
-half of a DAT record, and a random read of 10,000 events touches 10 consecutive pages of one file.
+The millisecond of an event is in the index and the rest of its time in its word. An event therefore takes 4
+bytes, half of a DAT record, and a random read of 10,000 events touches 10 consecutive pages of one file.
 """
 
 import json
@@ -197,8 +197,9 @@ def write(
 ) -> dict[str, Any]:
     """Write the recording folder `path` from packed events, index, labels and `info`; return the whole info.json.
 
-    The folder appears whole or not at all, also when the process is killed or the disk is full. An older recording is
-    replaced. Raises InputError when something else is there, or the last part of `path` is not a plain name.
+    The folder appears whole or not at all, also when the process is killed or the disk is full. An older
+    recording is replaced. Raises InputError when something else is there, or the last part of `path` is not a
+    plain name.
     """
     path = Path(path)
     files.safe_name(path.name, "name of a recording")

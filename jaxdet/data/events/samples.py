@@ -71,9 +71,9 @@ def window_labels(
 ) -> Labels:
     """Labelled steps of the window, with boxes in the pixels of `view`.
 
-    `labels` are structured rows (t, x, y, w, h, class_id, invalid) of a recording and `interval_us` is its label
-    interval. Frames without boxes are completed on the grid of the interval, so they count as labelled negatives. If the crop
-    removed every box the grid restarts at the window's start (parity).
+    `labels` are structured rows (t, x, y, w, h, class_id, invalid) of a recording and `interval_us` is its
+    label interval. Frames without boxes are completed on the grid of the interval, so they count as labelled
+    negatives. If the crop removed every box the grid restarts at the window's start (parity).
     """
     start_us, window_us = 1000 * start_ms, 1000 * window_ms
     time = labels["t"].astype(np.int64) - start_us
@@ -104,8 +104,8 @@ def ignored(boxes: np.ndarray) -> np.ndarray:
 def frame_times(times: np.ndarray, window_us: int, interval_us: int) -> np.ndarray:
     """Times of the annotated frames of a window with labels at `times` (ascending, relative to its start).
 
-    A frame lies on the nominal grid through the first label and takes the time of its first label, if it has one.
-    The last frames may lie after the window, up to one interval.
+    A frame lies on the nominal grid through the first label and takes the time of its first label, if it has
+    one. The last frames may lie after the window, up to one interval.
     """
     horizon = window_us + interval_us
     if not len(times):

@@ -42,9 +42,10 @@ def of_recording(recording: Any, segment_us: int, step_us: int) -> Iterator[Segm
 def of_chunks(chunks: Iterable[Any], segment_us: int, step_us: int) -> Iterator[Segment]:
     """Segments of a stream of chunks (t_us, x, y, p) in order of time, counted from time 0.
 
-    A segment is yielded as soon as an event after it arrives; the last one ends with the step of the last event.
-    A camera's clock may have run for hours before: the empty segments before a first event that comes later than
-    `_SILENCE_US` are left out; times stay those of the clock. Raises InputError when time runs backwards.
+    A segment is yielded as soon as an event after it arrives; the last one ends with the step of the last
+    event. A camera's clock may have run for hours before: the empty segments before a first event that comes
+    later than `_SILENCE_US` are left out; times stay those of the clock. Raises InputError when time runs
+    backwards.
     """
     held: list[EventChunk] = []
     start = 0
@@ -87,10 +88,11 @@ def near(times_us: np.ndarray, tolerance_us: int) -> Callable[[np.ndarray], np.n
 class SequenceBatches(Iterator[Batch]):
     """Batches of consecutive segments of `sequences`, `num_lanes` of them side by side.
 
-    A batch has `max_slots` slots per lane, or one for every step if None; slots in use are those of the steps that
-    exist and that `wanted` names. `source` is int64, for the host: (number of the sequence, end of the step in
-    microseconds). `lost_events` counts the events that did not fit the largest of `event_buckets`. A lane without a
-    further sequence stays empty, without slots. Raises InputError for events outside `size` (height, width).
+    A batch has `max_slots` slots per lane, or one for every step if None; slots in use are those of the steps
+    that exist and that `wanted` names. `source` is int64, for the host: (number of the sequence, end of the
+    step in microseconds). `lost_events` counts the events that did not fit the largest of `event_buckets`. A
+    lane without a further sequence stays empty, without slots. Raises InputError for events outside `size`
+    (height, width).
     """
 
     def __init__(

@@ -36,8 +36,8 @@ class Header(NamedTuple):
 class EventStream:
     """Events of one file in the order of the file, chunk by chunk; it can be iterated over repeatedly.
 
-    `width` and `height` are None if the file does not state them. `num_dropped` counts, after an iteration, the events
-    without a time (EVT2 and EVT3: before the first TIME_HIGH).
+    `width` and `height` are None if the file does not state them. `num_dropped` counts, after an iteration,
+    the events without a time (EVT2 and EVT3: before the first TIME_HIGH).
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class EventStream:
     def ordered(self, slack_us: int = 10_000) -> Iterator[EventChunk]:
         """Chunks in order of time; equal times keep the order of the file.
 
-        Events may come up to `slack_us` late (EVT3 cameras emit some a few microseconds late); InputError beyond.
+        Events may come up to `slack_us` late (EVT3 cameras emit some a few microseconds late); InputError
+        beyond.
         """
         return ordered(self, slack_us, str(self.path))
 

@@ -1,9 +1,9 @@
 """Batches of training windows, a pure function of the step number.
 
-Step `i` of a stage whose windows have S segments is segment `i % S` of window group `i // S`. Order, draws and array
-shapes depend on the seed and the step alone, so any process or worker can make any step, and a resumed run only
-needs the number. A group of B windows is B consecutive entries of the epoch's permutation; windows that do not
-fill a group at the end of an epoch are left out, and the next epoch permutes anew.
+Step `i` of a stage whose windows have S segments is segment `i % S` of window group `i // S`. Order, draws
+and array shapes depend on the seed and the step alone, so any process or worker can make any step, and a
+resumed run only needs the number. A group of B windows is B consecutive entries of the epoch's permutation;
+windows that do not fill a group at the end of an epoch are left out, and the next epoch permutes anew.
 """
 
 import functools
@@ -28,12 +28,12 @@ class DroppedEvents(NamedTuple):
 class Windows:
     """Training windows of the prepared recordings of a split.
 
-    Fields read from `config` (any object with these attributes): root, seed, height, width (input pixels), step_us,
-    window_ms, segment_ms, batch_size (over all processes), event_buckets (ascending), max_slots, max_boxes,
-    augment (bool), warmup (labels count only from step `warmup_steps` + 1 on, of every segment if "segment", as released,
-    of the window if "recording"),
-    overfit (N > 0: only the first N windows of the shuffled list, always with the same draws), skip_corrupt (an
-    unreadable recording gives an empty lane, counted, instead of an error).
+    Fields read from `config` (any object with these attributes): root, seed, height, width (input pixels),
+    step_us, window_ms, segment_ms, batch_size (over all processes), event_buckets (ascending), max_slots,
+    max_boxes, augment (bool), warmup (labels count only from step `warmup_steps` + 1 on, of every segment if
+    "segment", as released, of the window if "recording"), overfit (N > 0: only the first N windows of the
+    shuffled list, always with the same draws), skip_corrupt (an unreadable recording gives an empty lane,
+    counted, instead of an error).
 
     `process` is this process's index and the number of processes: it gets lanes `index * B / count` onwards.
     """

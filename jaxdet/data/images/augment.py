@@ -1,9 +1,9 @@
 """Training augmentation of YOLOv4: mosaic, mix-up, a random warp, colour, mirroring.
 
-Random numbers are drawn first (`draw`), from one generator per sample, and applied afterwards (`apply`) without any
-randomness. Images are uint8 [H, W, 3], blue first, or [H, W] where all of a sample are grey: the result is the same
-and cheaper. Labels are float32 rows of a class and a box; `fractions` are centre and size relative to the image,
-`pixels` are xyxy.
+Random numbers are drawn first (`draw`), from one generator per sample, and applied afterwards (`apply`)
+without any randomness. Images are uint8 [H, W, 3], blue first, or [H, W] where all of a sample are grey: the
+result is the same and cheaper. Labels are float32 rows of a class and a box; `fractions` are centre and size
+relative to the image, `pixels` are xyxy.
 """
 
 import math
@@ -197,8 +197,8 @@ def warp(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Warp an image into one of `size` (height, width), and labels [M, 5] (class, pixels).
 
-    A box becomes the bounding box of its warped corners, clipped to the image. It is dropped unless both sides exceed
-    2 pixels, its area exceeds a fifth of the area before clipping, and its aspect is below 20.
+    A box becomes the bounding box of its warped corners, clipped to the image. It is dropped unless both
+    sides exceed 2 pixels, its area exceeds a fifth of the area before clipping, and its aspect is below 20.
     """
     height, width = size
     m = matrix(drawn, image.shape[:2], size)

@@ -94,8 +94,8 @@ def of_frames(
 class Loader:
     """Iterate once over the batches of a plan. Unreadable images are logged and counted in `num_skipped`.
 
-    `fit(image, shape)` places an image; `rgb` reverses the channels; `workers` threads decode up to `ahead` batches
-    in advance.
+    `fit(image, shape)` places an image; `rgb` reverses the channels; `workers` threads decode up to `ahead`
+    batches in advance.
     """
 
     def __init__(

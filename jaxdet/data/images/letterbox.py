@@ -40,8 +40,9 @@ class Placement(NamedTuple):
 def read(path: str | Path, keep_grey: bool = False) -> np.ndarray:
     """Decode an image file to uint8 [H, W, 3], blue first.
 
-    Grey becomes three equal channels, or stays [H, W] with `keep_grey`; alpha is dropped and 16 bits keep their upper 8, which is logged.
-    Raises InputError for a file that is missing, empty, cut short or not an image.
+    Grey becomes three equal channels, or stays [H, W] with `keep_grey`; alpha is dropped and 16 bits keep
+    their upper 8, which is logged. Raises InputError for a file that is missing, empty, cut short or not an
+    image.
     """
     data = _bytes(Path(path))
     # JPEG files are turned as their EXIF orientation says, as the released loaders do.
@@ -108,7 +109,8 @@ def resize_longest(image: np.ndarray, size: int, augment: bool = False) -> np.nd
 def scaled(image: np.ndarray, gain: float, augment: bool = False) -> np.ndarray:
     """Scale by a factor, sides truncated to whole pixels.
 
-    Parity: shrinking without augmentation averages areas, everything else is bilinear; small images are enlarged.
+    Parity: shrinking without augmentation averages areas, everything else is bilinear; small images are
+    enlarged.
     """
     height, width = image.shape[:2]
     if gain == 1:
@@ -128,8 +130,8 @@ def letterbox(
 
     Returns the image, the gain (x, y), and the padding (left, top) before rounding.
 
-    `multiple` pads only to the next multiple of that many pixels (released: 128); `stretch` ignores the aspect;
-    without `enlarge` small images keep their size. Rounding is the released one (ScaledYOLOv4).
+    `multiple` pads only to the next multiple of that many pixels (released: 128); `stretch` ignores the
+    aspect; without `enlarge` small images keep their size. Rounding is the released one (ScaledYOLOv4).
     """
     height, width = image.shape[:2]
     gain = float(min(size[0] / height, size[1] / width))
@@ -193,8 +195,9 @@ def rect_shapes(
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Order of the images by aspect, and the input shape of every batch of `batch_size` in that order.
 
-    `sizes` are (height, width) of the images, `size` the longest side, `pad` in strides (released: 0.5 in tests,
-    0 in validation while training). Images of equal aspect keep the order given; without `sort` all do.
+    `sizes` are (height, width) of the images, `size` the longest side, `pad` in strides (released: 0.5 in
+    tests, 0 in validation while training). Images of equal aspect keep the order given; without `sort` all
+    do.
     """
     aspects = np.array([height / width for height, width in sizes], float)
     order = np.argsort(aspects, kind="stable") if sort else np.arange(len(aspects))

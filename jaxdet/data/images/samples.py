@@ -1,8 +1,8 @@
 """Batches of augmented training images, a pure function of the step number.
 
-Sample i is entry i of the concatenated permutations of the epochs, drawn by its own generator. Any process or worker can
-thus make any step, and a resumed run only needs the number. Images that do not fill a batch at the end of an epoch are
-left out.
+Sample i is entry i of the concatenated permutations of the epochs, drawn by its own generator. Any process or
+worker can thus make any step, and a resumed run only needs the number. Images that do not fill a batch at the
+end of an epoch are left out.
 """
 
 import functools
@@ -47,10 +47,9 @@ class DroppedBoxes(NamedTuple):
 def open_set(root: str | Path, split: str, class_names: Sequence[str]) -> LabelledSet:
     """Open the labelled images that `split` names below `root`, with YOLO labels or COCO annotations.
 
-    `split` is a folder, a list of images (.txt) or a COCO file (.json).
-    Images of COCO annotations lie in `images` beside the file, or where `FILE.json:FOLDER` says, below `root`.
-    Labels that cannot be read are left out and counted. Raises InputError for missing images, boxes of other classes
-    and sets without a box.
+    `split` is a folder, a list of images (.txt) or a COCO file (.json). Images of COCO annotations lie in
+    `images` beside the file, or where `FILE.json:FOLDER` says, below `root`. Labels that cannot be read are
+    left out and counted. Raises InputError for missing images, boxes of other classes and sets without a box.
     """
     name, _, folder = split.partition(":")
     path = Path(root) / name
@@ -126,12 +125,11 @@ def input_shape(width: int, aspect: float, stride: int) -> tuple[int, int]:
 class LabelledImages:
     """Training batches of a set of images.
 
-    Fields read from `config`: root, classes, size (pixels of the input's width), aspect (height to width of the input),
-    stride (of which both sides are multiples),
-    placement ("yolov4": RGB, "yolox": BGR), batch_size (over all processes), max_boxes, recipe (of RECIPES),
-    plain_from (N > 0: recipe "plain" from step N on), sizes (multi-scale: a step's batch is resized to one of them,
-    drawn for the step), seed, cache (decoded images kept in memory), overfit (N > 0: only the first N images, always
-    with the same draws).
+    Fields read from `config`: root, classes, size (pixels of the input's width), aspect (height to width of
+    the input), stride (of which both sides are multiples), placement ("yolov4": RGB, "yolox": BGR),
+    batch_size (over all processes), max_boxes, recipe (of RECIPES), plain_from (N > 0: recipe "plain" from
+    step N on), sizes (multi-scale: a step's batch is resized to one of them, drawn for the step), seed, cache
+    (decoded images kept in memory), overfit (N > 0: only the first N images, always with the same draws).
 
     `process` is this process's index and the number of processes: it gets lanes `index * B / count` onwards.
     """

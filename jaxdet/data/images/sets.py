@@ -101,8 +101,8 @@ def is_video(source: str | Path) -> bool:
 class VideoFile:
     """Reader of the frames of a video file, in order, uint8 [H, W, 3] blue first.
 
-    `cut_short` is set when the file ends before the number of frames in its header. Raises InputError for a file
-    that is missing or cannot be decoded.
+    `cut_short` is set when the file ends before the number of frames in its header. Raises InputError for a
+    file that is missing or cannot be decoded.
     """
 
     def __init__(self, path: str | Path):

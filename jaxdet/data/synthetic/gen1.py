@@ -2,8 +2,9 @@
 
     out/{train,val,test}/synthetic_<split>_<number>_td.dat, ..._bbox.npy
 
-Every recording draws from its own generator, seeded by (seed, split, number): recordings do not depend on how many
-there are or on the number of processes, and no two share a scene. Files have equal bytes on every machine.
+Every recording draws from its own generator, seeded by (seed, split, number): recordings do not depend on how
+many there are or on the number of processes, and no two share a scene. Files have equal bytes on every
+machine.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Simulated thermal clips in LTD's source layout, with annotations for the test months too.
 
-Every clip draws from a generator seeded by (seed, date, clip number) and every month has its weather, so a clip is the
-same in Day, Week and Month, for any number of clips or processes. There is one camera, as in LTD.
+Every clip draws from a generator seeded by (seed, date, clip number) and every month has its weather, so a
+clip is the same in Day, Week and Month, for any number of clips or processes. There is one camera, as in LTD.
 """
 
 import multiprocessing

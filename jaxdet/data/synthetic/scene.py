@@ -1,7 +1,7 @@
 """A street seen by a moving camera: positions of all objects at each frame, and the rendered picture.
 
-Camera and traffic stop and go together, as at a crossing. While an object and the camera stand still the object makes
-no events, and only a detector with memory can report it.
+Camera and traffic stop and go together, as at a crossing. While an object and the camera stand still the
+object makes no events, and only a detector with memory can report it.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Event camera that turns pictures into events, with unequal thresholds, a refractory period and noise.
 
-The model is that of ESIM (Rebecq et al., "ESIM: an open event camera simulator", CoRL 2018): a pixel fires each time its log
-intensity, linear between two pictures, has moved by one threshold from where it last fired.
+The model is that of ESIM (Rebecq et al., "ESIM: an open event camera simulator", CoRL 2018): a pixel fires
+each time its log intensity, linear between two pictures, has moved by one threshold from where it last fired.
 """
 
 import numpy as np

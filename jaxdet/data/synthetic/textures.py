@@ -1,8 +1,8 @@
 """Pictures of the simulated world in log intensity: a street, cars, pedestrians.
 
-Only exact arithmetic is used here, in `scene` and in `sensor` (+ - * / floor and integer or uniform random draws; no
-sin, exp, log, no reductions of floats), because it rounds alike on every processor: one seed gives the same bytes
-everywhere.
+Only exact arithmetic is used here, in `scene` and in `sensor` (+ - * / floor and integer or uniform random
+draws; no sin, exp, log, no reductions of floats), because it rounds alike on every processor: one seed gives
+the same bytes everywhere.
 """
 
 from typing import NamedTuple

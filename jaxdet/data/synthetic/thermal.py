@@ -1,7 +1,8 @@
 """Simulated thermal surveillance: a fixed camera, four classes, contrast that drifts with the months.
 
-Frames are grey levels [288, 384]. A scene (buildings, ground, poles, warm clutter that is not an object) belongs to the
-camera and stays; weather and contrast belong to the month; traffic belongs to the clip. Seeds determine everything.
+Frames are grey levels [288, 384]. A scene (buildings, ground, poles, warm clutter that is not an object)
+belongs to the camera and stays; weather and contrast belong to the month; traffic belongs to the clip. Seeds
+determine everything.
 """
 
 from typing import NamedTuple
