@@ -34,7 +34,7 @@ def _gen1_flags(flags: cli.Flags) -> None:
     flags.string(
         "shard",
         None,
-        "i/n: only every n-th recording or archive, beginning with number i; default: the process's part of its job",
+        "i/n: only every n-th recording or archive, from number i on; default: the process's part of its job",
     )
     flags.boolean("verify", False, "compare the checksums of what is there; make anew what differs")
     flags.boolean("allow_empty", False, "a label file without boxes is no reason for an error status")
@@ -56,8 +56,8 @@ def _gen1(flags: cli.Flags) -> None:
     for split, recording in gen1.made(out):
         if not len(recording.labels) and not flags.allow_empty:
             problems.append(
-                f"{split}/{recording.name}: a label file without boxes, expected some; the recording is prepared, "
-                "--allow_empty accepts it"
+                f"{split}/{recording.name}: a label file without boxes, expected some; "
+                "the recording is prepared, --allow_empty accepts it"
             )
     problems += _check_meta(out, flags.check_meta or source / "list", required=flags.check_meta is not None)
     for line in report.suspicious:

@@ -57,7 +57,7 @@ class Batch(NamedTuple):
 
     inputs: Events | Images
     targets: Targets
-    reset: Array  # bool  [B]            this lane starts a new recording: forget its carry
+    reset: Array  # bool  [B]            this lane starts a new recording: reset its memory
     source: Array  # int32 [B, K, 2]      (recording or clip, t_us or frame), to name predictions
 
 
@@ -191,7 +191,7 @@ class ReadReport:
         return any(self.counts.values())
 
     def line(self, source: str = "") -> str:
-        """One line, such as "x.raw: left out 12 events outside the sensor, 1 label beyond the recording"; "" if empty."""
+        """One line, such as "x.raw: left out 12 events outside the sensor, 1 label of no class"; "" if empty."""
         if not self:
             return ""
         where = f"{source}: " if source else ""

@@ -85,7 +85,7 @@ def _grain_iterator(source: Source, start: int, workers: int):
 
 
 class _Make:
-    """Call that gives a step's batch, or the message of an InputError: exceptions lose their type between processes."""
+    """Maker of a step's batch or an InputError's message, as exceptions lose their type between processes."""
 
     def __init__(self, source: Source):
         self._source = source

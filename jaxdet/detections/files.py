@@ -164,7 +164,7 @@ def write(
 
 
 def _check_identity(path, kind: str, key: str, sources: Sequence[str]) -> None:
-    """InputError for a format that could not tell frames of these sources apart, and for names that are not of files."""
+    """Raise InputError for a format that cannot tell frames of these sources apart, and for unsafe names."""
     for source in sources:
         safe_path(source, "name of an image" if key == "name" else "name")
     if kind == "npy" and key != "t_us":

@@ -1,4 +1,4 @@
-"""Boxes of many recordings: a `.npy` each, as the released tool names them, and all in one detections file."""
+"""Boxes of many recordings: one `.npy` each, named as the released tool does, and one detections file."""
 
 import os
 from collections import Counter

@@ -64,7 +64,7 @@ class DetectionsWriter:
             )  # fmt: skip
 
     def append(self, boxes: Boxes, name: str | None = None) -> None:
-        """Add a frame to the group `name`, by default its recording or video, or the clip or folder of an image.
+        """Add a frame to the group `name`, by default its recording, video, clip or folder.
 
         Raises InputError for rows that are not finite or of unequal number, and for a frame without the
         file's key.
@@ -122,7 +122,7 @@ class DetectionsReader:
         self.names: list[str] = sorted(unquote(group) for group in file)
 
     def frames(self, name: str) -> list[Boxes]:
-        """Frames of the group `name`, in the order they were written; InputError if there is none of this name."""
+        """Frames of the group `name` in the order they were written; InputError if there is no such group."""
         group = self._file.get(quote(name, safe=" "))
         if group is None:
             raise InputError(f"{self._file.filename}: no detections of {name}; predict it first")
@@ -180,7 +180,7 @@ def create(
 
 @contextmanager
 def read(path: str | os.PathLike) -> Iterator[DetectionsReader]:
-    """Open a detections file; raises InputError if it is another file, of a newer version, or leads to other files."""
+    """Open a detections file; InputError for another file, a newer version, and links to other files."""
     with hdf5.open_own(path, "detections written by predict") as file:
         if file.attrs.get("format") != FORMAT:
             raise InputError(

@@ -21,7 +21,7 @@ class BoxFile(NamedTuple):
 
 
 class Holds(NamedTuple):
-    """What a format keeps."""
+    """Fields of `Boxes` that a format keeps."""
 
     scores: bool
     class_names: bool

@@ -143,8 +143,8 @@ def _images(rows: list, path, report: ReadReport) -> dict[Id, tuple[str, tuple[i
         if image_id in found:
             if found[image_id][0] != name:
                 raise InputError(
-                    f"{path}: image id {shown(image_id)} stands for {shown(found[image_id][0])} and {shown(name)}; "
-                    "expected an id each"
+                    f"{path}: image id {shown(image_id)} stands for {shown(found[image_id][0])} "
+                    f"and {shown(name)}; expected an id each"
                 )
             report.add("repetitions of an image", where=f"image {shown(image_id)}")
         height, width = (number(row.get(key)) for key in ("height", "width"))

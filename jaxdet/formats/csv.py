@@ -1,9 +1,9 @@
-"""Boxes as a table with a header line, for spreadsheets and data frames; holds all that boxes know of themselves.
+"""Boxes as a table with a header line, for spreadsheets and data frames; it holds every field of `Boxes`.
 
 | column | meaning |
 | ------ | ------- |
 | source | path of the image relative to its root, or name of the recording, clip or video |
-| frame, time_us, image_id | number of the frame, time in microseconds, id in a COCO file; empty where there is none |
+| frame, time_us, image_id | number of the frame, time in microseconds, COCO id; empty where there is none |
 | height, width | size of the image in pixels |
 | x1, y1, x2, y2 | corners in pixels |
 | score | 0 to 1; 1 for labels |
@@ -29,7 +29,8 @@ from jaxdet.formats.text import read_text, shown
 from jaxdet.structs import Boxes, ReadReport
 
 COLUMNS = (
-    "source", "frame", "time_us", "image_id", "height", "width", "x1", "y1", "x2", "y2", "score", "label", "class"
+    "source", "frame", "time_us", "image_id", "height", "width", "x1", "y1", "x2", "y2",
+    "score", "label", "class",
 )  # fmt: skip
 _CORNERS = ("x1", "y1", "x2", "y2")
 _EXPECTED = "a table of boxes with the columns source, x1, y1, x2, y2 and label or class"
@@ -131,7 +132,7 @@ def _values(row: dict[str, Any]) -> tuple | None:
 
 
 def _classes(pairs: dict) -> tuple[tuple[str, ...], dict]:
-    """Class names, and the label of each class of the file; () and the file's own numbers if not all have names."""
+    """Class names and the label of each class; () and the file's own numbers if not all have names."""
     if any(name is None for name in pairs.values()):
         return (), {label: label for label in pairs}
     if all(isinstance(label, int) for label in pairs):

@@ -46,7 +46,7 @@ def stem(boxes: Boxes) -> str:
 
 
 def clip_and_number(boxes: Boxes) -> tuple[str, int]:
-    """The clip or recording a frame belongs to, and its place there. Raises InputError for a name without number."""
+    """Clip or recording of a frame, and its place there. Raises InputError for a name without number."""
     for number in (boxes.frame, boxes.time_us):
         if number is not None:
             return boxes.source, number
@@ -88,7 +88,7 @@ def check_stems(sources: Iterable[str], path: object) -> None:
 
 
 def index_of(known: Sequence[str]) -> Callable[[str], int | None]:
-    """Where in `known`, file names of a data set, the image of a source stands; None if it is not there.
+    """Function from an image's source to its index in `known`, file names of a data set, or None.
 
     The whole path counts first, then the path without suffix, then the name without folders where only one of
     `known` has it.

@@ -1,4 +1,7 @@
-"""YOLO text: a file an image, a line a box: class, centre and size as fractions of the image, for detections a score."""
+"""YOLO text, one file per image and one line per box: class, centre and size as fractions, and a score.
+
+Fractions are of the image's sides; labels have no score.
+"""
 
 import os
 from collections.abc import Sequence
@@ -70,7 +73,8 @@ def read_text(
         elif line.strip():
             if report is None:
                 raise InputError(
-                    f"{path}:{number}: {shown(line.strip())}; expected class xc yc w h, and optionally a score"
+                    f"{path}:{number}: {shown(line.strip())}; expected class xc yc w h, "
+                    "and optionally a score"
                 )
             report.add(
                 "lines that are not class xc yc w h, with or without a score", where=f"{path}:{number}"
@@ -87,7 +91,7 @@ def read_text(
 
 
 def write_text(folder: str | os.PathLike, boxes: Boxes, scores: bool = True) -> Path:
-    """Write `<source without suffix>.txt`, an empty file where no box is, with as many digits as the values have.
+    """Write `<source without suffix>.txt`, empty without boxes, with as many digits as the values have.
 
     Raises InputError for boxes that do not know the size of their image, or whose source leads out of
     `folder`.

@@ -111,8 +111,8 @@ def make(
         ) from error
     except OSError as error:
         raise InputError(
-            f"{error.filename or out}: {error.strerror or error}; finished recordings are kept: free disk space "
-            "and run again"
+            f"{error.filename or out}: {error.strerror or error}; finished recordings are kept: "
+            "free disk space and run again"
         ) from error
     finally:
         folders.discard(scratch, _EXTRACTED)
@@ -222,8 +222,8 @@ def _packed(records, width, height, name):
         if outside.any():
             at = int(np.argmax(outside))
             raise InputError(
-                f"{name}: event {start + at} at column {events.x[at]}, row {events.y[at]}, expected a sensor of "
-                f"{width} x {height}; the file is damaged, extract it again"
+                f"{name}: event {start + at} at column {events.x[at]}, row {events.y[at]}, "
+                f"expected a sensor of {width} x {height}; the file is damaged, extract it again"
             )
         words[rows] = recordings.pack(events)
     return words
@@ -284,7 +284,7 @@ def made(out: Path) -> Iterator[tuple[str, recordings.Recording]]:
 
 
 def finish(out: Path, report: Gen1Report) -> None:
-    """Write manifest.json and report.txt for all recordings below `out`; add suspicious labels to `report`."""
+    """Write manifest.json and report.txt for the recordings in `out`; add suspicious labels to `report`."""
     manifest = {}
     for split, recording in made(out):
         key = f"{split}/{recording.name}"

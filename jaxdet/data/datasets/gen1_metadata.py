@@ -1,4 +1,4 @@
-"""Metadata that HMNet's authors distribute for GEN1: a safe reader, and the comparison with prepared recordings.
+"""Metadata that HMNet's authors distribute for GEN1: a safe reader, and its comparison with recordings.
 
 `<folder>/<split>/meta.pkl`: {file name: (first event, number of events) of each of 60,000 milliseconds}.
 `<folder>/<split>/gt_interval.csv`: header `name,interval`, then the label interval of each label file in
@@ -73,7 +73,7 @@ def meta(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
 
 
 def compare(recordings: Iterable[Recording], folder: str | os.PathLike) -> list[str]:
-    """List the differences between prepared recordings of a split and the metadata in `folder`, a line each."""
+    """List the differences between the recordings of a split and the metadata in `folder`, a line each."""
     folder = Path(folder)
     metas = read_meta(folder / "meta.pkl") if (folder / "meta.pkl").exists() else None
     intervals = read_intervals(folder / "gt_interval.csv") if (folder / "gt_interval.csv").exists() else None

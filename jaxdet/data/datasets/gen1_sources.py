@@ -49,14 +49,14 @@ def find_sources(
         archives.append((path, [p for p in _pairs(members, path.name, problems) if p[:2] not in have]))
     if not tree and not archives and not problems:
         raise InputError(
-            f"{source}: found neither .7z archives nor train, val or test folders with *{EVENTS} and *{BOXES}; "
-            "check --source"
+            f"{source}: found neither .7z archives nor train, val or test folders with *{EVENTS} and "
+            f"*{BOXES}; check --source"
         )
     return tree, archives
 
 
 def _members(path: Path, problems: list[str]) -> list[tuple[str, int]]:
-    """Names and sizes of the event and box files in an archive; a name that is refused is a line of `problems`."""
+    """Names and sizes of the event and box files in an archive; refused names are added to `problems`."""
     members: list[tuple[str, int]] = []
     refused: dict[str, str] = {}
     for member in archive.members(path):
@@ -71,7 +71,7 @@ def _members(path: Path, problems: list[str]) -> list[tuple[str, int]]:
 
 
 def _check_name(name: str, location: str) -> None:
-    """Raise InputError for a name that cannot be that of a recording's folder; readers ignore hidden folders."""
+    """Raise InputError for a name unfit for a recording's folder; readers ignore hidden folders."""
     what = f"{location!a}: name of a recording"
     files.safe_name(name, what)
     if name.startswith("."):

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Unreadable(InputError):
-    """Error for a missing or damaged recording, the one bad input that a run can skip (`data.skip_corrupt`)."""
+    """Error for a missing or damaged recording, which a run can skip (`data.skip_corrupt`)."""
 
 
 class Recordings:

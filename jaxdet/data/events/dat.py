@@ -87,13 +87,11 @@ def decode(records: np.ndarray) -> EventChunk:
 
 
 def encode(events: EventChunk) -> np.ndarray:
-    """Encode events as uint32 records [events, 2] of a DAT file; InputError for values that DAT cannot hold."""
+    """Encode events as uint32 records [events, 2] of a DAT file; InputError for values beyond its range."""
     t, x, y, p = (np.asarray(column) for column in events)
     for name, values, limit in (("t", t, 1 << 32), ("x", x, 1 << 14), ("y", y, 1 << 14), ("p", p, 2)):
         if len(values) and (values.min() < 0 or values.max() >= limit):
-            raise InputError(
-                f"{name} from {values.min()} to {values.max()}, expected 0 to {limit - 1}; DAT holds no others"
-            )
+            raise InputError(f"{name} from {values.min()} to {values.max()}, DAT holds 0 to {limit - 1}")
     records = np.empty((len(t), 2), "<u4")
     records[:, 0] = t
     records[:, 1] = x.astype(np.uint32) | y.astype(np.uint32) << 14 | p.astype(np.uint32) << 28
@@ -144,7 +142,7 @@ def open_events(path: str | os.PathLike, chunk_events: int = CHUNK_EVENTS) -> Ev
 
 
 def read_boxes(path: str | os.PathLike) -> np.ndarray:
-    """Boxes [M] of a `_bbox.npy` file as BOX_DTYPE (microseconds, pixels, top-left corner) in the file's order.
+    """Boxes [M] of a `_bbox.npy` file as BOX_DTYPE (us, pixels, top-left corner) in the file's order.
 
     Fields are taken by name: `t` or `ts`, `confidence` or `class_confidence` (1 if absent), `track_id` (0 if
     absent). Raises InputError for a damaged file or one without the other fields.

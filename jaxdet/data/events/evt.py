@@ -85,7 +85,7 @@ class Evt2:
 
 
 class Evt3:
-    """EVT3 decoder: time, row and column arrive in words of their own; vectors hold up to 12 columns of one row."""
+    """EVT3 decoder: time, row and column have words of their own; vectors hold up to 12 columns of a row."""
 
     word = np.dtype("<u2")
     _Y, _X, _BASE_X, _VECTOR_12, _VECTOR_8, _TIME_LOW, _TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8

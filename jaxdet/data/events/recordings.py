@@ -152,7 +152,7 @@ def open_events(path: str | os.PathLike) -> EventStream:
 
 
 def check_size(path: str | os.PathLike, width: int, height: int) -> None:
-    """Raise InputError if a prepared recording cannot hold events of a sensor of this size; `path` names it."""
+    """Raise InputError, naming `path`, if a prepared recording cannot hold events of a sensor of this size."""
     if not (0 < width <= MAX_WIDTH and 0 < height <= MAX_HEIGHT):
         raise InputError(
             f"{path}: a sensor of {width} x {height} pixels, "
@@ -162,7 +162,7 @@ def check_size(path: str | os.PathLike, width: int, height: int) -> None:
 
 
 def pack(events: EventChunk) -> np.ndarray:
-    """Pack events into the uint32 words of events.npy; InputError for an event beyond 2048 columns or 1024 rows."""
+    """Pack events into uint32 words of events.npy; InputError for one beyond 2048 columns or 1024 rows."""
     for name, column, limit in (("column", events.x, MAX_WIDTH), ("row", events.y, MAX_HEIGHT)):
         if len(column) and not 0 <= column.min() <= column.max() < limit:
             worst = column.min() if column.min() < 0 else column.max()
@@ -183,7 +183,8 @@ def index(t_us: np.ndarray, duration_ms: int) -> np.ndarray:
         late = len(t_us) - int(np.searchsorted(t_us, duration_ms * 1000))
         raise InputError(
             f"{late} of {len(t_us)} events at or after {duration_ms / 1000:g} s "
-            f"(the last at {t_us[-1] / 1e6:.6f} s), expected none; prepare with --duration_s={int(t_us[-1]) // 1_000_000 + 1} to keep them"
+            f"(the last at {t_us[-1] / 1e6:.6f} s), expected none; "
+            f"prepare with --duration_s={int(t_us[-1]) // 1_000_000 + 1} to keep them"
         )
     return np.searchsorted(t_us, np.arange(duration_ms + 1, dtype=t_us.dtype) * 1000).astype(np.int64)
 
@@ -195,7 +196,7 @@ def write(
     labels: np.ndarray,
     info: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write the recording folder `path` from packed events, index, labels and `info`; return the whole info.json.
+    """Write the recording folder `path` from words, index, labels and `info`; return the whole info.json.
 
     The folder appears whole or not at all, also when the process is killed or the disk is full. An older
     recording is replaced. Raises InputError when something else is there, or the last part of `path` is not a
@@ -250,7 +251,7 @@ def _save(path, array):
 
 
 def check(path: str | os.PathLike, full: bool) -> str | None:
-    """Compare files with their recorded sizes (and checksums, if `full`); return the first difference or None."""
+    """First difference of files from their recorded sizes (and checksums, if `full`), or None."""
     recording = open_recording(path)
     for file in ARRAYS:
         expected, found = recording.info["files"][file], recording.path / file

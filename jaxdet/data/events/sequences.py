@@ -56,8 +56,8 @@ def of_chunks(chunks: Iterable[Any], segment_us: int, step_us: int) -> Iterator[
             continue
         if raw.t_us[0] < newest or (np.diff(raw.t_us) < 0).any():
             raise InputError(
-                f"events after {max(newest, int(raw.t_us[0]))} us: time runs backwards, expected events in order "
-                "of time; prepare the recording first, which sorts it"
+                f"events after {max(newest, int(raw.t_us[0]))} us: time runs backwards, "
+                "expected events in order of time; prepare the recording first, which sorts it"
             )
         if newest < 0 and raw.t_us[0] > _SILENCE_US:
             start = int(raw.t_us[0]) // segment_us * segment_us
@@ -140,7 +140,7 @@ class SequenceBatches(Iterator[Batch]):
         return batch
 
     def _take(self, lane: int) -> tuple[int, bool, Segment] | None:
-        """Next segment of a lane as (number of its sequence, True for that sequence's first segment, segment)."""
+        """Next segment of a lane: number of its sequence, True if it is the sequence's first, segment."""
         number, segments = self._lanes[lane]
         first = False
         while (segment := next(segments, None)) is None:

@@ -99,7 +99,7 @@ def _draw_mosaic(rng, index, num_images, settings: Settings) -> Mosaic:
 
 
 def apply(drawn: Draw, shape: Shape, load: Load) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 [H, W] or [H, W, 3] of a `shape`, and labels float32 [M, 5] (class, fractions), of a sample.
+    """Image uint8 [H, W] or [H, W, 3] of a `shape`, and labels float32 [M, 5] (class, fractions).
 
     The released shapes are squares.
     """
@@ -182,7 +182,7 @@ def _alike(*images: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def matrix(drawn: Warp, source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
-    """Matrix [3, 3] of a warp on (x, y, 1), from an image of size `source` to one of `target` (height, width)."""
+    """Matrix [3, 3] of a warp on (x, y, 1), from size `source` to size `target` (height, width)."""
     centred, tilted, turned, sheared, moved = (np.eye(3) for _ in range(5))
     centred[0, 2], centred[1, 2] = -source[1] / 2, -source[0] / 2
     tilted[2, :2] = drawn.perspective

@@ -78,7 +78,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
-    """Height and width as `read` gives them, from the header where that suffices. Errors are those of `read`."""
+    """Height and width as `read` gives them, from the header where that suffices; errors as `read`."""
     data = _bytes(Path(path))
     if data.startswith(_PNG):
         return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")

@@ -69,8 +69,8 @@ def _yolo(path: Path, num_classes: int) -> LabelledSet:
     if missing:
         where = sets.line_of(path, missing[0]) if path.suffix == ".txt" else path
         raise InputError(
-            f"{where}: {missing[0]} is missing ({len(missing)} of {len(items)} images are), expected all images; "
-            "check the paths"
+            f"{where}: {missing[0]} is missing ({len(missing)} of {len(items)} images are), "
+            "expected all images; check the paths"
         )
     report = ReadReport()
     labels = [yolo.read_labels(sets.label_path(i.path), num_classes, report) for i in items]
@@ -114,7 +114,10 @@ def _fractions(table: np.ndarray, item: ImageItem, report: ReadReport) -> np.nda
 
 
 def input_shape(width: int, aspect: float, stride: int) -> tuple[int, int]:
-    """Height and width of training inputs: a square, or a height near `aspect` * `width` that `stride` divides."""
+    """Height and width of training inputs: a square, or a height near `aspect` * `width`.
+
+    `stride` divides that height. Raises InputError for an aspect that is not positive.
+    """
     if aspect <= 0:
         raise InputError(f"data.aspect is {aspect}, expected height to width of the images, such as 0.75")
     if aspect == 1:
@@ -165,7 +168,7 @@ class LabelledImages:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of one epoch, in which every image is once the first of a sample; incomplete batches are left out."""
+        """Steps of one epoch, in which every image is once a sample's first; incomplete batches are left out."""
         return max(1, (self._overfit or len(self._set.items)) // self.batch_size)
 
     def batch(self, step: int) -> tuple[Batch, DroppedBoxes]:

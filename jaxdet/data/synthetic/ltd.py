@@ -44,7 +44,7 @@ class Clip(NamedTuple):
 
 
 def plan(counts: dict[str, int], test_clips: int) -> list[Clip]:
-    """List the clips of training splits (`counts`) and `test_clips` of every test month, spread over their days."""
+    """List clips of training splits (`counts`) and `test_clips` of every test month, spread over their days."""
     clips = []
     for split, days in _DAYS.items():
         for i in range(counts.get(split, 0)):
@@ -118,7 +118,7 @@ def _run(out, clips, seed, num_frames, workers) -> Iterator[None]:
 
 
 def simulate(date: str, number: int, seed: int, num_frames: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the frames uint8 [288, 384] of a clip with labels int [M, 5] as class, x1, y1, x2, y2 (pixels)."""
+    """Yield the frames uint8 [288, 384] of a clip with labels int [M, 5]: class, x1, y1, x2, y2, pixels."""
     scene = thermal.camera(seed)
     conditions = thermal.weather(int(date[4:6]) - 1, seed)
     rng = np.random.default_rng([seed, 3, int(date), number])

@@ -16,12 +16,12 @@ FRAME_US = 10_000
 MARGIN = 170  # world pixels beyond the view that the camera may pan to, each side
 RAMP_FRAMES = 4  # a stop takes 40 ms
 CAR, PEDESTRIAN = 0, 1
-# A label needs this side and diagonal, a little above the protocol's 10 and 30 pixels, and this visible share.
+# A label needs this side and diagonal, a little above the protocol's 10 and 30 pixels, and visible share.
 MIN_SIDE, MIN_DIAGONAL, MIN_VISIBLE = 12, 32, 0.35
 
 
 class CameraPath(NamedTuple):
-    """Pose of the camera at each frame, float64 [F]: world point in the middle of the view, and magnification."""
+    """Pose of the camera at each frame, float64 [F]: world point at the middle of the view, magnification."""
 
     x: np.ndarray
     y: np.ndarray
@@ -86,7 +86,7 @@ class Scene:
         return self._view(frame), actors
 
     def labels(self, frame: int) -> list[tuple[float, float, float, float, int, int]]:
-        """Boxes (x, y, w, h, class_id, track_id) of the sufficiently large and visible objects, clipped to the view."""
+        """Boxes (x, y, w, h, class_id, track_id) of large and visible objects, clipped to the view."""
         owner = np.full((HEIGHT, WIDTH), -1, np.int16)
         areas, boxes = {}, {}
         for thing in self._back_to_front(frame):
@@ -141,7 +141,7 @@ class Scene:
         return self._background[1]
 
     def _patch(self, actor, frame):
-        """Row slice, column slice and layers float32 [2, h, w] of an actor's drawing, empty when out of view."""
+        """Row slice, column slice and layers float32 [2, h, w] of an actor, empty when out of view."""
         x1, y1, x2, y2 = self._box(actor, frame)
         left, top = max(int(np.floor(x1)), 0), max(int(np.floor(y1)), 0)
         right, bottom = min(int(np.ceil(x2)), WIDTH), min(int(np.ceil(y2)), HEIGHT)

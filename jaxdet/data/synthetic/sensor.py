@@ -12,7 +12,7 @@ MAX_PER_FRAME = 4  # crossings of one pixel between two pictures; a faster chang
 
 
 class Sensor:
-    """Event camera. `threshold` is in log intensity, `mismatch` its relative spread, `noise_hz` a rate per pixel."""
+    """Event camera. `threshold` is in log intensity, `mismatch` its relative spread, `noise_hz` per pixel."""
 
     def __init__(
         self,

@@ -120,7 +120,7 @@ POSES = 16  # of one stride
 
 
 def pedestrian(rng: np.random.Generator, height: int, facing: int) -> Sprite:
-    """A walking person from the side: head, trunk, swinging arms and legs; one layer per phase of the stride."""
+    """A person walking, from the side: head, trunk, swinging arms and legs; one layer per phase of stride."""
     width = int(height * 0.42)
     coat = uniform(rng, 0.7, 1.1) * (1 if rng.random() < 0.5 else -1)
     trousers = uniform(rng, 0.7, 1.1) * (1 if rng.random() < 0.6 else -1)

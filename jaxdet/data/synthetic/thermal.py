@@ -17,7 +17,7 @@ _LEAST_CONTRAST = 8.0
 _LONGEST, _SHORTEST = 60, 8  # pixels, the larger side of an object
 OUTLINE = 0.05  # heat from which a pixel belongs to an object
 _VISIBLE = 0.35  # an object hidden more than this leaves no label
-# Longer side relative to a human's height at the same distance, aspect (w / h), pixels per second at full size.
+# Longer side relative to a human's height at equal distance, aspect (w / h), pixels per second at full size.
 _SHAPES = {
     "human": (1.0, 0.42, 9.0),
     "bicycle": (1.05, 0.85, 24.0),
@@ -123,7 +123,7 @@ def traffic(
 def frame(
     index: int, scene: ThermalCamera, conditions: Weather, movers: list[Mover], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Frame `index` of a clip: picture uint8 [288, 384] and labels int [M, 5] as class, x1, y1, x2, y2 (pixels)."""
+    """Frame `index` of a clip: uint8 [288, 384], and labels int [M, 5] as class, x1, y1, x2, y2 (pixels)."""
     flicker = 1 + 0.1 * np.sin(index / 7)
     picture = conditions.level + conditions.background_gain * scene.background
     picture = picture + conditions.clutter_gain * flicker * scene.clutter
@@ -149,7 +149,7 @@ def frame(
 
 
 def _placed(mover: Mover, index: int):
-    """Corner (y, x), heat and clipped box of the part of a mover inside the picture; None if it is too small."""
+    """Corner (y, x), heat and box of the part of a mover inside the picture; None if it is too small."""
     heat = sprite(mover, index)
     h, w = heat.shape
     left = round(mover.start[0] + mover.velocity[0] * index - w / 2)
