@@ -11,9 +11,8 @@ COCO = tuple(
     baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon,
     bowl, banana, apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch,
     potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone, microwave,
-    oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush""".replace(
-        "\n    ", " "
-    ).split(", ")
+    oven, toaster, sink, refrigerator, book, clock, vase, scissors,
+    teddy bear, hair drier, toothbrush""".replace("\n    ", " ").split(", ")
 )
 # COCO numbers its 80 categories from 1 to 90; these numbers name nothing.
 _COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}

@@ -43,7 +43,7 @@ def finish(folder: str | os.PathLike, kind: str) -> None:
 
 
 def check_own(folder: str | os.PathLike, kind: str, made_before: MadeBefore | None = None) -> None:
-    """Raise InputError unless `folder` may be removed: it is absent, empty, or of this kind and made by us."""
+    """Raise InputError unless `folder` may be removed: it is absent, empty, or of this kind and ours."""
     folder = Path(folder)
     if not os.path.lexists(folder):
         return
@@ -96,7 +96,7 @@ def remove_own(folder: str | os.PathLike, kind: str, made_before: MadeBefore | N
 
 
 def discard(folder: str | os.PathLike, kind: str) -> None:
-    """Remove a folder of this kind that we made, if that is possible, at the end of work that may have failed.
+    """Remove a folder of this kind that we made, if possible, at the end of work that may have failed.
 
     What cannot be removed now is left to the `remove_own` that the next run begins with.
     """

@@ -7,7 +7,7 @@
 
 `--source` holds the .7z archives of the data set, or the train, val and test folders extracted from them.
 `synthetic` simulates recordings in that layout, to be prepared like them (`prepare gen1 --duration_s=0`). A
-run that was stopped goes on when it is started again. Several processes of a job (launch/) divide the
+run that was stopped resumes when it is started again. Several processes of a job (launch/) divide the
 recordings of GEN1 among them.
 """
 

@@ -191,7 +191,7 @@ class ReadReport:
         return any(self.counts.values())
 
     def line(self, source: str = "") -> str:
-        """One line, such as "x.raw: left out 12 events outside the sensor, 1 label of no class"; "" if empty."""
+        """One line, such as "x.raw: left out 12 events outside the sensor, 1 label"; "" if empty."""
         if not self:
             return ""
         where = f"{source}: " if source else ""

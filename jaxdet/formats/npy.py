@@ -57,7 +57,7 @@ def read_table(path: str | os.PathLike) -> np.ndarray:
 
 
 def frames_of(table: np.ndarray, source: str, where: str) -> tuple[list[Boxes], bool]:
-    """Frames of rows with t (or ts), x, y, w, h, class_id, and True if they have scores; `where` is for errors."""
+    """Frames of rows with t (or ts), x, y, w, h, class_id, and True if scored; `where` is for errors."""
     fields = table.dtype.names or ()
 
     def column(*candidates):

@@ -74,7 +74,7 @@ def read(path: str | os.PathLike) -> BoxFile:
 
 
 def from_dict(content: Any, where: str) -> BoxFile:
-    """Frames of a released pickle's dictionary; `metadata` has the rule "seqnms" if its numbers are NumPy's."""
+    """Frames of a released pickle's dictionary; `metadata` has rule "seqnms" if numbers are NumPy's."""
     if not isinstance(content, dict):
         raise InputError(f"{where}: a {type(content).__name__}, expected a dictionary of frames")
     has_scores = all("scores" in value for value in content.values() if isinstance(value, dict))

@@ -67,9 +67,8 @@ def make(
 ) -> Gen1Report:
     """Make the recordings of `source` in `out`; call `finish` once those of all shards exist.
 
-    `shard` (i, n) takes every n-th recording of a folder and every n-th archive, beginning with number i;
-    `verify` compares the checksums of existing recordings. Raises InputError when there is nothing to prepare
-    or the disk is full.
+    `shard` (i, n) takes every n-th recording of a folder and every n-th archive from number i on; `verify`
+    compares checksums of existing recordings. InputError when nothing is to prepare or the disk is full.
     """
     report = Gen1Report()
     tree, archives = find_sources(source, report.problems)
@@ -106,9 +105,8 @@ def make(
                 report.num_made += 1
             progress.count(0 if isinstance(done, str) else done["num_events"])
     except BrokenProcessPool as error:
-        raise InputError(
-            "a worker process was killed, perhaps because memory ran out; run again with fewer --workers"
-        ) from error
+        line = "a worker process was killed, perhaps because memory ran out; run again with fewer --workers"
+        raise InputError(line) from error
     except OSError as error:
         raise InputError(
             f"{error.filename or out}: {error.strerror or error}; finished recordings are kept: "

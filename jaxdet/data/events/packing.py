@@ -78,7 +78,7 @@ def _cropped(raw: EventChunk, pixels: PixelMap, start: int, stop: int) -> tuple[
 
 
 def _by_cell(cell: np.ndarray, bounds: np.ndarray, limit: int) -> np.ndarray:
-    """Indices sorting the last `limit` entries of each slice bounds[k] : bounds[k + 1] by window and position."""
+    """Order of the last `limit` entries of each slice bounds[k] : bounds[k + 1] by window and position."""
     # A key of window and position has no ties, so the fast unstable sort of integers suffices.
     dtype, bits = (np.uint32, 16) if limit <= 1 << 16 else (np.uint64, 32)
     key = cell.astype(dtype) << dtype(bits)

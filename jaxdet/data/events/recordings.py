@@ -152,7 +152,7 @@ def open_events(path: str | os.PathLike) -> EventStream:
 
 
 def check_size(path: str | os.PathLike, width: int, height: int) -> None:
-    """Raise InputError, naming `path`, if a prepared recording cannot hold events of a sensor of this size."""
+    """Raise InputError, naming `path`, if a prepared recording cannot hold a sensor of this size."""
     if not (0 < width <= MAX_WIDTH and 0 < height <= MAX_HEIGHT):
         raise InputError(
             f"{path}: a sensor of {width} x {height} pixels, "

@@ -168,7 +168,7 @@ class LabelledImages:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of one epoch, in which every image is once a sample's first; incomplete batches are left out."""
+        """Steps of one epoch, each image being a sample's first once; incomplete batches are left out."""
         return max(1, (self._overfit or len(self._set.items)) // self.batch_size)
 
     def batch(self, step: int) -> tuple[Batch, DroppedBoxes]:

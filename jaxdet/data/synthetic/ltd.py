@@ -44,7 +44,7 @@ class Clip(NamedTuple):
 
 
 def plan(counts: dict[str, int], test_clips: int) -> list[Clip]:
-    """List clips of training splits (`counts`) and `test_clips` of every test month, spread over their days."""
+    """List clips of training splits (`counts`) and `test_clips` of every test month, spread over days."""
     clips = []
     for split, days in _DAYS.items():
         for i in range(counts.get(split, 0)):
