@@ -207,7 +207,7 @@ class Model:
 
     def _of_path(self, path: Path) -> Boxes | Iterator[Boxes]:
         if sets.is_video(path):
-            return (found.boxes for found in self._items().video(sets.Video(path)))
+            return (found.boxes for found in self._items().video(sets.VideoFile(path)))
         items = sets.open_input(path)
         found = (result.boxes for result in self._items().items(items))
         if path.is_dir() or path.suffix.lower() == ".txt":

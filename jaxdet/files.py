@@ -17,8 +17,9 @@ MAX_NAME_BYTES = 200  # file systems allow 255; suffixes such as `_td.npy` come 
 def safe_name(name: Any, what: str) -> str:
     """Return `name`, which came from a file or an archive, once it is fit to be part of a file name.
 
-    Raises InputError for what is no text, empty, `.`, `..`, too long, or holds a separator of paths (of any system), a
-    control character or bytes that are no text. `what` says in the message whose name it is.
+    Raises InputError for a value that is not text, is empty, `.`, `..`, too long, or holds a separator of
+    paths (of any system), a control character or bytes that are no text. `what` says in the message whose
+    name it is.
     """
     fault = _fault(name)
     if fault is None:
@@ -41,7 +42,7 @@ def _fault(name: Any) -> str | None:
         return "names no file"
     if "/" in name or "\\" in name:
         return "holds a separator of paths"
-    # Cc and Cs are control characters and halves of surrogate pairs (undecodable bytes); Zl and Zp break lines.
+    # Cc are control characters, Cs halves of surrogate pairs (undecodable bytes), Zl and Zp line breaks.
     if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
         return "holds a control character"
     size = len(name.encode())
@@ -52,8 +53,8 @@ def _fault(name: Any) -> str | None:
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Yield an empty temporary file beside `path`; on success flush it to disk and give it the final name.
 
-    The file is new: what another program put under its name, a symbolic link included, is never written to. On any
-    exception, a full disk included, the temporary file is removed and `path` stays as it was.
+    The file is new: what another program put under its name, a symbolic link included, is never written to.
+    On any exception, a full disk included, the temporary file is removed and `path` stays as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,7 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def put_link(source: str | os.PathLike, target: str | os.PathLike, hard: bool) -> None:
-    """Make `target` a link to `source`; a hard link that the file systems do not allow becomes a symbolic one.
+    """Make `target` a link to `source`; a hard link that the file systems refuse becomes a symbolic one.
 
     An older file of that name is replaced in one step.
     """

@@ -1,8 +1,9 @@
 """Folders that this program made: the only ones it removes or replaces.
 
-Such a folder holds a marker, a JSON file that says what the folder is and what lies in it, at any depth. While it is being
-made there is no list yet, and all that lies in it is ours. Nothing is removed without a marker of the expected kind, nor
-where something lies beside what the marker lists: it may be the user's. Symbolic links are never followed.
+Such a folder holds a marker, a JSON file that says what the folder is and what lies in it, at any depth.
+While it is being made there is no list yet, and all that lies in it is ours. Nothing is removed without a
+marker of the expected kind, nor where something lies beside what the marker lists: it may be the user's.
+Symbolic links are never followed.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ MadeBefore = Callable[[Path], bool]
 
 
 def begin(folder: str | os.PathLike, kind: str) -> Path:
-    """Make the empty folder `folder`, in which everything is ours until `finish`; raises InputError if it is not empty."""
+    """Make the empty folder `folder`, which is all ours until `finish`; InputError if it is not empty."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not _is_blank(folder):
@@ -42,7 +43,7 @@ def finish(folder: str | os.PathLike, kind: str) -> None:
 
 
 def check_own(folder: str | os.PathLike, kind: str, made_before: MadeBefore | None = None) -> None:
-    """Raises InputError unless `folder` may be removed: it is absent, empty, or a folder of this kind that we made."""
+    """Raise InputError unless `folder` may be removed: it is absent, empty, or of this kind and ours."""
     folder = Path(folder)
     if not os.path.lexists(folder):
         return
@@ -64,12 +65,13 @@ def check_own(folder: str | os.PathLike, kind: str, made_before: MadeBefore | No
     foreign = [] if listed is None else sorted(_entries(folder) - set(listed))
     if foreign:
         raise InputError(
-            f"{folder} holds {foreign[0]!a}, which was not made here, and is not replaced; move that away first"
+            f"{folder} holds {foreign[0]!a}, which was not made here, and is not replaced; "
+            "move that away first"
         )
 
 
 def is_own(folder: str | os.PathLike, kind: str) -> bool:
-    """Whether `folder` exists and `check_own` has nothing against it."""
+    """True if `folder` exists and `check_own` accepts it."""
     try:
         check_own(folder, kind)
     except InputError:
@@ -78,7 +80,7 @@ def is_own(folder: str | os.PathLike, kind: str) -> bool:
 
 
 def remove_own(folder: str | os.PathLike, kind: str, made_before: MadeBefore | None = None) -> None:
-    """Remove a folder of this kind that we made, if it is there; raises InputError, before anything, for any other."""
+    """Remove a folder of this kind that we made, if it exists; any other is an InputError and stays."""
     folder = Path(folder)
     check_own(folder, kind, made_before)
     if not os.path.lexists(folder):
@@ -94,7 +96,7 @@ def remove_own(folder: str | os.PathLike, kind: str, made_before: MadeBefore | N
 
 
 def discard(folder: str | os.PathLike, kind: str) -> None:
-    """Remove a folder of this kind that we made at the end of some work, which may have failed for the same reason.
+    """Remove a folder of this kind that we made, if possible, at the end of work that may have failed.
 
     What cannot be removed now is left to the `remove_own` that the next run begins with.
     """
@@ -123,10 +125,11 @@ def remove_inside(folder: str | os.PathLike, kind: str, path: str | os.PathLike)
 def replace_own(
     new: str | os.PathLike, folder: str | os.PathLike, kind: str, made_before: MadeBefore | None = None
 ) -> None:
-    """Give `new`, a finished folder of ours, the name `folder`; an older one of the kind is removed after that.
+    """Rename `new`, a finished folder of ours, to `folder`; an older one of the kind is removed after that.
 
-    At any moment the old or the new folder is whole: they change names in one step. Where the file system cannot do
-    that, the old one is called `.<name>.old` in between, and `settle` gives it its name back after a kill.
+    At any moment the old or the new folder is whole: they change names in one step. Where the file system
+    cannot do that, the old one is called `.<name>.old` in between, and `settle` gives it its name back after
+    a kill.
     """
     new, folder = Path(new), Path(folder)
     settle(folder, kind)
@@ -149,7 +152,7 @@ def replace_own(
 
 
 def settle(folder: str | os.PathLike, kind: str) -> None:
-    """Finish what a killed `replace_own` left: what was set aside gets its name back, or goes if there is a new one."""
+    """Complete a killed `replace_own`: remove the folder set aside if the new one exists, else restore it."""
     folder = Path(folder)
     old = aside(folder)
     if not is_own(old, kind):
@@ -161,7 +164,7 @@ def settle(folder: str | os.PathLike, kind: str) -> None:
 
 
 def aside(folder: str | os.PathLike) -> Path:
-    """Where `replace_own` keeps the older folder where two folders cannot change names in one step."""
+    """Path of the older folder in `replace_own` where two folders cannot change names in one step."""
     folder = Path(folder)
     return folder.with_name(f".{folder.name}.old")
 
@@ -172,7 +175,7 @@ def _mark(folder: Path, kind: str, entries: list[str] | None) -> None:
 
 
 def _read_marker(folder: Path) -> dict | None:
-    """What the marker says, None where there is none of ours."""
+    """Content of the marker, None if there is no marker of ours."""
     path = folder / MARKER
     if folder.is_symlink() or path.is_symlink() or not path.is_file():
         return None
@@ -193,7 +196,7 @@ def _entries(folder: Path) -> set[str]:
 
 
 def _is_blank(folder: Path) -> bool:
-    """Whether nothing but our marker, or one that a kill left unfinished, lies in it."""
+    """True if the folder holds nothing but our marker, or one that a kill left unfinished."""
     names = os.listdir(folder)
     return all(
         name == MARKER or (name.startswith(f".{MARKER}.") and name.endswith(".partial")) for name in names

@@ -1,7 +1,7 @@
 """HDF5 files of others, opened only when all their data lies in the file itself.
 
-HDF5 follows a link to another file, and reads the bytes of a dataset from any file that it names, without a word. A file
-of a stranger could thus show what lies elsewhere on the disk as its own data.
+HDF5 follows a link to another file, and reads the bytes of a dataset from any file that it names, without a
+word. A file of a stranger could thus show what lies elsewhere on the disk as its own data.
 """
 
 import os
@@ -16,8 +16,8 @@ from jaxdet.errors import InputError
 def open_own(path: str | os.PathLike, expected: str) -> Any:
     """Open an HDF5 file for reading. `expected` says in messages what it should be.
 
-    Raises InputError when it is none or damaged, and for links other than hard ones, external storage and virtual
-    datasets.
+    Raises InputError when it is not an HDF5 file or damaged, and for links other than hard ones, external
+    storage and virtual datasets.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; expected {expected}")
@@ -36,7 +36,7 @@ def open_own(path: str | os.PathLike, expected: str) -> Any:
 
 
 def _fault(file: h5py.File) -> str | None:
-    """Say what leads to data elsewhere or cannot be read, None if nothing does; no link is followed to find it."""
+    """Describe the first part that leads to data elsewhere or is damaged, or None; no link is followed."""
 
     def visit(name: bytes, link: Any) -> str | None:
         try:

@@ -46,7 +46,7 @@ def of_images(
     Boxes go to `out` by its suffix; COCO results take the ids of `annotations`, where given.
     """
     names = predictor.class_names
-    video = sets.Video(source) if sets.is_video(source) else None
+    video = sets.VideoFile(source) if sets.is_video(source) else None
     items = [] if video else sets.open_input(source)
     with ExitStack() as stack:
         write = draw = None

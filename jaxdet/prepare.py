@@ -5,10 +5,10 @@
     python -m jaxdet.prepare synthetic-ltd --out=data/synthetic_ltd_source
     python -m jaxdet.prepare synthetic --out=data/synthetic_source
 
-`--source` holds the .7z archives of the data set, or the train, val and test folders extracted from them. `synthetic`
-simulates recordings in that layout, to be prepared like them (`prepare gen1 --duration_s=0`).
-A run that was stopped goes on when it is started again. Several processes of a job (launch/) divide the recordings of
-GEN1 among them.
+`--source` holds the .7z archives of the data set, or the train, val and test folders extracted from them.
+`synthetic` simulates recordings in that layout, to be prepared like them (`prepare gen1 --duration_s=0`). A
+run that was stopped resumes when it is started again. Several processes of a job (launch/) divide the
+recordings of GEN1 among them.
 """
 
 import logging
@@ -34,7 +34,7 @@ def _gen1_flags(flags: cli.Flags) -> None:
     flags.string(
         "shard",
         None,
-        "i/n: only every n-th recording or archive, beginning with number i; default: the process's part of its job",
+        "i/n: only every n-th recording or archive, from number i on; default: the process's part of its job",
     )
     flags.boolean("verify", False, "compare the checksums of what is there; make anew what differs")
     flags.boolean("allow_empty", False, "a label file without boxes is no reason for an error status")
@@ -45,10 +45,10 @@ def _gen1_flags(flags: cli.Flags) -> None:
 
 def _gen1(flags: cli.Flags) -> None:
     source, out = Path(flags.source), Path(flags.out)
-    options = gen1.Options(duration_ms=round(flags.duration_s * 1000) or None)
+    options = gen1.Gen1Options(duration_ms=round(flags.duration_s * 1000) or None)
     shard = _shard(flags.shard) if flags.shard else (distributed.index(), distributed.count())
     own = gen1.make(source, out, options, max(flags.workers, 1), shard, flags.verify)
-    report = gen1.joined(distributed.gather(own, gen1.Report))
+    report = gen1.merge_reports(distributed.gather(own, gen1.Gen1Report))
     if not distributed.is_main():
         return
     gen1.finish(out, report)
@@ -56,8 +56,8 @@ def _gen1(flags: cli.Flags) -> None:
     for split, recording in gen1.made(out):
         if not len(recording.labels) and not flags.allow_empty:
             problems.append(
-                f"{split}/{recording.name}: a label file without boxes, expected some; the recording is prepared, "
-                "--allow_empty accepts it"
+                f"{split}/{recording.name}: a label file without boxes, expected some; "
+                "the recording is prepared, --allow_empty accepts it"
             )
     problems += _check_meta(out, flags.check_meta or source / "list", required=flags.check_meta is not None)
     for line in report.suspicious:

@@ -7,8 +7,8 @@ Shape letters, used in every signature of the project:
     A candidate boxes over all levels                  H W C height, width, channels
 
 Boxes are `xyxy` in input pixels. Masks are true where an entry is real; padding never changes a result.
-Leaves of the batches are numpy arrays in the data layer and jax arrays afterwards, so this module imports no jax.
-`Boxes` is the host's form of one frame, `Detections` the device's padded form of many.
+Leaves of the batches are numpy arrays in the data layer and jax arrays afterwards, so this module imports no
+jax. `Boxes` is the host's form of one frame, `Detections` the device's padded form of many.
 """
 
 from collections import Counter
@@ -57,7 +57,7 @@ class Batch(NamedTuple):
 
     inputs: Events | Images
     targets: Targets
-    reset: Array  # bool  [B]            this lane starts a new recording: forget its carry
+    reset: Array  # bool  [B]            this lane starts a new recording: reset its memory
     source: Array  # int32 [B, K, 2]      (recording or clip, t_us or frame), to name predictions
 
 
@@ -74,9 +74,9 @@ class Detections(NamedTuple):
 class Boxes:
     """Boxes of one frame, detected or labelled, best first where they are detected; NumPy.
 
-    Coordinates are pixels of the image or sensor. They are float32 as detectors give them and float64 as text files
-    do; nothing rounds them on the way. `source`, with `time_us` or `frame`, says where the boxes come from: the path
-    of an image relative to its root, or the name of a recording, clip or video.
+    Coordinates are pixels of the image or sensor. They are float32 as detectors give them and float64 as text
+    files do; nothing rounds them on the way. `source`, with `time_us` or `frame`, says where the boxes come
+    from: the path of an image relative to its root, or the name of a recording, clip or video.
     """
 
     xyxy: np.ndarray  # float32 or float64 [n, 4]
@@ -131,8 +131,8 @@ class Boxes:
     def to_coco(self, category_ids: Sequence[int | str] | None = None) -> list[dict[str, Any]]:
         """COCO results, one row a box.
 
-        `category_ids` [classes] are by default COCO's own for COCO's classes, else 1, 2, ... The image is called by its
-        id, or else by its source.
+        `category_ids` [classes] are by default COCO's own for COCO's classes, else 1, 2, ... The image is
+        called by its id, or else by its source.
         """
         ids = class_names.coco_ids(self.class_names) if category_ids is None else category_ids
         return [
@@ -167,8 +167,8 @@ class EventGeometry:
 class ReadReport:
     """Count of what was left out, clamped or guessed while reading, by reason.
 
-    Readers add to it; whoever asked for the data prints `line()` before the work ends and stores `counts` beside the
-    result. `first` says where the first of each reason was, if its reader said so.
+    Readers add to it; whoever asked for the data prints `line()` before the work ends and stores `counts`
+    beside the result. `first` says where the first of each reason was, if its reader said so.
     """
 
     def __init__(self, counts: Mapping[str, int] | None = None):
@@ -191,7 +191,7 @@ class ReadReport:
         return any(self.counts.values())
 
     def line(self, source: str = "") -> str:
-        """One line, such as "x.raw: left out 12 events outside the sensor, 1 label beyond the recording"; "" if empty."""
+        """One line, such as "x.raw: left out 12 events outside the sensor, 1 label"; "" if empty."""
         if not self:
             return ""
         where = f"{source}: " if source else ""

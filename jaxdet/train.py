@@ -108,7 +108,7 @@ def _simulate(block: config.Config) -> None:
     counts = {split: wanted[split] for split in synthetic.SPLITS}
     simulation = synthetic.Simulation(seed=wanted.seed, duration_s=wanted.duration_s)
     synthetic.write(source, counts, simulation, report=logger.info)
-    report = gen1.make(source, root, gen1.Options(duration_ms=None), workers=2)
+    report = gen1.make(source, root, gen1.Gen1Options(duration_ms=None), workers=2)
     gen1.finish(root, report)
     if report.problems:
         raise InputError(f"{source}: {report.problems[0]}; remove the folder and run again")

@@ -1,4 +1,4 @@
-"""Recordings and images to batches, in numpy: worker processes never import jax."""
+"""Batches of recordings and images, in NumPy: worker processes never import jax."""
 
 from typing import Any
 
@@ -7,11 +7,13 @@ from jaxdet.errors import InputError
 
 
 def open(config: Any, split: str, *, start: int = 0, process: tuple[int, int] = (0, 1)) -> Batches:
-    """Training batches of `split` from step `start` on, endless and seekable.
+    """Open the training batches of `split` from step `start` on, endless and seekable.
 
-    `config` is a data block: `kind` chooses the source, whose class tells the fields it reads; `workers` is the number
-    of worker processes, 0 for threads. `process` is this process's index and the number of processes; a process gets
-    its consecutive share of the lanes. What comes out depends on neither workers nor threads.
+    `config` is a data block: `kind` is "events" (see `Windows` for the fields it reads) or "images" (see
+    `LabelledImages`); `workers` is the number of worker processes, 0 for threads. `process` is this process's
+    index and the number of processes; each gets its consecutive share of the lanes. The batches do not depend
+    on the number of workers or threads. Raises InputError for another `kind` and for data that cannot be
+    read.
     """
     if config.kind == "events":
         from jaxdet.data.events.windows import Windows

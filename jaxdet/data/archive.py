@@ -1,7 +1,8 @@
-"""Files out of 7z archives, one by one while the archive is still being read.
+"""Files from 7z archives, one by one while the archive is still being extracted.
 
-The 7z program does the work when it is on the PATH, py7zr otherwise (some five times slower). Either runs in a process of
-its own, and a file counts only when its size and CRC-32 are those of the archive's directory, whatever the tool says.
+The 7z program extracts when it is on the PATH, py7zr otherwise (about five times slower). Either runs in a
+process of its own. A file is accepted only when its size and CRC-32 are those in the archive's directory,
+whatever the tool reports.
 """
 
 import multiprocessing
@@ -20,7 +21,7 @@ from jaxdet.errors import InputError
 from jaxdet.files import safe_name
 
 POLL_S = 0.1
-PRINTED = 16_000  # characters of a tool's output; a pipe holds 64 kB before somebody reads
+PRINTED = 16_000  # characters of a tool's output that are kept; a pipe holds 64 kB until it is read
 
 
 class Member(NamedTuple):
@@ -32,7 +33,10 @@ class Member(NamedTuple):
 
 
 def members(path: str | os.PathLike) -> list[Member]:
-    """Files of the archive, whatever their names (see `check_name`); raises InputError when it is truncated or none."""
+    """List the files of the archive; their names are not checked (see `check_name`).
+
+    Raises InputError when it is truncated or not a 7z archive.
+    """
     import py7zr
 
     try:
@@ -43,12 +47,13 @@ def members(path: str | os.PathLike) -> list[Member]:
         raise
     except Exception as error:  # py7zr raises almost anything on a broken file
         raise InputError(
-            f"{path}: no whole 7z archive ({type(error).__name__}), its directory is unreadable; download it again"
+            f"{path}: its directory is unreadable ({type(error).__name__}), expected a complete 7z archive; "
+            "download it again"
         ) from error
 
 
 def check_name(name: str) -> None:
-    """Raises InputError for a member whose name leads out of the folder it is extracted to, or holds what no name may."""
+    """Raise InputError for a member whose name leads out of the target folder or is not a plain file name."""
     for part in PurePosixPath(name).parts:
         safe_name(part, f"member {name!a}: part")
 
@@ -61,10 +66,11 @@ def program() -> str | None:
 def extract(
     path: str | os.PathLike, folder: Path, wanted: Sequence[Member], tool: str | None = None
 ) -> Iterator[tuple[Member, Path]]:
-    """Extract `wanted` into `folder` and yield each file as soon as it is whole; the caller may delete it then.
+    """Extract `wanted` into `folder` and yield each file once it is complete; the caller may then delete it.
 
-    `tool` is a 7z program; without it `program()`, without that py7zr. Raises InputError for a name that `check_name`
-    refuses and, after the files that are good, when the archive is broken or the disk is full.
+    `tool` is the path of a 7z program, by default `program()`; if there is no such program, py7zr extracts.
+    Raises InputError for a name that `check_name` refuses and, after the intact files, when the archive is
+    broken or the disk is full.
     """
     for member in wanted:
         check_name(member.name)
@@ -97,7 +103,7 @@ def _is_whole(file, member, tried):
         state = file.stat()
     except FileNotFoundError:
         return False
-    # Some tools give a file its full size first: ask again when it has been written to.
+    # Some tools allocate a file at its full size first: check again only after it has been written to.
     stamp = (state.st_size, state.st_mtime_ns)
     if state.st_size != member.size or tried.get(member.name) == stamp:
         return False
@@ -119,8 +125,9 @@ def _complaint(path, said, pending):
     ]
     gigabytes = sum(m.size for m in pending.values()) / 1e9
     return (
-        f"{path}: {len(pending)} files could not be extracted, first {next(iter(pending))} ({reasons[0][:200]}); "
-        f"expected a whole archive and {gigabytes:.3g} GB of free disk; free some or download it again"
+        f"{path}: {len(pending)} files could not be extracted, "
+        f"the first is {next(iter(pending))} ({reasons[0][:200]}); "
+        f"expected a complete archive and {gigabytes:.3g} GB of free disk; free some or download it again"
     )
 
 
@@ -138,7 +145,7 @@ def _extract(archive, folder, names, tool, say):
     if tool is None:
         say.send(_extract_in_python(archive, folder, names))
         return
-    # -spd: names are names, not patterns that would match other members.
+    # -spd turns off wildcards, which would match other members.
     command = [tool, "x", "-y", "-bd", "-spd", "-sccUTF-8", f"-o{folder}", "--", archive, *names]
     with subprocess.Popen(
         command,

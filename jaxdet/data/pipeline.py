@@ -15,21 +15,22 @@ T = TypeVar("T")
 
 
 class Source(Protocol):
-    """Makes the batch of any step; picklable, and safe to call from several threads."""
+    """Maker of the batch of any step; it is picklable and safe to call from several threads."""
 
     @property
     def steps_per_epoch(self) -> int: ...
 
     def batch(self, step: int) -> tuple[Batch, Any]:
-        """The batch and a NamedTuple of counts of what it had to leave out."""
+        """The batch of a step, and a NamedTuple of counts of what it had to leave out."""
         ...
 
 
 class Batches(Iterator[Batch]):
     """Endless, seekable iterator over the batches of a source.
 
-    `step` is the number of the next batch and all there is to save: another iterator opened at that step, with any
-    number of workers, goes on with the same batches. `losses` adds up what batches had to leave out, by name.
+    `step` is the number of the next batch and the whole state: another iterator opened at that step, with any
+    number of workers, continues with the same batches. `dropped` adds up the counts of what batches had to
+    leave out, by name.
     """
 
     def __init__(self, source: Source, *, start: int = 0, workers: int = 0):
@@ -40,11 +41,11 @@ class Batches(Iterator[Batch]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps until every sample was seen once."""
+        """Steps of one epoch, in which every sample is seen once."""
         return self.source.steps_per_epoch
 
     def seek(self, step: int) -> None:
-        """Go on with the batch of step `step`."""
+        """Continue with the batch of step `step`."""
         self.close()
         self.step = step
 
@@ -55,9 +56,9 @@ class Batches(Iterator[Batch]):
         if isinstance(item, str):
             self.close()
             raise InputError(item)
-        batch, losses = item
+        batch, dropped = item
         self.step += 1
-        for name, count in losses._asdict().items():
+        for name, count in dropped._asdict().items():
             self.dropped[name] = self.dropped.get(name, 0) + int(count)
         return batch
 
@@ -84,7 +85,7 @@ def _grain_iterator(source: Source, start: int, workers: int):
 
 
 class _Make:
-    """The step's batch, or the message of an InputError: exceptions lose their type between processes."""
+    """Maker of a step's batch or an InputError's message, as exceptions lose their type between processes."""
 
     def __init__(self, source: Source):
         self._source = source
@@ -97,9 +98,9 @@ class _Make:
 
 
 def prefetched(items: Iterable[T], ahead: int = AHEAD) -> Iterator[T]:
-    """The items of an iterable, taken by a thread up to `ahead` before they are asked for.
+    """Iterate over `items`, which a thread reads up to `ahead` items in advance.
 
-    An exception comes out in its place. Closing the generator stops the thread at its next item.
+    An exception is raised in its place. Closing the generator stops the thread at its next item.
     """
     ready: queue.Queue = queue.Queue(maxsize=ahead)
     stopped = threading.Event()

@@ -1,4 +1,4 @@
-"""Helper processes that never outlive the one that started them, not even when that one is killed."""
+"""Worker processes that never outlive the process that started them, even when it is killed."""
 
 import multiprocessing
 import os
@@ -8,7 +8,7 @@ from multiprocessing import connection
 
 
 def exit_with_parent(cleanup: Callable[[], object] = lambda: None) -> None:
-    """Called in a process made by `multiprocessing`: end at once, after `cleanup()`, when the parent is gone."""
+    """End this process, made by `multiprocessing`, after `cleanup()` as soon as its parent is gone."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

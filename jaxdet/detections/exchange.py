@@ -17,8 +17,9 @@ logger = logging.getLogger(__name__)
 def read_boxes(path: str | os.PathLike) -> list[Boxes]:
     """Boxes of a file or folder, frame by frame, by the suffix of `path`.
 
-    Detections files (.h5), released .npy and .pkl, COCO results (.json), .npz, MOT text (.txt), .csv, or a folder of YOLO
-    text. What is left out is logged in one line. Raises InputError for a file that cannot be read.
+    Detections files (.h5), released .npy and .pkl, COCO results (.json), .npz, MOT text (.txt), .csv, or a
+    folder of YOLO text. What is left out is logged in one line. Raises InputError for a file that cannot be
+    read.
     """
     found = files.read(path)
     if found.report:

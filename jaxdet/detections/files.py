@@ -70,8 +70,8 @@ def format_of(path: str | os.PathLike) -> str:
 def read(path: str | os.PathLike, annotations: coco.Annotations | None = None) -> BoxFile:
     """Read the boxes of a file or folder.
 
-    `annotations` give COCO results the names of their images and classes, and YOLO text the sizes of its images.
-    Raises InputError for unreadable files, numbers that are not finite and frames that appear twice.
+    `annotations` give COCO results the names of their images and classes, and YOLO text the sizes of its
+    images. Raises InputError for unreadable files, numbers that are not finite and frames that appear twice.
     """
     path = Path(path)
     kind = format_of(path)
@@ -138,9 +138,9 @@ def writer(
 ) -> Iterator[Append]:
     """Yield what takes the boxes of one frame after another; the file appears when the block ends.
 
-    `key` says what tells the frames apart (`store.KEYS`): images, frames of a video, steps of a recording. `sources`
-    are the images, videos or recordings to come, so that what the format cannot hold is refused before the work.
-    COCO results take the ids of images and classes from `annotations`, where given.
+    `key` says what tells the frames apart (`store.KEYS`): images, frames of a video, steps of a recording.
+    `sources` are the images, videos or recordings to come, so that what the format cannot hold is refused
+    before the work. COCO results take the ids of images and classes from `annotations`, where given.
     """
     kind = format_of(path)
     _check_identity(path, kind, key, sources)
@@ -170,7 +170,7 @@ def write(
 
 
 def _check_identity(path, kind: str, key: str, sources: Sequence[str]) -> None:
-    """InputError for a format that could not tell frames of these sources apart, and for names that are not of files."""
+    """Raise InputError for a format that cannot tell frames of these sources apart, and for unsafe names."""
     for source in sources:
         safe_path(source, "name of an image" if key == "name" else "name")
     if kind == "npy" and key != "t_us":
@@ -270,8 +270,8 @@ def map_clips(
 ) -> None:
     """Join the clips of detections files (.h5) into `out`, with `function` applied to the frames of each.
 
-    `function` sees a clip without its frames without boxes, as a released pickle holds it; `out` has all frames
-    again. `rule` is kept in the metadata.
+    `function` sees a clip without its frames without boxes, as a released pickle holds it; `out` has all
+    frames again. `rule` is kept in the metadata.
     """
     with ExitStack() as stack:
         writer = None

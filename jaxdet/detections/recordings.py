@@ -1,4 +1,4 @@
-"""Boxes of many recordings: a `.npy` each, as the released tool names them, and all in one detections file."""
+"""Boxes of many recordings: one `.npy` each, named as the released tool does, and one detections file."""
 
 import os
 from collections import Counter
@@ -24,8 +24,9 @@ def writer(
 ) -> Iterator[Callable[[Boxes], None]]:
     """Yield what takes step after step: `<folder>/<name>_td.npy` of each recording, and all in `store_name`.
 
-    `ends_us` are the recordings and the ends of their last steps, after which the file of each appears. Raises
-    InputError, before anything is written, for recordings of one name or of a name that is not of a file.
+    `ends_us` are the recordings and the ends of their last steps, after which the file of each appears.
+    Raises InputError, before anything is written, for recordings of one name or of a name that is not of a
+    file.
     """
     folder = Path(folder)
     ends = {safe_name(name, "name of a recording"): end_us for name, end_us in ends_us}

@@ -1,14 +1,16 @@
 """The detections file: all that a detector says of recordings, clips and images, in one HDF5 file.
 
-One group a recording, clip or folder. A frame is a key (time in us, frame number or path of an image), an image size
-(zeros if unknown) and any number of boxes, none included; the boxes of all its frames lie in flat arrays in frame order:
+One group a recording, clip or folder. A frame is a key (time in us, frame number or path of an image), an
+image size (zeros if unknown) and any number of boxes, none included; the boxes of all its frames lie in flat
+arrays in frame order:
 
     /<name>/keys     int64 or text [F]      /<name>/boxes    float32 [R, 4]  xyxy, pixels of the image
     /<name>/sizes    int32 [F, 2]           /<name>/scores   float32 [R]
     /<name>/counts   int32 [F]              /<name>/labels   int32 [R]       index into the class names
 
-Attributes of the file: format, version, key ("t_us", "frame" or "name"), class_names and metadata (JSON). `Boxes.source`
-is the name of the group, and with key "name" the key itself: the group then only keeps the images of a clip together.
+Attributes of the file: format, version, key ("t_us", "frame" or "name"), class_names and metadata (JSON).
+`Boxes.source` is the name of the group, and with key "name" the key itself: the group then only keeps the
+images of a clip together.
 """
 
 import json
@@ -34,7 +36,7 @@ _FLUSH_FRAMES = 2048
 _FLUSH_ROWS = 65_536
 
 
-class Writer:
+class DetectionsWriter:
     """Appends frames; only what was added since the last flush is held in memory."""
 
     def __init__(self, file: Any, key: str):
@@ -62,9 +64,10 @@ class Writer:
             )  # fmt: skip
 
     def append(self, boxes: Boxes, name: str | None = None) -> None:
-        """Add a frame to the group `name`, by default its recording or video, or the clip or folder of an image.
+        """Add a frame to the group `name`, by default its recording, video, clip or folder.
 
-        Raises InputError for rows that are not finite or of unequal number, and for a frame without the file's key.
+        Raises InputError for rows that are not finite or of unequal number, and for a frame without the
+        file's key.
         """
         key, where = self._key_of(boxes), names.path_name(boxes)
         xyxy = np.asarray(boxes.xyxy, np.float32).reshape(-1, 4)
@@ -108,7 +111,7 @@ class Writer:
         self._frames, self._num_rows = [], 0
 
 
-class Reader:
+class DetectionsReader:
     """Reads clips one at a time."""
 
     def __init__(self, file: Any):
@@ -119,7 +122,7 @@ class Reader:
         self.names: list[str] = sorted(unquote(group) for group in file)
 
     def frames(self, name: str) -> list[Boxes]:
-        """Frames of the group `name`, in the order they were written; InputError if there is none of this name."""
+        """Frames of the group `name` in the order they were written; InputError if there is no such group."""
         group = self._file.get(quote(name, safe=" "))
         if group is None:
             raise InputError(f"{self._file.filename}: no detections of {name}; predict it first")
@@ -158,7 +161,7 @@ def key_of(boxes: Boxes) -> str:
 @contextmanager
 def create(
     path: str | os.PathLike, class_names: Sequence[str], key: str, metadata: dict | None = None
-) -> Iterator[Writer]:
+) -> Iterator[DetectionsWriter]:
     """Write a detections file; it appears under `path` when the block ends without an exception."""
     if key not in KEYS:
         raise ValueError(f"key {key}; expected one of {', '.join(KEYS)}")
@@ -170,14 +173,14 @@ def create(
             class_names=json.dumps(list(class_names)),
             metadata=json.dumps(metadata or {}, sort_keys=True),
         )
-        writer = Writer(file, key)
+        writer = DetectionsWriter(file, key)
         yield writer
         writer.flush()
 
 
 @contextmanager
-def read(path: str | os.PathLike) -> Iterator[Reader]:
-    """Open a detections file; raises InputError if it is another file, of a newer version, or leads to other files."""
+def read(path: str | os.PathLike) -> Iterator[DetectionsReader]:
+    """Open a detections file; InputError for another file, a newer version, and links to other files."""
     with hdf5.open_own(path, "detections written by predict") as file:
         if file.attrs.get("format") != FORMAT:
             raise InputError(
@@ -187,7 +190,7 @@ def read(path: str | os.PathLike) -> Iterator[Reader]:
             raise InputError(
                 f"{path}: version {file.attrs['version']} found, up to {VERSION} known; update jaxdet"
             )
-        yield Reader(file)
+        yield DetectionsReader(file)
 
 
 def _group(boxes: Boxes) -> str:

@@ -138,7 +138,7 @@ def _of_folder(path: Path, recordings: set[str]) -> Iterator[Boxes]:
         yield from label_sets.of_table(npy.read_table(by_name[name]), name, str(by_name[name]))
 
 
-def _of_store(path: Path, reader: store.Reader, recordings: set[str]) -> Iterator[Boxes]:
+def _of_store(path: Path, reader: store.DetectionsReader, recordings: set[str]) -> Iterator[Boxes]:
     if reader.key != "t_us":
         raise InputError(
             f"{path}: detections of images, expected those of recordings; "

@@ -1,6 +1,7 @@
 """Files of boxes as other tools write them: one module a format, each reads and writes it.
 
-`HOLDS` lists what a file of each format keeps of `structs.Boxes`; "h5" is the detections file (`detections.store`).
+`HOLDS` lists what a file of each format keeps of `structs.Boxes`; "h5" is the detections file
+(`detections.store`).
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ class BoxFile(NamedTuple):
 
 
 class Holds(NamedTuple):
-    """What a format keeps."""
+    """Fields of `Boxes` that a format keeps."""
 
     scores: bool
     class_names: bool

@@ -1,11 +1,12 @@
 """COCO JSON: annotations (images, categories, boxes) and results (a list of boxes with scores).
 
-Ids are numbers; as pycocotools does, 7, 7.0 and, beyond it, the text "7" are taken as one id, other text as itself.
-A row that cannot be read is left out and counted. A file whose rows are all left out is an InputError.
+Ids are numbers; as pycocotools does, 7, 7.0 and, beyond it, the text "7" are taken as one id, other text as
+itself. A row that cannot be read is left out and counted. A file whose rows are all left out is an
+InputError.
 
-Results that this module writes hold more than the standard asks for, which other readers ignore: `category_name`, and
-`file_name`, `frame` and `time_us` where the boxes have them. They make a file of results mean the same without the
-annotations it was predicted for.
+Results that this module writes hold more than the standard asks for, which other readers ignore:
+`category_name`, and `file_name`, `frame` and `time_us` where the boxes have them. They make a file of results
+mean the same without the annotations it was predicted for.
 """
 
 import json
@@ -42,7 +43,8 @@ class Annotations(NamedTuple):
 def read_annotations(path: str | os.PathLike) -> Annotations:
     """Read COCO annotations (instances). Regions (`iscrowd`) are kept and marked.
 
-    An annotation without bbox gets the box around its polygons, which is counted. Missing or null areas are width times height, missing or null image sizes are None.
+    An annotation without bbox gets the box around its polygons, which is counted. Missing or null areas are
+    width times height, missing or null image sizes are None.
     """
     content = read_json(path, _EXPECTED)
     keys = ("images", "annotations", "categories")
@@ -68,8 +70,8 @@ def read_annotations(path: str | os.PathLike) -> Annotations:
 def read_results(path: str | os.PathLike, annotations: Annotations | None = None) -> BoxFile:
     """Read COCO results; frames come in the order of their first box.
 
-    Classes are those of `annotations`, by name where the file has names, else by id. Without annotations they are
-    those the file names; if it names none, the labels are the category ids and `class_names` is ().
+    Classes are those of `annotations`, by name where the file has names, else by id. Without annotations they
+    are those the file names; if it names none, the labels are the category ids and `class_names` is ().
     """
     rows = read_json(path, _EXPECTED_RESULTS)
     if not isinstance(rows, list):
@@ -109,8 +111,8 @@ def write_results(
 ) -> None:
     """Write COCO results; frames without boxes leave no trace in this format.
 
-    Categories get `category_ids` [classes], by default those of `class_names.coco_ids`. Images get their `image_id`; if one
-    has none, the number that its file name is, or else its source.
+    Categories get `category_ids` [classes], by default those of `class_names.coco_ids`. Images get their
+    `image_id`; if one has none, the number that its file name is, or else its source.
     """
     frames = list(frames)
     if category_ids is None:
@@ -141,8 +143,8 @@ def _images(rows: list, path, report: ReadReport) -> dict[Id, tuple[str, tuple[i
         if image_id in found:
             if found[image_id][0] != name:
                 raise InputError(
-                    f"{path}: image id {shown(image_id)} stands for {shown(found[image_id][0])} and {shown(name)}; "
-                    "expected an id each"
+                    f"{path}: image id {shown(image_id)} stands for {shown(found[image_id][0])} "
+                    f"and {shown(name)}; expected an id each"
                 )
             report.add("repetitions of an image", where=f"image {shown(image_id)}")
         height, width = (number(row.get(key)) for key in ("height", "width"))

@@ -15,9 +15,9 @@ _MOST_CLASSES = 10_000  # larger numbers are ids of a data base, not a count
 def classes_of(named: Mapping[Any, str], first: int = 0) -> tuple[tuple[str, ...], dict[Any, int]]:
     """Class names of a file that names the classes of its boxes by number, and the index of each number.
 
-    A file knows the classes it has boxes of. Where the numbers count from `first`, or are COCO's, the indices are those
-    of the whole list all the same, so that formats without names (MOT, pickles) get them unchanged; a class without
-    boxes is called `class_<index>`.
+    A file knows the classes it has boxes of. Where the numbers count from `first`, or are COCO's, the indices
+    are those of the whole list all the same, so that formats without names (MOT, pickles) get them unchanged;
+    a class without boxes is called `class_<index>`.
     """
     coco = dict(zip(names_of.COCO_IDS, names_of.COCO, strict=True))
     if first == 1 and all(coco.get(number) == name for number, name in named.items()):
@@ -33,8 +33,9 @@ def classes_of(named: Mapping[Any, str], first: int = 0) -> tuple[tuple[str, ...
 def image_ids(frames: Sequence[Boxes]) -> list[Id]:
     """Ids of images, different for different images.
 
-    An image with an `image_id` keeps it. The others are named by the number that their file's name is (as COCO's are)
-    if all of them have one and no two are equal, else by their source without suffix, with frame or time.
+    An image with an `image_id` keeps it. The others are named by the number that their file's name is (as
+    COCO's are) if all of them have one and no two are equal, else by their source without suffix, with frame
+    or time.
     """
     given = [boxes.image_id for boxes in frames]
     rest = [boxes for boxes in frames if boxes.image_id is None]

@@ -1,16 +1,16 @@
-"""Boxes as a table with a header line, for spreadsheets and data frames; holds all that boxes know of themselves.
+"""Boxes as a table with a header line, for spreadsheets and data frames; it holds every field of `Boxes`.
 
 | column | meaning |
 | ------ | ------- |
 | source | path of the image relative to its root, or name of the recording, clip or video |
-| frame, time_us, image_id | number of the frame, time in microseconds, id in a COCO file; empty where there is none |
+| frame, time_us, image_id | number of the frame, time in microseconds, COCO id; empty where there is none |
 | height, width | size of the image in pixels |
 | x1, y1, x2, y2 | corners in pixels |
 | score | 0 to 1; 1 for labels |
 | label, class | index and name of the class; the name is empty where classes have none |
 
-A frame without boxes is a line whose last seven columns are empty. Reading wants source, x1, y1, x2, y2 and label or
-class, in any order, and ignores columns of other names.
+A frame without boxes is a line whose last seven columns are empty. Reading wants source, x1, y1, x2, y2 and
+label or class, in any order, and ignores columns of other names.
 """
 
 import csv
@@ -29,7 +29,8 @@ from jaxdet.formats.text import read_text, shown
 from jaxdet.structs import Boxes, ReadReport
 
 COLUMNS = (
-    "source", "frame", "time_us", "image_id", "height", "width", "x1", "y1", "x2", "y2", "score", "label", "class"
+    "source", "frame", "time_us", "image_id", "height", "width", "x1", "y1", "x2", "y2",
+    "score", "label", "class",
 )  # fmt: skip
 _CORNERS = ("x1", "y1", "x2", "y2")
 _EXPECTED = "a table of boxes with the columns source, x1, y1, x2, y2 and label or class"
@@ -53,8 +54,8 @@ def write(path: str | os.PathLike, frames: Iterable[Boxes], class_names: Sequenc
 def read(path: str | os.PathLike) -> BoxFile:
     """Read boxes. Lines that cannot be read are left out and counted.
 
-    Numbers are float32 if all of them are written as float32 numbers are, else float64: a table that `write` made of
-    a detector's boxes gives the same bits again.
+    Numbers are float32 if all of them are written as float32 numbers are, else float64: a table that `write`
+    made of a detector's boxes gives the same bits again.
     """
     rows = csv.DictReader(io.StringIO(read_text(path, _EXPECTED), newline=""))
     columns = _header(path, rows)
@@ -131,7 +132,7 @@ def _values(row: dict[str, Any]) -> tuple | None:
 
 
 def _classes(pairs: dict) -> tuple[tuple[str, ...], dict]:
-    """Class names, and the label of each class of the file; () and the file's own numbers if not all have names."""
+    """Class names and the label of each class; () and the file's own numbers if not all have names."""
     if any(name is None for name in pairs.values()):
         return (), {label: label for label in pairs}
     if all(isinstance(label, int) for label in pairs):

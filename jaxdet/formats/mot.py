@@ -1,6 +1,7 @@
-"""MOT challenge text: frame, id, left, top, width, height, score, label on each line; one clip, frames from 1.
+"""MOT challenge text of one clip, frames from 1: a line is frame, id, left, top, width, height, score, label.
 
-The eighth column is the index of the class where it is a whole number from 0; -1, which most tools write, is class 0.
+The eighth column is the index of the class where it is a whole number from 0; -1, which most tools write, is
+class 0.
 """
 
 import os
@@ -14,7 +15,7 @@ from jaxdet.structs import Boxes, ReadReport
 
 
 def read(path: str | os.PathLike) -> BoxFile:
-    """Frames in order of their first line; `source` is the name of the file. Raises InputError naming a bad line."""
+    """Frames in order of their first line; `source` is the file's name. InputError names a bad line."""
     path = Path(path)
     rows: dict[int, list[tuple]] = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -42,7 +43,7 @@ def _row(line: str, where: str) -> tuple[int, tuple]:
 
 
 def write(path: str | os.PathLike, frames: Sequence[Boxes]) -> None:
-    """Write the frames of one clip; frames without boxes leave no line. Raises InputError for a second clip."""
+    """Write the frames of one clip; frames without boxes leave no line. InputError for a second clip."""
     if len(clips := names.by_clip(frames)) > 1:
         raise InputError(
             f"{path}: {len(clips)} clips, and MOT text holds one; write .npz or .csv, or one clip a file"

@@ -1,8 +1,8 @@
 """Names of frames: `<clip>_<number>`, as released files call them, and the clips that follow from them.
 
-The frames of a video are told apart by `Boxes.frame`, the steps of a recording by `Boxes.time_us`, and images by
-`Boxes.source`, their path. Images make a clip up to the last underscore of their name, so that `clip_1_0001_0007`
-and `clip_1_00011_0007` are of two clips, or by their folder where the name is a number.
+The frames of a video are told apart by `Boxes.frame`, the steps of a recording by `Boxes.time_us`, and images
+by `Boxes.source`, their path. Images make a clip up to the last underscore of their name, so that
+`clip_1_0001_0007` and `clip_1_00011_0007` are of two clips, or by their folder where the name is a number.
 """
 
 import re
@@ -46,7 +46,7 @@ def stem(boxes: Boxes) -> str:
 
 
 def clip_and_number(boxes: Boxes) -> tuple[str, int]:
-    """The clip or recording a frame belongs to, and its place there. Raises InputError for a name without number."""
+    """Clip or recording of a frame, and its place there. Raises InputError for a name without number."""
     for number in (boxes.frame, boxes.time_us):
         if number is not None:
             return boxes.source, number
@@ -88,10 +88,10 @@ def check_stems(sources: Iterable[str], path: object) -> None:
 
 
 def index_of(known: Sequence[str]) -> Callable[[str], int | None]:
-    """Where in `known`, file names of a data set, the image of a source stands; None if it is not there.
+    """Function from an image's source to its index in `known`, file names of a data set, or None.
 
-    The whole path counts first, then the path without suffix, then the name without folders where only one of `known`
-    has it.
+    The whole path counts first, then the path without suffix, then the name without folders where only one of
+    `known` has it.
     """
     whole = {name: i for i, name in enumerate(known)}
     short = {without_suffix(name): i for i, name in enumerate(known)}

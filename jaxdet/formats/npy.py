@@ -1,7 +1,7 @@
 """Boxes of one recording as `.npy`: a structured array of t, x, y, w, h, class_id and perhaps a confidence.
 
-Labels of GEN1 (`<name>_bbox.npy`) and detections of HMNet (`<name>_td.npy`) are such files, a row a box. The columns
-may be of any numeric type and stand in any order; older files call t `ts` and the score `confidence`.
+Labels of GEN1 (`<name>_bbox.npy`) and detections of HMNet (`<name>_td.npy`) are such files, a row a box. The
+columns may be of any numeric type and stand in any order; older files call t `ts` and the score `confidence`.
 """
 
 import os
@@ -30,7 +30,7 @@ ROWS = np.dtype(
 
 
 def recording_name(path: str | os.PathLike) -> str:
-    """Name of the recording that labels, events or detections belong to: the stem without `_td` or `_bbox`."""
+    """Name of the recording of a file of labels, events or detections: the stem without `_td` or `_bbox`."""
     return re.sub(r"_(td|bbox)$", "", Path(path).stem)
 
 
@@ -57,7 +57,7 @@ def read_table(path: str | os.PathLike) -> np.ndarray:
 
 
 def frames_of(table: np.ndarray, source: str, where: str) -> tuple[list[Boxes], bool]:
-    """Frames of rows with t (or ts), x, y, w, h, class_id, and whether they have scores; errors name `where`."""
+    """Frames of rows with t (or ts), x, y, w, h, class_id, and True if scored; `where` is for errors."""
     fields = table.dtype.names or ()
 
     def column(*candidates):
@@ -65,7 +65,8 @@ def frames_of(table: np.ndarray, source: str, where: str) -> tuple[list[Boxes], 
             if name in fields:
                 return table[name]
         raise InputError(
-            f"{where}: no field {candidates[0]} among {', '.join(fields) or 'none'}; expected a table of boxes"
+            f"{where}: no field {candidates[0]} among {', '.join(fields) or 'none'}; "
+            "expected a table of boxes"
         )
 
     has_scores = bool({"class_confidence", "confidence"} & set(fields))
@@ -117,7 +118,8 @@ def writer(path: str | os.PathLike) -> Iterator[Callable[[Boxes], None]]:
             nonlocal num_rows, source
             if source not in (None, boxes.source):
                 raise InputError(
-                    f"{path}: boxes of {source} and {boxes.source}; .npy holds one recording, write .h5 or .csv"
+                    f"{path}: boxes of {source} and {boxes.source}; .npy holds one recording, "
+                    "write .h5 or .csv"
                 )
             table, source = rows_of(boxes), boxes.source
             file.write(table.tobytes())

@@ -27,7 +27,7 @@ _REQUIRED = ("keys", "counts", "boxes", "scores", "labels")
 
 
 def read(path: str | os.PathLike) -> BoxFile:
-    """Frames in the order of the file. Raises InputError for arrays that disagree and frames that come twice."""
+    """Frames in the order of the file. InputError for arrays that disagree and frames that appear twice."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

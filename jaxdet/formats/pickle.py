@@ -1,8 +1,10 @@
-"""The pickle of the released Seq-YOLO: {frame name: {"boxes": [[x1, y1, x2, y2], ...], "labels": [...], "scores": [...]}}.
+"""The pickle of the released Seq-YOLO, a dictionary of the boxes of each frame by its name.
 
-The released test writes boxes of 3 decimals and scores of 5, and leaves out images without boxes. What the released
-Seq-NMS writes has no scores: a challenge wants it so, and rows rank by their order. Frames are called by the name of
-their image without folder and suffix, `<clip>_<number>`.
+Its form is {name: {"boxes": [[x1, y1, x2, y2], ...], "labels": [...], "scores": [...]}}.
+
+The released test writes boxes of 3 decimals and scores of 5, and leaves out images without boxes. What the
+released Seq-NMS writes has no scores: a challenge wants it so, and rows rank by their order. Frames are
+called by the name of their image without folder and suffix, `<clip>_<number>`.
 """
 
 import os
@@ -32,7 +34,8 @@ def rounded(boxes: Boxes) -> Boxes:
 def entry(boxes: Boxes, numpy_numbers: bool) -> dict[str, list]:
     """A frame without scores: boxes and labels, one box of zeros if it has none.
 
-    Parity: with `numpy_numbers` coordinates are numpy.float64, as the released Seq-NMS leaves them, not float.
+    Parity: with `numpy_numbers` coordinates are numpy.float64, as the released Seq-NMS leaves them, not
+    float.
     """
     if not len(boxes):
         return {name: list(value) for name, value in PLACEHOLDER.items()}
@@ -71,7 +74,7 @@ def read(path: str | os.PathLike) -> BoxFile:
 
 
 def from_dict(content: Any, where: str) -> BoxFile:
-    """Frames of the dictionary of a released pickle. `metadata` has the rule "seqnms" if its numbers are NumPy's."""
+    """Frames of a released pickle's dictionary; `metadata` has rule "seqnms" if numbers are NumPy's."""
     if not isinstance(content, dict):
         raise InputError(f"{where}: a {type(content).__name__}, expected a dictionary of frames")
     has_scores = all("scores" in value for value in content.values() if isinstance(value, dict))
@@ -97,6 +100,7 @@ def _frame(key, value, has_scores: bool, where: str) -> Boxes:
         raise InputError(f"{where}: {found}; expected boxes, labels and perhaps scores as lists") from error
     if not len(xyxy) == len(scores) == len(labels):
         raise InputError(
-            f"{where}: {len(xyxy)} boxes, {len(scores)} scores, {len(labels)} labels; expected as many of each"
+            f"{where}: {len(xyxy)} boxes, {len(scores)} scores, {len(labels)} labels; "
+            "expected as many of each"
         )
     return Boxes(xyxy, scores, labels, source=key)

@@ -1,7 +1,7 @@
 """Pickles of predictions, read without running what is in them.
 
-Only dictionaries, lists, tuples, sets, text and numbers come out; a pickle that asks for anything else is refused
-before it gets it.
+Only dictionaries, lists, tuples, sets, text and numbers come out; a pickle that asks for anything else is
+refused before it gets it.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Pascal VOC XML: a file an image, an `object` a box with the name of its class.
 
-Corners are taken as the file has them: the original data set counts pixels from 1, most tools that write this format
-count from 0. An object may have a `score`, which the original does not know. The marks `difficult` and `truncated` are
-ignored: such objects count as all others.
+Corners are taken as the file has them: the original data set counts pixels from 1, most tools that write this
+format count from 0. An object may have a `score`, which the original does not know. The marks `difficult` and
+`truncated` are ignored: such objects count as all others.
 """
 
 import os
@@ -25,8 +25,8 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 def read(path: str | os.PathLike, class_names: Sequence[str] | None = None) -> BoxFile:
     """Read a file, or all .xml files below a folder, in the order of their names.
 
-    Labels index `class_names`, by default the names found, sorted. Objects of other classes, and objects and files
-    that cannot be read, are left out and counted; a single file that cannot be read is an InputError.
+    Labels index `class_names`, by default the names found, sorted. Objects of other classes, and objects and
+    files that cannot be read, are left out and counted; a single file that cannot be read is an InputError.
     """
     path, report = Path(path), ReadReport()
     found: list[tuple[dict, list]] = []

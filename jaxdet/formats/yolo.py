@@ -1,4 +1,7 @@
-"""YOLO text: a file an image, a line a box: class, centre and size as fractions of the image, for detections a score."""
+"""YOLO text, one file per image and one line per box: class, centre and size as fractions, and a score.
+
+Fractions are of the image's sides; labels have no score.
+"""
 
 import os
 from collections.abc import Sequence
@@ -21,9 +24,10 @@ _EXPECTED = "lines of class xc yc w h"
 def read_labels(path: str | os.PathLike, num_classes: int, report: ReadReport | None = None) -> np.ndarray:
     """Rows (class, xc, yc, w, h) of a label file, sides relative to the image -> float32 [M, 5].
 
-    A missing file is an image without boxes. Values up to `TOLERANCE` outside 0 to 1 are set to the border, which
-    `report` counts. With a report a line that cannot be read is left out and counted, without it is an InputError.
-    A class that the data set does not have is an InputError in any case: it speaks of the whole set.
+    A missing file is an image without boxes. Values up to `TOLERANCE` outside 0 to 1 are set to the border,
+    which `report` counts. With a report a line that cannot be read is left out and counted, without it is an
+    InputError. A class that the data set does not have is an InputError in any case: it speaks of the whole
+    set.
     """
     if not Path(path).exists():
         return np.zeros((0, 5), np.float32)
@@ -58,8 +62,8 @@ def read_text(
 ) -> Boxes:
     """Boxes of an image of `image_size` (height, width), float32; scores are 1 where the lines have none.
 
-    `where` (source, class_names, ...) goes to the Boxes. Lines that cannot be read are left out and counted in
-    `report`, without it they are an InputError.
+    `where` (source, class_names, ...) goes to the Boxes. Lines that cannot be read are left out and counted
+    in `report`, without it they are an InputError.
     """
     rows = []
     for number, line in enumerate(read_lines(path, _EXPECTED).splitlines(), 1):
@@ -69,7 +73,8 @@ def read_text(
         elif line.strip():
             if report is None:
                 raise InputError(
-                    f"{path}:{number}: {shown(line.strip())}; expected class xc yc w h, and optionally a score"
+                    f"{path}:{number}: {shown(line.strip())}; expected class xc yc w h, "
+                    "and optionally a score"
                 )
             report.add(
                 "lines that are not class xc yc w h, with or without a score", where=f"{path}:{number}"
@@ -86,9 +91,10 @@ def read_text(
 
 
 def write_text(folder: str | os.PathLike, boxes: Boxes, scores: bool = True) -> Path:
-    """Write `<source without suffix>.txt`, an empty file where no box is, with as many digits as the values have.
+    """Write `<source without suffix>.txt`, empty without boxes, with as many digits as the values have.
 
-    Raises InputError for boxes that do not know the size of their image, or whose source leads out of `folder`.
+    Raises InputError for boxes that do not know the size of their image, or whose source leads out of
+    `folder`.
     """
     name = f"{safe_path(names.path_name(boxes), 'name of an image')}.txt"
     if boxes.image_size is None:

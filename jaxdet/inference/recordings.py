@@ -83,7 +83,7 @@ def _most(chosen: np.ndarray, num_steps: int) -> int:
 
 def _stream(segments, predictor, event_buckets, num_steps, max_slots, wanted) -> Iterator[Batch]:
     geometry = predictor.geometry
-    stream = sequences.Stream(
+    stream = sequences.SequenceBatches(
         segments,
         num_lanes=predictor.num_lanes,
         segment_us=num_steps * geometry.step_us,

@@ -140,7 +140,7 @@ def test_test_stream_is_equal(name):
 
     segment_us = 3_000_000
     batches = list(
-        sequences.Stream(
+        sequences.SequenceBatches(
             [sequences.of_recording(rec, segment_us, STEP_US)],
             segment_us=segment_us,
             step_us=STEP_US,

@@ -73,7 +73,7 @@ def place(tmp_path_factory):
     for seed, name in enumerate(("rec_a", "rec_b", "rec_c")):
         dat.write_dat(folder / "source" / "test" / f"{name}_td.dat", _events(seed), WIDTH, HEIGHT)
         dat.write_boxes(folder / "source" / "test" / f"{name}_bbox.npy", _labels(seed))
-    report = gen1.make(folder / "source", folder / "data", gen1.Options(duration_ms=None), workers=1)
+    report = gen1.make(folder / "source", folder / "data", gen1.Gen1Options(duration_ms=None), workers=1)
     gen1.finish(folder / "data", report)
     (folder / "tiny.py").write_text(CONFIG.format(root=str(folder / "data")))
     arguments = {"geometry": EventGeometry(48, 64), "widths": (16, 16), "num_heads": (1, 1), "depths": (1, 1)}

@@ -171,7 +171,7 @@ def test_a_film_gives_the_boxes_of_its_frames_and_a_cut_one_those_it_has(model, 
     for i in range(9):
         writer.write(_picture(i))
     writer.release()
-    whole = list(model[1].video(sets.Video(film)))
+    whole = list(model[1].video(sets.VideoFile(film)))
     assert [(f.boxes.source, f.boxes.frame) for f in whole] == [("film", i) for i in range(9)]
     # A frame is predicted as the picture it is.
     assert whole[4].image is not None

@@ -34,7 +34,7 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recordings")
     simulation = synthetic.Simulation(seed=3, duration_s=2.0)
     synthetic.write(folder / "source", {"train": 2, "val": 1, "test": 1}, simulation, workers=1)
-    report = gen1.make(folder / "source", folder / "prepared", gen1.Options(duration_ms=None))
+    report = gen1.make(folder / "source", folder / "prepared", gen1.Gen1Options(duration_ms=None))
     gen1.finish(folder / "prepared", report)
     return folder / "prepared"
 

@@ -1,8 +1,9 @@
-"""GEN1's source files, or a folder that looks like them, to prepared recordings: the work behind `prepare gen1`.
+"""Preparation of GEN1: its source files, or a folder of the same layout, become prepared recordings.
 
-Every recording is made by one call in one worker process and renamed into place when it is whole. What is already there
-and belongs to the same source files is left alone, so a run that was killed goes on where it stopped, and its result has
-the same bytes. A recording that cannot be made is one line in the report; the others are made all the same.
+Every recording is made by one call in one worker process and renamed into place when it is complete.
+Recordings that exist already and come from the same source files are kept, so a killed run can be resumed and
+gives the same bytes. A recording that cannot be made is one line in the report; the others are made all the
+same.
 """
 
 import json
@@ -20,46 +21,35 @@ import numpy as np
 
 from jaxdet import files, folders
 from jaxdet.data import archive
+from jaxdet.data.datasets.gen1_sources import BOXES, EVENTS, SPLITS, SourceFiles, find_sources
 from jaxdet.data.events import dat, labels, recordings
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.data.processes import exit_with_parent
 from jaxdet.errors import InputError
 
-SPLITS = ("train", "val", "test")
 GEN1_SIZE = (304, 240)
-EVENTS, BOXES = "_td.dat", "_bbox.npy"
 _EXTRACTED = "extracted files"  # in the marker of the folder for them
 
 
 @dataclass(frozen=True)
-class Options:
-    """What decides the bytes of a prepared recording, beside its source files."""
+class Gen1Options:
+    """Settings that, with the source files, determine the bytes of a prepared recording."""
 
     duration_ms: int | None = 60_000  # None: as long as its events and boxes
 
 
-class Pair(NamedTuple):
-    """Source files of one recording: paths, or names inside an archive."""
-
-    split: str
-    name: str
-    events: str
-    boxes: str
-    sizes: tuple[int, int]
-
-
-class Job(NamedTuple):
+class RecordingJob(NamedTuple):
     """One recording to make."""
 
-    pair: Pair
+    pair: SourceFiles
     out: Path
-    options: Options
+    options: Gen1Options
     scratch: Path | None  # folder the source was extracted to, for this job only
 
 
 @dataclass
-class Report:
-    """What `prepare` did. Lines are sorted and do not depend on the order of work."""
+class Gen1Report:
+    """Result of the preparation. Its lines are sorted and do not depend on the order of work."""
 
     num_made: int = 0
     num_kept: int = 0
@@ -70,42 +60,42 @@ class Report:
 def make(
     source: Path,
     out: Path,
-    options: Options,
+    options: Gen1Options,
     workers: int = 1,
     shard: tuple[int, int] = (0, 1),
     verify: bool = False,
-) -> Report:
-    """Make the recordings of `source` in `out`; `finish` is due when those of all shards are there.
+) -> Gen1Report:
+    """Make the recordings of `source` in `out`; call `finish` once those of all shards exist.
 
-    `shard` (i, n) takes every n-th recording of a tree and every n-th archive; `verify` reads what is there again and
-    compares checksums. Raises InputError when there is nothing to prepare or the disk is full.
+    `shard` (i, n) takes every n-th recording of a folder and every n-th archive from number i on; `verify`
+    compares checksums of existing recordings. InputError when nothing is to prepare or the disk is full.
     """
-    report = Report()
+    report = Gen1Report()
     tree, archives = find_sources(source, report.problems)
     tree, archives = tree[shard[0] :: shard[1]], archives[shard[0] :: shard[1]]
     scratch = out / f".extract-{shard[0]}-{shard[1]}"
     folders.remove_own(scratch, _EXTRACTED, _made_before)
 
-    def is_pending(pair: Pair) -> bool:
+    def is_pending(pair: SourceFiles) -> bool:
         pending = not _is_made(pair, out, options, verify)
         report.num_kept += not pending
         return pending
 
     if verify:
-        logging.info("comparing checksums of the recordings that are there")
+        logging.info("comparing the checksums of existing recordings")
     work = [(None, [pair for pair in tree if is_pending(pair)])]
     work += [(path, [pair for pair in pairs if is_pending(pair)]) for path, pairs in archives]
     progress = _Progress(sum(len(pairs) for _, pairs in work))
 
-    def jobs() -> Iterator[Job]:
+    def jobs() -> Iterator[RecordingJob]:
         for number, (path, pairs) in enumerate(work):
             if path is None:
-                yield from (Job(pair, out, options, None) for pair in pairs)
+                yield from (RecordingJob(pair, out, options, None) for pair in pairs)
             elif pairs:
                 if not scratch.exists():
                     folders.begin(scratch, _EXTRACTED)
                 found = _extracted(path, pairs, scratch / str(number), report.problems)
-                yield from (Job(pair, out, options, scratch) for pair in found)
+                yield from (RecordingJob(pair, out, options, scratch) for pair in found)
 
     try:
         for done in _results(jobs(), workers):
@@ -115,108 +105,32 @@ def make(
                 report.num_made += 1
             progress.count(0 if isinstance(done, str) else done["num_events"])
     except BrokenProcessPool as error:
-        raise InputError(
-            "a worker process was killed, perhaps for want of memory; run again with fewer --workers"
-        ) from error
+        line = "a worker process was killed, perhaps because memory ran out; run again with fewer --workers"
+        raise InputError(line) from error
     except OSError as error:
         raise InputError(
-            f"{error.filename or out}: {error.strerror or error}; finished recordings are kept: free disk and run again"
+            f"{error.filename or out}: {error.strerror or error}; finished recordings are kept: "
+            "free disk space and run again"
         ) from error
     finally:
         folders.discard(scratch, _EXTRACTED)
     return report
 
 
-def joined(reports: Iterable[Report]) -> Report:
-    """What all shards did; a problem of the source, which all of them met, is told once."""
+def merge_reports(reports: Iterable[Gen1Report]) -> Gen1Report:
+    """Sum of the reports of all shards; a problem of the source, which every shard meets, is listed once."""
     parts = list(reports)
     problems = {line for part in parts for line in part.problems}
-    return Report(sum(p.num_made for p in parts), sum(p.num_kept for p in parts), sorted(problems))
-
-
-def find_sources(source: Path, problems: list[str]) -> tuple[list[Pair], list[tuple[Path, list[Pair]]]]:
-    """Pairs of the extracted files below `source`, and its 7z archives with the pairs in each that are not among them.
-
-    What has no partner or cannot be opened becomes a line of `problems`.
-    """
-    if not source.exists():
-        raise InputError(
-            f"{source}: no such file or folder, expected the archives or files of the data set; check --source"
-        )
-    tree: list[Pair] = []
-    paths = [] if source.is_file() else [p for p in source.rglob("*") if p.name.endswith((EVENTS, BOXES))]
-    tree = _pairs(((str(p), p.stat().st_size) for p in paths), "", problems)
-    have = {pair[:2] for pair in tree}
-    archives = []
-    for path in [source] if source.is_file() else sorted(source.glob("*.7z")):
-        try:
-            members = _members(path, problems)
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        archives.append((path, [p for p in _pairs(members, path.name, problems) if p[:2] not in have]))
-    if not tree and not archives and not problems:
-        raise InputError(
-            f"{source}: neither .7z archives nor train, val or test folders with *{EVENTS} and *{BOXES}; check --source"
-        )
-    return tree, archives
+    return Gen1Report(sum(p.num_made for p in parts), sum(p.num_kept for p in parts), sorted(problems))
 
 
 def _made_before(scratch: Path) -> bool:
-    """Whether a folder without a marker holds nothing but files that version 0.1.0 extracted."""
+    """True if a folder without a marker holds only files that version 0.1.0 extracted."""
     inside = [path for path in scratch.rglob("*") if path.is_symlink() or not path.is_dir()]
     return all(path.name.endswith((EVENTS, BOXES)) and not path.is_symlink() for path in inside)
 
 
-def _members(path: Path, problems: list[str]) -> list[tuple[str, int]]:
-    """Names and sizes of the halves of recordings in an archive; a recording of a bad name is a line of `problems`."""
-    members: list[tuple[str, int]] = []
-    refused: dict[str, str] = {}
-    for member in archive.members(path):
-        if member.name.endswith((EVENTS, BOXES)):
-            try:
-                archive.check_name(member.name)
-                members.append((member.name, member.size))
-            except InputError as error:
-                refused.setdefault(member.name.removesuffix(EVENTS).removesuffix(BOXES), f"{path}: {error}")
-    problems += refused.values()
-    return members
-
-
-def _check_name(name: str, location: str) -> None:
-    """Raises InputError for a name that cannot be that of a recording's folder, which no reader would find if hidden."""
-    what = f"{location!a}: name of a recording"
-    files.safe_name(name, what)
-    if name.startswith("."):
-        raise InputError(f"{what} {name!a} begins with a dot, expected one that is not hidden; rename it")
-
-
-def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[str]) -> list[Pair]:
-    halves: dict[tuple[str, str], dict[str, tuple[str, int]]] = {}
-    for location, size in found:
-        path = PurePosixPath(location)
-        split = path.parent.name if path.parent.name in SPLITS else archive_name.split("_")[0].split(".")[0]
-        if split in SPLITS:
-            suffix = EVENTS if path.name.endswith(EVENTS) else BOXES
-            halves.setdefault((split, path.name.removesuffix(suffix)), {})[suffix] = (location, size)
-    pairs = []
-    for (split, name), half in sorted(halves.items()):
-        try:
-            _check_name(name, min(location for location, _ in half.values()))
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        if len(half) == 2:
-            (events, events_size), (boxes, boxes_size) = half[EVENTS], half[BOXES]
-            pairs.append(Pair(split, name, events, boxes, (events_size, boxes_size)))
-        else:
-            (present,) = half
-            missing = BOXES if present == EVENTS else EVENTS
-            problems.append(f"{split}/{name}{present}: no {name}{missing} beside it; copy or extract it too")
-    return pairs
-
-
-def _is_made(pair: Pair, out: Path, options: Options, verify: bool) -> bool:
+def _is_made(pair: SourceFiles, out: Path, options: Gen1Options, verify: bool) -> bool:
     path = out / pair.split / pair.name
     if not (path / "info.json").exists():
         return False
@@ -228,8 +142,8 @@ def _is_made(pair: Pair, out: Path, options: Options, verify: bool) -> bool:
     return recording.info.get("source") == wanted and recordings.check(path, full=verify) is None
 
 
-def _origin(pair: Pair, options: Options) -> dict[str, Any]:
-    """What info.json remembers of the source: the recording is made again when any of it changes."""
+def _origin(pair: SourceFiles, options: Gen1Options) -> dict[str, Any]:
+    """Entry "source" of info.json: the recording is made again when any of it changes."""
     return {
         "events": {"file": PurePosixPath(pair.events).name, "size": pair.sizes[0]},
         "boxes": {"file": PurePosixPath(pair.boxes).name, "size": pair.sizes[1]},
@@ -237,8 +151,10 @@ def _origin(pair: Pair, options: Options) -> dict[str, Any]:
     }
 
 
-def _extracted(path: Path, pairs: list[Pair], folder: Path, problems: list[str]) -> Iterator[Pair]:
-    """Pairs of an archive as their files arrive in `folder`."""
+def _extracted(
+    path: Path, pairs: list[SourceFiles], folder: Path, problems: list[str]
+) -> Iterator[SourceFiles]:
+    """Yield the pairs of an archive as soon as both files of a pair are in `folder`."""
     wanted = {name for pair in pairs for name in (pair.events, pair.boxes)}
     arrived: set[str] = set()
     try:
@@ -252,8 +168,11 @@ def _extracted(path: Path, pairs: list[Pair], folder: Path, problems: list[str])
         problems.append(str(error))
 
 
-def convert(job: Job) -> dict[str, Any] | str:
-    """Make one recording; its info, or one line that says why there is none. OSError only when writing fails."""
+def convert(job: RecordingJob) -> dict[str, Any] | str:
+    """Make one recording and return its info, or one line that says why it could not be made.
+
+    Raises OSError only when writing fails.
+    """
     pair, out, options, scratch = job
     try:
         return _convert(pair, out, options)
@@ -265,7 +184,7 @@ def convert(job: Job) -> dict[str, Any] | str:
             folders.remove_inside(scratch, _EXTRACTED, pair.boxes)
 
 
-def _convert(pair: Pair, out: Path, options: Options) -> dict[str, Any]:
+def _convert(pair: SourceFiles, out: Path, options: Gen1Options) -> dict[str, Any]:
     records, header = dat.open_dat(pair.events)
     width, height = header.width or GEN1_SIZE[0], header.height or GEN1_SIZE[1]
     recordings.check_size(pair.events, width, height)
@@ -301,15 +220,18 @@ def _packed(records, width, height, name):
         if outside.any():
             at = int(np.argmax(outside))
             raise InputError(
-                f"{name}: event {start + at} at column {events.x[at]}, row {events.y[at]}, expected a sensor of "
-                f"{width} x {height}; the file is damaged, extract it again"
+                f"{name}: event {start + at} at column {events.x[at]}, row {events.y[at]}, "
+                f"expected a sensor of {width} x {height}; the file is damaged, extract it again"
             )
         words[rows] = recordings.pack(events)
     return words
 
 
-def _results(jobs: Iterator[Job], workers: int) -> Iterator[dict[str, Any] | str]:
-    """Results in any order; a few jobs a worker are taken ahead, so that an archive is not unpacked far in advance."""
+def _results(jobs: Iterator[RecordingJob], workers: int) -> Iterator[dict[str, Any] | str]:
+    """Results of the jobs in any order.
+
+    At most two jobs per worker are taken ahead, so that an archive is not extracted far in advance.
+    """
     if workers == 1:
         yield from map(convert, jobs)
         return
@@ -329,7 +251,7 @@ def _results(jobs: Iterator[Job], workers: int) -> Iterator[dict[str, Any] | str
 
 
 class _Progress:
-    """A line now and then: how much is done, how fast, how long it will take."""
+    """Progress line in the log every few seconds: recordings done, rate, time left."""
 
     INTERVAL_S = 5.0
 
@@ -353,14 +275,14 @@ class _Progress:
 
 
 def made(out: Path) -> Iterator[tuple[str, recordings.Recording]]:
-    """All prepared recordings below `out` with their splits, sorted."""
+    """Yield all prepared recordings below `out` as (split, recording), sorted."""
     for split in SPLITS:
         for path in sorted(path.parent for path in (out / split).glob("[!.]*/info.json")):
             yield split, recordings.open_recording(path)
 
 
-def finish(out: Path, report: Report) -> None:
-    """Write the manifest and the report of everything below `out`; lines on what looks odd are added to `report`."""
+def finish(out: Path, report: Gen1Report) -> None:
+    """Write manifest.json and report.txt for the recordings in `out`; add suspicious labels to `report`."""
     manifest = {}
     for split, recording in made(out):
         key = f"{split}/{recording.name}"
@@ -372,7 +294,7 @@ def finish(out: Path, report: Report) -> None:
             counts = ", ".join(f"{count} {reason}" for reason, count in odd.items())
             report.suspicious.append(f"{key}: of {recording.info['num_labels']} boxes {counts}")
         if not recording.info["num_labels"]:
-            report.suspicious.append(f"{key}: no boxes at all")
+            report.suspicious.append(f"{key}: no boxes")
     report.problems.sort()
     with files.atomic(out / "manifest.json") as temporary:
         temporary.write_text(json.dumps({"recordings": manifest}, indent=1) + "\n")

@@ -1,7 +1,8 @@
-"""The metadata that HMNet's authors distribute for GEN1, read without running what a pickle asks for, and compared.
+"""Metadata that HMNet's authors distribute for GEN1: a safe reader, and its comparison with recordings.
 
 `<folder>/<split>/meta.pkl`: {file name: (first event, number of events) of each of 60,000 milliseconds}.
-`<folder>/<split>/gt_interval.csv`: header `name,interval`, then the label interval of each label file in microseconds.
+`<folder>/<split>/gt_interval.csv`: header `name,interval`, then the label interval of each label file in
+microseconds.
 """
 
 import os
@@ -54,14 +55,15 @@ def read_intervals(path: str | os.PathLike) -> dict[str, int]:
         return {Path(name).name: int(float(interval)) for name, interval in rows}
     except (ValueError, IndexError) as error:
         raise InputError(
-            f"{path}: {error}; expected a header `name,interval` and lines like `a_bbox.npy,250000`; download it again"
+            f"{path}: {error}; expected a header `name,interval` and lines like `a_bbox.npy,250000`; "
+            "download it again"
         ) from error
 
 
 def meta(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
     """(first event, number of events) of 60,000 milliseconds, int64, as the released scripts compute them.
 
-    A millisecond without events points at the next one that has some; after the last event at 0.
+    A millisecond without events points at the first event after it, or at 0 after the last event.
     """
     starts = np.full(NUM_MS + 1, recording.num_events)
     known = recording.ms_start[: NUM_MS + 1]
@@ -71,7 +73,7 @@ def meta(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
 
 
 def compare(recordings: Iterable[Recording], folder: str | os.PathLike) -> list[str]:
-    """Differences between prepared recordings of one split and the released metadata in `folder`, one line each."""
+    """List the differences between the recordings of a split and the metadata in `folder`, a line each."""
     folder = Path(folder)
     metas = read_meta(folder / "meta.pkl") if (folder / "meta.pkl").exists() else None
     intervals = read_intervals(folder / "gt_interval.csv") if (folder / "gt_interval.csv").exists() else None
@@ -82,12 +84,13 @@ def compare(recordings: Iterable[Recording], folder: str | os.PathLike) -> list[
             if theirs is None:
                 lines.append(f"{recording.name}: not in the released meta.pkl")
             elif not all(np.array_equal(a, b) for a, b in zip(meta(recording), theirs)):
-                lines.append(f"{recording.name}: another millisecond index than the released meta.pkl")
+                lines.append(f"{recording.name}: millisecond index differs from the released meta.pkl")
         if intervals is not None:
             interval = intervals.pop(f"{recording.name}_bbox.npy", None)
             if interval != recording.label_interval_us:
                 lines.append(
-                    f"{recording.name}: label interval {recording.label_interval_us} us, gt_interval.csv says {interval}"
+                    f"{recording.name}: label interval {recording.label_interval_us} us, "
+                    f"gt_interval.csv says {interval}"
                 )
     lines += [f"{name}: in the released meta.pkl, not among the prepared recordings" for name in metas or ()]
     lines += [f"{name}: in gt_interval.csv, not among the prepared recordings" for name in intervals or ()]

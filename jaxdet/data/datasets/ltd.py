@@ -1,11 +1,12 @@
-"""The Long-term Thermal Drift data set (LTD): its folders, annotations, names of frames, months, and frame lists.
+"""The Long-term Thermal Drift data set (LTD): folders, annotations, frame names, months, and frame lists.
 
 As distributed:
 
     Train/{Day,Week,Month}/{frames,annotations}/<date>/<clip>/   image_NNNN.jpg, annotations_NNNN.txt
     Test/<Mon>/frames/<date>/<clip>/
 
-`date` is YYYYMMDD, `clip` is `clip_<a>_<hhmm>`, a frame a second. As prepared, one folder a split or month:
+`date` is YYYYMMDD, `clip` is `clip_<a>_<hhmm>`, with one frame per second. As prepared, with one folder per
+split or month:
 
     <split>/images/<date>_<clip>_<NNNN>.jpg      <split>/labels/<date>_<clip>_<NNNN>.txt      <split>/all.txt
 """
@@ -44,7 +45,7 @@ class Frame(NamedTuple):
 
     @property
     def key(self) -> str:
-        """`<date>_<clip>_<NNNN>`, the name of the frame wherever it goes."""
+        """`<date>_<clip>_<NNNN>`, the name of the frame in prepared folders, lists and predictions."""
         return f"{self.date}_{self.clip}_{self.number:04d}"
 
 
@@ -64,7 +65,7 @@ def find_frames(folder: str | Path) -> list[Frame]:
 
 
 def clip_of(key: str) -> str:
-    """`<date>_<clip>` of a frame. Raises InputError for a name that is none of a frame."""
+    """`<date>_<clip>` of a frame. Raises InputError for a name that is not a frame's."""
     return _parts(key)[3]
 
 
@@ -86,9 +87,9 @@ def _parts(key: str) -> tuple[str, str, str, str]:
 
 
 def read_annotation(path: str | Path) -> Boxes:
-    """Boxes of an annotation file: an id, the class's name, x1 y1 x2 y2; what follows on a line is ignored.
+    """Boxes of an annotation file, one line each: id, class name, x1 y1 x2 y2; further columns are ignored.
 
-    Raises InputError naming file and line.
+    Coordinates are pixels of the frame. Raises InputError that names file and line.
     """
     rows = []
     for number, line in enumerate(Path(path).read_text().splitlines(), 1):
@@ -139,7 +140,7 @@ class Rule(NamedTuple):
     label: str | None = None
 
 
-# Frame lists are unions of rules. The first released `mot10` holds all motorcycle frames, whatever its name says.
+# Frame lists are unions of rules. The first released `mot10` holds all motorcycle frames, despite its name.
 LISTS: dict[str, tuple[Rule, ...]] = {
     "all": (Rule(1),),
     "e5": (Rule(5),),
@@ -152,10 +153,11 @@ LISTS: dict[str, tuple[Rule, ...]] = {
 
 
 def sample(frames: Mapping[str, frozenset[int]], rules: Sequence[Rule]) -> list[str]:
-    """Sorted keys of the labelled frames that any rule takes; `frames` maps a key to the classes in the frame.
+    """Sorted keys of the labelled frames that any rule takes; `frames` maps a key to the classes in it.
 
-    Frames without objects are not labelled and do not count. Frames are numbered over all clips together, not within
-    one. Parity: of n frames with a class, n // every are taken; of n frames in all, the rest rounds up.
+    Frames without objects are not labelled and do not count. Frames are numbered over all clips together, not
+    within one. Parity: of n frames with a class, n // every are taken; of all n labelled frames, n / every
+    rounded up.
     """
     labelled = sorted(key for key, labels in frames.items() if labels)
     taken: set[str] = set()

@@ -1,6 +1,7 @@
-"""LTD as distributed -> folders of images, labels and frame lists. Interrupted at any moment, it can be run again.
+"""Preparation of LTD: the distributed folders become folders of images, labels and frame lists.
 
-Images are linked, not copied. A label file is written after its image and replaced as a whole.
+Images are linked by default. A label file is written after its image and replaced as a whole, so an
+interrupted run can be resumed.
 """
 
 import shutil
@@ -19,8 +20,8 @@ LINKS = ("hard", "symbolic", "copy")
 
 
 @dataclass
-class Report:
-    """What became of the frames."""
+class LtdReport:
+    """Counts of the frames by result, and the problems met."""
 
     num_made: int = 0
     num_kept: int = 0
@@ -46,15 +47,16 @@ def prepare(
     by_day: Mapping[str, Container[int]] | None = None,
     workers: int = 8,
     report: Callable[[str], None] = print,
-) -> Report:
+) -> LtdReport:
     """Prepare every split of Train and month of Test that `source` has.
 
-    Training splits keep the frames with objects; months keep all frames, with labels where there are annotations.
-    Frame lists of the named rules (`ltd.LISTS`) are written for the training splits. With `verify` what lies in `out`
-    is compared again with `source`. A frame that cannot be prepared is a line of the report's problems.
-    `by_day` names further lists, `<out>/<name>.txt`, of all annotated frames whose day of the month it holds.
+    Training splits keep the frames with objects; months keep all frames, with labels where there are
+    annotations. Frame lists of the named rules (`ltd.LISTS`) are written for the training splits. With
+    `verify` existing files in `out` are compared with `source`. A frame that cannot be prepared is a line of
+    `problems`. `by_day` maps names to days of the month: `<out>/<name>.txt` lists all annotated frames of
+    these days. Raises InputError for an unknown list, a list without frames, and a `source` without splits.
     """
-    source, out, total = Path(source), Path(out), Report()
+    source, out, total = Path(source), Path(out), LtdReport()
     for name in lists:
         if name not in ltd.LISTS:
             raise InputError(f"frame list {name!r} is unknown; choose from {', '.join(ltd.LISTS)}")
@@ -83,12 +85,14 @@ def _list_of_days(out: Path, splits: Sequence[str], name: str, days: Container[i
         if ltd.day_of(label.stem) in days
     ]
     if not lines:
-        raise InputError(f"{out}: no annotated frame is of the days of list {name!r}; change --by_day")
+        raise InputError(f"{out}: no annotated frame falls on the days of list {name!r}; change --by_day")
     return "".join(lines)
 
 
-def _run(jobs: Sequence[_Job], total: Report, workers: int, title: str, report) -> dict[str, frozenset[int]]:
-    """Prepare the frames of one split; classes in each frame that has labels."""
+def _run(
+    jobs: Sequence[_Job], total: LtdReport, workers: int, title: str, report
+) -> dict[str, frozenset[int]]:
+    """Prepare the frames of one split; return the classes in each frame that has labels, by key."""
     labels: dict[str, frozenset[int]] = {}
     began = last = time.monotonic()
     with ThreadPoolExecutor(workers) as pool:
@@ -105,9 +109,8 @@ def _run(jobs: Sequence[_Job], total: Report, workers: int, title: str, report) 
             now = time.monotonic()
             if now - last > 5 or done == len(jobs):
                 last, rate = now, done / max(now - began, 1e-9)
-                report(
-                    f"{title}: {done}/{len(jobs)} frames, {rate:.0f}/s, {(len(jobs) - done) / rate:.0f} s left"
-                )
+                left = (len(jobs) - done) / rate
+                report(f"{title}: {done}/{len(jobs)} frames, {rate:.0f}/s, {left:.0f} s left")
     return labels
 
 
@@ -122,7 +125,7 @@ def _tolerant(pool: ThreadPoolExecutor, jobs: Iterable[_Job]):
 
 
 def _frame(job: _Job) -> tuple[str, frozenset[int]]:
-    """Prepare one frame: what was done ("made", "kept", "unlabelled") and the classes in it."""
+    """Prepare one frame; return "made", "kept" or "unlabelled", and the classes in it."""
     frame = job.frame
     safe_name(frame.key, f"{frame.image}: key of the frame")
     annotated = frame.annotation.is_file()
@@ -158,7 +161,7 @@ def _same(image: Path, source: Path) -> bool:
 
 
 def _link(source: Path, target: Path, link: str) -> None:
-    """Put `source` at `target`; a hard link that the file systems do not allow becomes a symbolic one."""
+    """Copy or link `source` to `target`; a hard link that the file systems refuse becomes a symbolic one."""
     if link == "copy":
         with atomic(target) as temporary:
             shutil.copyfile(source, temporary)

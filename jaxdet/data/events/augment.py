@@ -1,7 +1,8 @@
-"""The training augmentation of event windows: resize, pad, crop and mirror, with real-valued coordinates.
+"""Training augmentation of event windows: resize, pad, crop and mirror, with real-valued coordinates.
 
-All chance sits in `Draws`, five numbers made by `draw`; applying them is a pure function. Source: released HMNet
-(float32 arithmetic and order of operations included, so that augmented coordinates are equal to the last bit).
+All randomness is in `Draws`, five numbers made by `draw`; applying them is a pure function. Source: released
+HMNet (float32 arithmetic and order of operations included, so that augmented coordinates are equal to the
+last bit).
 """
 
 from typing import NamedTuple
@@ -14,7 +15,7 @@ CELL = 4  # pixels; events are grouped by 4 x 4 windows, one latent token each
 
 
 class Draws(NamedTuple):
-    """What is random in one training window, in the order in which it is drawn."""
+    """Random parameters of one training window, in the order in which they are drawn."""
 
     start_ms: int  # first millisecond of the window
     scale: int  # 0..15, scale 0.5 + scale / 10
@@ -23,8 +24,8 @@ class Draws(NamedTuple):
     flip: bool
 
 
-class View(NamedTuple):
-    """Where the sensor's pixels land on the network's input: scale, then shift, then mirror, then crop."""
+class SensorView(NamedTuple):
+    """Map from the sensor's pixels to the network's input: scale, then shift, then mirror, then crop."""
 
     height: int  # input size, pixels
     width: int
@@ -35,16 +36,17 @@ class View(NamedTuple):
     flip: bool
 
 
-def identity(height: int, width: int) -> View:
-    """The view that changes nothing."""
-    return View(height, width, 1.0, 1.0, 0, 0, False)
+def identity(height: int, width: int) -> SensorView:
+    """The view that maps every pixel to itself."""
+    return SensorView(height, width, 1.0, 1.0, 0, 0, False)
 
 
 def draw(rng, starts: tuple[int, int], height: int, width: int, augment: bool = True) -> Draws:
     """Draw a window.
 
-    `rng` offers numpy Generator's `integers(low, high, endpoint=True)` and `random()`; `starts` is the inclusive
-    range of the first millisecond. A range of one value still draws, so the order of draws never changes.
+    `rng` offers numpy Generator's `integers(low, high, endpoint=True)` and `random()`; `starts` is the
+    inclusive range of the first millisecond. A range of one value still draws, so the order of draws never
+    changes.
     """
     start = int(rng.integers(starts[0], starts[1], endpoint=True))
     if not augment:
@@ -62,10 +64,10 @@ def scaled_size(scale: int, height: int, width: int) -> tuple[int, int]:
     return round(height * factor), round(width * factor)
 
 
-def view(draws: Draws, height: int, width: int) -> View:
-    """The view that these draws choose: a small image is centred, a large one cropped."""
+def view(draws: Draws, height: int, width: int) -> SensorView:
+    """The view of these draws: a smaller image is centred, a larger one cropped."""
     scaled_h, scaled_w = scaled_size(draws.scale, height, width)
-    return View(
+    return SensorView(
         height,
         width,
         scaled_h / height,
@@ -87,10 +89,11 @@ class PixelMap(NamedTuple):
     cell_y: np.ndarray  # uint16 [height]  row of the window, times windows a row
 
 
-def pixel_map(view: View) -> PixelMap:
+def pixel_map(view: SensorView) -> PixelMap:
     """Tabulate a view.
 
-    A mirrored column lies in (-1, width - 1]; columns in (-1, 0) belong to window 0, because windows truncate.
+    A mirrored column lies in (-1, width - 1]; columns in (-1, 0) belong to window 0, because windows
+    truncate.
     """
     x = _shifted(view.width, view.scale_x, view.shift_x)
     y = _shifted(view.height, view.scale_y, view.shift_y)
@@ -108,7 +111,7 @@ def _shifted(size: int, scale: float, shift: int) -> np.ndarray:
     return np.arange(size, dtype=np.float32) * np.float32(scale) + np.float32(shift)
 
 
-def map_boxes(boxes: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray]:
+def map_boxes(boxes: np.ndarray, view: SensorView) -> tuple[np.ndarray, np.ndarray]:
     """Map integer boxes `boxes` int64 [M, 4] (xyxy) to the view -> int64 [M', 4] and the kept rows, bool [M].
 
     A box stays if its centre lies in the crop; it is not clipped.

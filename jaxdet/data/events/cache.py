@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 class Unreadable(InputError):
-    """A recording is missing or damaged; the one kind of bad input that a run may be told to pass over."""
+    """Error for a missing or damaged recording, which a run can skip (`data.skip_corrupt`)."""
 
 
 class Recordings:
     """The recordings of `split` under `root`, by number.
 
-    Pickles without its open files, so worker processes read their own. Every failure to read becomes `Unreadable`,
-    which names the recording.
+    Open files are not pickled, so every worker process opens its own. Every failure to read is raised as
+    `Unreadable`, which names the recording; a recording of another sensor size is an InputError.
     """
 
     def __init__(self, root: str | os.PathLike, split: str, height: int, width: int):
@@ -70,13 +70,14 @@ class Recordings:
         return self._read(index, read)
 
     def events(self, index: int, start_ms: int, stop_ms: int) -> EventChunk:
-        """Events of a range of milliseconds; milliseconds outside the recording hold none."""
+        """Events with start_ms <= t < stop_ms (milliseconds); there are none outside the recording."""
         chunk = self._read(index, lambda recording: recording.events(start_ms, stop_ms))
         width, height = self._size
         if len(chunk.x) and (chunk.x.max() >= width or chunk.y.max() >= height):
             raise Unreadable(
                 f"{self.paths[index]}: an event outside the {width} x {height} pixels of the sensor between "
-                f"{start_ms} and {stop_ms} ms, the file is damaged; prepare it again, or set data.skip_corrupt"
+                f"{start_ms} and {stop_ms} ms, so the file is damaged; "
+                "prepare it again, or set data.skip_corrupt"
             )
         return chunk
 

@@ -1,8 +1,8 @@
-"""Prophesee files: DAT event files, box files, and one way to stream events from DAT, EVT2 and EVT3.
+"""Prophesee files: DAT event files, box files, and one stream of events for DAT, EVT2 and EVT3.
 
-DAT: header lines that start with `% `, one byte event type (0x00 or 0x0C, the same layout), one byte event size (8),
-then little-endian records of two uint32: time in microseconds, and x | y << 14 | polarity << 28. A file without header
-lines has no type and size bytes either.
+A DAT file has header lines that start with `% `, one byte event type (0x00 or 0x0C, the same layout), one
+byte event size (8), then little-endian records of two uint32: time in microseconds, and x | y << 14 |
+polarity << 28. A file without header lines has no type and size bytes either.
 """
 
 import os
@@ -32,7 +32,8 @@ BOX_DTYPE = np.dtype(
 def open_dat(path: str | os.PathLike) -> tuple[np.ndarray, Header]:
     """Records of a DAT file as a memory-mapped uint32 array [events, 2], and its header.
 
-    Raises InputError when the file is empty, no DAT, of another event type or size, or ends inside an event.
+    Raises InputError when the file is empty, is not a DAT file, has another event type or size, or ends
+    inside an event.
     """
     path = Path(path)
     header = read_header(path)
@@ -47,8 +48,8 @@ def open_dat(path: str | os.PathLike) -> tuple[np.ndarray, Header]:
             )
         if kind[0] not in DAT_TYPES or kind[1] != 8:
             raise InputError(
-                f"{path}: event type {kind[0]:#04x} of {kind[1]} bytes, expected type 0x00 or 0x0c of 8 bytes; "
-                "only DAT files with change detections can be read"
+                f"{path}: event type {kind[0]:#04x} of {kind[1]} bytes, "
+                "expected type 0x00 or 0x0c of 8 bytes; only DAT files with change detections can be read"
             )
         offset += 2
     num_events, rest = divmod(size - offset, 8)
@@ -74,7 +75,7 @@ def _check_headerless(path, num_events, rest):
 
 
 def decode(records: np.ndarray) -> EventChunk:
-    """uint32 records [events, 2] of a DAT file -> events."""
+    """Decode uint32 records [events, 2] of a DAT file."""
     word = records[:, 1]
     # Narrowed first, so that the masks run over two bytes and not four.
     return EventChunk(
@@ -86,7 +87,7 @@ def decode(records: np.ndarray) -> EventChunk:
 
 
 def encode(events: EventChunk) -> np.ndarray:
-    """Inverse of `decode`; raises InputError for values that DAT cannot hold."""
+    """Encode events as uint32 records [events, 2] of a DAT file; InputError for values beyond its range."""
     t, x, y, p = (np.asarray(column) for column in events)
     for name, values, limit in (("t", t, 1 << 32), ("x", x, 1 << 14), ("y", y, 1 << 14), ("p", p, 2)):
         if len(values) and (values.min() < 0 or values.max() >= limit):
@@ -105,7 +106,7 @@ def write_dat(
     event_type: int = 0x0C,
     header: bool = True,
 ) -> None:
-    """Write a DAT file, whole or not at all; without `header` only the records."""
+    """Write a DAT file, which appears whole or not at all; without `header` only its records."""
     lines = ["Data file containing Event2D events.", "Version 2"]
     if width and height:
         lines += [f"Height {height}", f"Width {width}"]
@@ -117,7 +118,7 @@ def write_dat(
 
 
 def open_events(path: str | os.PathLike, chunk_events: int = CHUNK_EVENTS) -> EventStream:
-    """Stream of the events of a DAT, EVT2 or EVT3 file, told apart by the header, in bounded memory.
+    """Stream the events of a DAT, EVT2 or EVT3 file, told apart by the header, in bounded memory.
 
     Raises InputError, here or while iterating, for a file of another kind or one that ends inside an event.
     """
@@ -141,9 +142,10 @@ def open_events(path: str | os.PathLike, chunk_events: int = CHUNK_EVENTS) -> Ev
 
 
 def read_boxes(path: str | os.PathLike) -> np.ndarray:
-    """Boxes of a `_bbox.npy` file as BOX_DTYPE: microseconds, pixels, top-left corner; order of the file.
+    """Boxes [M] of a `_bbox.npy` file as BOX_DTYPE (us, pixels, top-left corner) in the file's order.
 
-    Fields are taken by name: `t` or `ts`, `confidence` or `class_confidence` (1 if absent), `track_id` (0 if absent).
+    Fields are taken by name: `t` or `ts`, `confidence` or `class_confidence` (1 if absent), `track_id` (0 if
+    absent). Raises InputError for a damaged file or one without the other fields.
     """
     try:
         with open(path, "rb") as file:

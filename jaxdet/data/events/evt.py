@@ -1,7 +1,7 @@
 """Prophesee RAW files: EVT2 (32-bit words) and EVT3 (16-bit words), decoded without a loop over events.
 
-A decoder is called with consecutive blocks of words. What it must remember between two blocks is put in front of the
-next block as words of the same format, so that one vectorised rule covers both cases.
+A decoder is called with consecutive blocks of words. Its state between two blocks is put in front of the next
+block as words of the same format, so that the same vectorised code handles both cases.
 """
 
 import os
@@ -15,7 +15,7 @@ from jaxdet.files import atomic
 
 
 def kind(header: Header, path: Path) -> str | None:
-    """`evt2`, `evt3`, or None when the header does not speak of RAW events."""
+    """`evt2`, `evt3`, or None when the header does not announce RAW events."""
     version = header.fields.get("evt") or header.fields.get("format", "").upper().removeprefix("EVT")
     version = version.split(";")[0].strip()
     if not version:
@@ -33,7 +33,8 @@ def open_words(path: Path, header: Header, dtype: np.dtype) -> np.ndarray:
     num_words, rest = divmod(path.stat().st_size - header.offset, dtype.itemsize)
     if rest:
         raise InputError(
-            f"{path}: ends inside a word of {dtype.itemsize} bytes, expected whole words; download or copy it again"
+            f"{path}: ends inside a word of {dtype.itemsize} bytes, expected whole words; "
+            "download or copy it again"
         )
     if not num_words:
         return np.zeros(0, dtype)
@@ -53,7 +54,7 @@ def _unwrap(values: np.ndarray, period: int, before: int | None, wraps: int) -> 
 
 
 class Evt2:
-    """EVT2: CD words carry 6 bits of time, TIME_HIGH the 28 above."""
+    """EVT2 decoder: CD words carry 6 bits of time, TIME_HIGH the 28 above."""
 
     word = np.dtype("<u4")
     _OFF, _ON, _TIME_HIGH = 0x0, 0x1, 0x8
@@ -62,7 +63,7 @@ class Evt2:
         self._high: int | None = None  # unwrapped TIME_HIGH, None before the first
 
     def __call__(self, words: np.ndarray) -> tuple[EventChunk, int]:
-        """Events of the next words, and how many had no time yet."""
+        """Decode the next words; return their events, and the number dropped for want of a time."""
         code = words >> 28
         is_high = code == self._TIME_HIGH
         high = (words[is_high] & 0x0FFF_FFFF).astype(np.int64)
@@ -84,20 +85,20 @@ class Evt2:
 
 
 class Evt3:
-    """EVT3: time, row and column arrive in words of their own; vectors hold up to 12 columns of one row."""
+    """EVT3 decoder: time, row and column have words of their own; vectors hold up to 12 columns of a row."""
 
     word = np.dtype("<u2")
     _Y, _X, _BASE_X, _VECTOR_12, _VECTOR_8, _TIME_LOW, _TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
 
     def __init__(self):
-        self._state = np.zeros(0, np.uint16)  # words that restore what was last said
+        self._state = np.zeros(0, np.uint16)  # words that restore time, row and column
         self._high: int | None = None  # unwrapped TIME_HIGH, None before the first
 
     def __call__(self, words: np.ndarray) -> tuple[EventChunk, int]:
-        """Events of the next words, and how many had no time or row yet."""
+        """Decode the next words; return their events, and the number dropped for want of a time or row."""
         words = np.concatenate([self._state, words])
         if not len(words):
-            words = np.full(1, 0xF000, np.uint16)  # CONTINUED_12: says nothing
+            words = np.full(1, 0xF000, np.uint16)  # CONTINUED_12, which changes nothing
         code, value = words >> 12, words & 0x0FFF
         time = self._times(code, value)
         rows = _last(code == self._Y)
@@ -128,7 +129,7 @@ class Evt3:
 
     def _times(self, code, value):
         """Time at every word in microseconds, -1 before the first TIME_HIGH."""
-        # A TIME_LOW below the one before it is a late event of the sensor and no wrap: only TIME_HIGH counts wraps.
+        # A TIME_LOW below the one before it is a late event of the sensor, not a wrap: only TIME_HIGH wraps.
         high_at = np.flatnonzero(code == self._TIME_HIGH)
         before, wraps = (None, 0) if self._high is None else (self._high % 4096, self._high >> 12)
         highs = _unwrap(value[high_at], 4096, before, wraps)
@@ -177,11 +178,14 @@ def write_evt2(path: str | os.PathLike, events: EventChunk, width: int, height: 
 def write_evt3(path: str | os.PathLike, events: EventChunk, width: int, height: int) -> None:
     """Write an EVT3 RAW file without vectors.
 
-    Times are non-decreasing, two neighbours less than 2^23 us apart; a reader gets them modulo 2^24 us of the first.
+    Times are non-decreasing, two neighbours less than 2^23 us apart; a reader gets them modulo 2^24 us of the
+    first.
     """
     t, y = events.t_us, events.y.astype(np.int64)
     if len(t) and np.diff(t, prepend=t[:1]).max() >= 1 << 23:
-        raise InputError("a pause of 8 s or more between events, EVT3 holds less; write DAT instead")
+        raise InputError(
+            "a pause of 8 s or more between events, expected less, which EVT3 can hold; write DAT instead"
+        )
     words = np.empty((len(t), 4), "<u2")
     words[:, 0] = 0x8 << 12 | t >> 12 & 0xFFF
     words[:, 1] = 0x6 << 12 | t & 0xFFF
@@ -195,6 +199,9 @@ def write_evt3(path: str | os.PathLike, events: EventChunk, width: int, height: 
 
 
 def _write_raw(path, version, width, height, words):
-    text = f"% evt {version}\n% format EVT{version[0]};height={height};width={width}\n% geometry {width}x{height}\n% end\n"
+    text = (
+        f"% evt {version}\n% format EVT{version[0]};height={height};width={width}\n"
+        f"% geometry {width}x{height}\n% end\n"
+    )
     with atomic(path) as temporary, open(temporary, "wb") as file:
         file.write(text.encode() + words.tobytes())

@@ -1,4 +1,4 @@
-"""Box labels of event recordings: which are invalid, which look wrong, how far apart they are in time."""
+"""Box labels of event recordings: their validity, their interval in time, and counts of suspicious ones."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ MAX_INTERVAL_US = 1_000_000
 
 
 def from_boxes(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """BOX_DTYPE boxes -> LABEL_DTYPE labels in order of time (ties as they were).
+    """Convert BOX_DTYPE boxes [M] to LABEL_DTYPE labels [M] in order of time; equal times keep their order.
 
-    `invalid`: nothing is left of the box inside the sensor, or it spans the whole width or height of it.
-    Coordinates stay unclipped.
+    A label is `invalid` if its box, clipped to the sensor of `width` x `height` pixels, has no area or spans
+    the whole width or height. The coordinates themselves are not clipped.
     """
     labels = np.zeros(len(boxes), LABEL_DTYPE)
     for name in boxes.dtype.names or ():
@@ -25,7 +25,7 @@ def from_boxes(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def interval_us(labels: np.ndarray) -> int:
-    """Smallest distance between two label times in microseconds, at most one second; one second if fewer than two."""
+    """Smallest distance between two label times in microseconds, at most (and by default) one second."""
     steps = np.diff(np.unique(labels["t"]))
     return int(min(steps.min(), MAX_INTERVAL_US)) if len(steps) else MAX_INTERVAL_US
 
@@ -33,9 +33,9 @@ def interval_us(labels: np.ndarray) -> int:
 def suspicious(
     boxes: np.ndarray, labels: np.ndarray, duration_ms: int, num_classes: int = 2
 ) -> dict[str, int]:
-    """How many boxes are odd in each way; only ways that occur.
+    """Count suspicious boxes by reason; only reasons that occur are listed.
 
-    `boxes` as they were read, `labels` the same after `from_boxes`.
+    `boxes` are BOX_DTYPE as they were read, `labels` are the same after `from_boxes`.
     """
     numbers = np.stack([labels[k] for k in ("x", "y", "w", "h", "confidence")])
     keys = np.stack([labels["t"].astype(np.int64), labels["track_id"].astype(np.int64)], 1)

@@ -1,6 +1,7 @@
-"""Windows to padded batches: events sorted and packed into a bucket, labelled steps into slots.
+"""Padded batches of windows: events are sorted and packed into a bucket, labelled steps into slots.
 
-Everything is written straight into the arrays of the batch; a lane is filled by `put_events` and `put_labels`.
+Everything is written straight into the arrays of the batch; a lane is filled by `put_events` and
+`put_labels`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from jaxdet.structs import Batch, Events, Targets
 
 
 def bucket(num_events: int, buckets: Sequence[int]) -> int:
-    """The smallest bucket that holds `num_events`, the largest if none does."""
+    """The smallest bucket that holds `num_events`, or the largest bucket if they exceed it."""
     return min((b for b in buckets if b >= num_events), default=max(buckets))
 
 
@@ -49,9 +50,9 @@ def put_events(
 ) -> int:
     """Write the events of one segment, which starts at `start_us`, into a lane of `batch`.
 
-    Events are sorted by step, then by 4 x 4 window, then by time. Events that `pixels` crops away are gone by
-    intent. If the rest exceed the lane, the longest steps are cut to a common length and keep their latest events;
-    returns how many were lost to that.
+    Events are sorted by step, then by 4 x 4 window, then by time. Events that `pixels` crops away are not
+    counted. If the rest exceed the lane, the longest steps are cut to a common length and keep their latest
+    events; returns the number of events dropped by that cut.
     """
     out = cast(Events, batch.inputs)
     num_steps = out.step_start.shape[1] - 1
@@ -77,8 +78,8 @@ def _cropped(raw: EventChunk, pixels: PixelMap, start: int, stop: int) -> tuple[
 
 
 def _by_cell(cell: np.ndarray, bounds: np.ndarray, limit: int) -> np.ndarray:
-    """Order that sorts each slice bounds[k] : bounds[k + 1] by window, then position; only its last `limit` entries."""
-    # A key of window and position has no ties, so the fast unstable sort of whole numbers will do.
+    """Order of the last `limit` entries of each slice bounds[k] : bounds[k + 1] by window and position."""
+    # A key of window and position has no ties, so the fast unstable sort of integers suffices.
     dtype, bits = (np.uint32, 16) if limit <= 1 << 16 else (np.uint64, 32)
     key = cell.astype(dtype) << dtype(bits)
     position = np.arange(limit, dtype=dtype)
@@ -104,7 +105,7 @@ def _gather(out, lane, raw, rows, starts, start_us, pixels, step_us) -> None:
 
 
 def step_limit(counts: np.ndarray, budget: int) -> int:
-    """The largest length of a step so that steps of `counts` events, cut to it, fit in `budget`."""
+    """The largest step length such that steps of `counts` events, cut to it, have at most `budget` events."""
     if counts.sum() <= budget:
         return int(counts.max(initial=0))
     low, high = 0, int(counts.max())  # low fits, high does not
@@ -118,7 +119,7 @@ def step_limit(counts: np.ndarray, budget: int) -> int:
 
 
 class Origin(NamedTuple):
-    """Where a window comes from, to name it in `source` and in messages."""
+    """Recording and time of a window, to name it in `source` and in messages."""
 
     name: str
     number: int
@@ -127,7 +128,10 @@ class Origin(NamedTuple):
 
 
 def put_labels(batch: Batch, lane: int, labels: Labels, first_step: int, origin: Origin) -> None:
-    """Write the labelled steps of one segment, whose first step in the window is `first_step`, into slots."""
+    """Write the labelled steps of one segment, whose first step in the window is `first_step`, into slots.
+
+    Raises InputError for more labelled steps than slots, or more boxes at one time than a slot holds.
+    """
     targets = batch.targets
     _, num_slots, num_boxes = targets.labels.shape
     counts = np.diff(labels.row_start)

@@ -1,6 +1,6 @@
-"""Prepared recordings: what `prepare` writes and everything else reads.
+"""Prepared recordings, which `prepare` writes and everything else reads.
 
-A recording is a folder `<root>/<split>/<name>/`, renamed into place when it is whole:
+A recording is a folder `<root>/<split>/<name>/`, renamed into place when it is complete:
 
     events.npy     uint32 [events], in order of time: x | y << 11 | polarity << 21 | (t_us mod 1000) << 22
     ms_start.npy   int64 [milliseconds + 1]: events of millisecond m are rows ms_start[m] : ms_start[m + 1]
@@ -8,8 +8,8 @@ A recording is a folder `<root>/<split>/<name>/`, renamed into place when it is 
     info.json      geometry, counts, label interval, where it came from, size and SHA-256 of the files above
     .jaxdet        marker of a folder that `prepare` made and may therefore replace (`folders`)
 
-The millisecond of an event is in the index and the rest of its time in its word, so an event takes 4 bytes, half of a
-DAT record, and a random read of 10,000 events touches 10 consecutive pages of one file.
+The millisecond of an event is in the index and the rest of its time in its word. An event therefore takes 4
+bytes, half of a DAT record, and a random read of 10,000 events touches 10 consecutive pages of one file.
 """
 
 import json
@@ -51,8 +51,8 @@ class Recording:
             raise
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
-                f"{path}: no prepared recording ({type(error).__name__}: {error}), expected a folder with info.json; "
-                "run `prepare`"
+                f"{path}: not a prepared recording ({type(error).__name__}: {error}), "
+                "expected a folder with info.json; run `prepare`"
             ) from error
 
     def __reduce__(self):
@@ -63,7 +63,8 @@ class Recording:
             return np.load(self.path / file)
         except (OSError, ValueError, EOFError) as error:
             raise InputError(
-                f"{self.path / file}: unreadable ({error}), expected a whole array; delete the folder and prepare it again"
+                f"{self.path / file}: unreadable ({error}), expected a complete array; "
+                "delete the folder and prepare it again"
             ) from error
 
     @cached_property
@@ -85,25 +86,27 @@ class Recording:
             return file.tell()
 
     def _words(self, start: int, stop: int) -> np.ndarray:
-        """Rows of events.npy.
+        """Read rows of events.npy.
 
-        Read and not mapped, because touching a map of a file that was cut short or cannot be read kills the process.
+        They are not memory-mapped, because access to a mapped file that was truncated kills the process.
         """
         path = self.path / "events.npy"
         try:
             word = np.fromfile(path, np.uint32, stop - start, offset=self._offset + 4 * start)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{path}: unreadable ({error}), expected {self.num_events} events; delete the folder and prepare it again"
+                f"{path}: unreadable ({error}), expected {self.num_events} events; "
+                "delete the folder and prepare it again"
             ) from error
         if len(word) != stop - start:
             raise InputError(
-                f"{path}: ends before event {stop}, expected {self.num_events}; delete the folder and prepare it again"
+                f"{path}: ends before event {stop}, expected {self.num_events}; "
+                "delete the folder and prepare it again"
             )
         return word
 
     def events(self, start_ms: int, stop_ms: int) -> EventChunk:
-        """Events with start_ms <= t < stop_ms (milliseconds); milliseconds outside the recording hold none."""
+        """Events with start_ms <= t < stop_ms (milliseconds); there are none outside the recording."""
         start, stop = (min(max(ms, 0), self.duration_ms) for ms in (start_ms, stop_ms))
         if stop <= start:
             return EventChunk(*(np.zeros(0, d) for d in (np.int64, np.int16, np.int16, np.int8)))
@@ -124,12 +127,12 @@ class Recording:
 
 
 def open_recording(path: str | os.PathLike) -> Recording:
-    """The prepared recording in folder `path`; raises InputError when there is none."""
+    """Open the prepared recording in folder `path`; raises InputError if it is not one."""
     return Recording(path)
 
 
 def find(root: str | os.PathLike, split: str) -> list[Path]:
-    """Folders of the prepared recordings of a split, sorted by name; raises InputError when there are none."""
+    """Folders of the prepared recordings of a split, sorted by name; InputError if there are none."""
     paths = sorted(path.parent for path in Path(root, split).glob("[!.]*/info.json"))
     if not paths:
         raise InputError(
@@ -139,7 +142,7 @@ def find(root: str | os.PathLike, split: str) -> list[Path]:
 
 
 def open_events(path: str | os.PathLike) -> EventStream:
-    """Stream over a recording of any kind: a prepared folder, DAT, EVT2 or EVT3; see prophesee.open_events."""
+    """Stream the events of a prepared folder or of a DAT, EVT2 or EVT3 file; see `dat.open_events`."""
     if not Path(path).is_dir():
         return dat.open_events(path)
     recording = open_recording(path)
@@ -149,21 +152,23 @@ def open_events(path: str | os.PathLike) -> EventStream:
 
 
 def check_size(path: str | os.PathLike, width: int, height: int) -> None:
-    """InputError if a prepared recording cannot hold the events of a sensor of this size; `path` names the source."""
+    """Raise InputError, naming `path`, if a prepared recording cannot hold a sensor of this size."""
     if not (0 < width <= MAX_WIDTH and 0 < height <= MAX_HEIGHT):
         raise InputError(
-            f"{path}: a sensor of {width} x {height} pixels, a prepared recording holds at most {MAX_WIDTH} x {MAX_HEIGHT}; "
+            f"{path}: a sensor of {width} x {height} pixels, "
+            f"a prepared recording holds at most {MAX_WIDTH} x {MAX_HEIGHT}; "
             "crop or scale the recording before it is prepared"
         )
 
 
 def pack(events: EventChunk) -> np.ndarray:
-    """Words of events.npy, in the order given; InputError for an event beyond 2048 columns or 1024 rows."""
+    """Pack events into uint32 words of events.npy; InputError for one beyond 2048 columns or 1024 rows."""
     for name, column, limit in (("column", events.x, MAX_WIDTH), ("row", events.y, MAX_HEIGHT)):
         if len(column) and not 0 <= column.min() <= column.max() < limit:
             worst = column.min() if column.min() < 0 else column.max()
             raise InputError(
-                f"event in {name} {worst}, a prepared recording holds {name}s 0 to {limit - 1}; crop or scale it first"
+                f"event in {name} {worst}, a prepared recording holds {name}s 0 to {limit - 1}; "
+                "crop or scale it first"
             )
     word = (events.t_us % 1000).astype(np.uint32) << 22
     word |= events.p.astype(np.uint32) << 21
@@ -173,12 +178,13 @@ def pack(events: EventChunk) -> np.ndarray:
 
 
 def index(t_us: np.ndarray, duration_ms: int) -> np.ndarray:
-    """Millisecond index int64 [duration_ms + 1] of non-decreasing times; raises InputError for times outside it."""
+    """Millisecond index int64 [duration_ms + 1] of non-decreasing times; InputError for times outside it."""
     if len(t_us) and (t_us[0] < 0 or t_us[-1] >= duration_ms * 1000):
         late = len(t_us) - int(np.searchsorted(t_us, duration_ms * 1000))
         raise InputError(
-            f"{late} of {len(t_us)} events at or after {duration_ms / 1000:g} s (the last at {t_us[-1] / 1e6:.6f} s), "
-            f"expected none; prepare with --duration_s={int(t_us[-1]) // 1_000_000 + 1} to keep them"
+            f"{late} of {len(t_us)} events at or after {duration_ms / 1000:g} s "
+            f"(the last at {t_us[-1] / 1e6:.6f} s), expected none; "
+            f"prepare with --duration_s={int(t_us[-1]) // 1_000_000 + 1} to keep them"
         )
     return np.searchsorted(t_us, np.arange(duration_ms + 1, dtype=t_us.dtype) * 1000).astype(np.int64)
 
@@ -190,10 +196,11 @@ def write(
     labels: np.ndarray,
     info: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write the recording folder `path` from packed events, index, labels and the rest of info.json; return the latter.
+    """Write the recording folder `path` from words, index, labels and `info`; return the whole info.json.
 
-    The folder appears whole or not at all, also when the process is killed or the disk is full. An older recording is
-    replaced; raises InputError when something else lies there, or the last part of `path` is no plain name.
+    The folder appears whole or not at all, also when the process is killed or the disk is full. An older
+    recording is replaced. Raises InputError when something else is there, or the last part of `path` is not a
+    plain name.
     """
     path = Path(path)
     files.safe_name(path.name, "name of a recording")
@@ -222,7 +229,7 @@ def write(
 
 
 def _made_before(path: Path) -> bool:
-    """Whether a folder without a marker is a recording of version 0.1.0, or one that it left unfinished."""
+    """True if a folder without a marker is a recording, complete or unfinished, that version 0.1.0 wrote."""
     names = {entry.name for entry in path.iterdir()}
     if not all((path / name).is_file() and not (path / name).is_symlink() for name in names):
         return False
@@ -237,14 +244,14 @@ def _made_before(path: Path) -> bool:
 
 
 def _save(path, array):
-    # numpy.save tells a full disk apart only as "N requested and M written".
+    # numpy.save reports a full disk only as "N requested and M written".
     with files.atomic(path) as temporary, open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(np.ascontiguousarray(array).view(np.uint8).data)
 
 
 def check(path: str | os.PathLike, full: bool) -> str | None:
-    """None if the files of a recording have their recorded sizes (and checksums, if `full`), else what is wrong."""
+    """First difference of files from their recorded sizes (and checksums, if `full`), or None."""
     recording = open_recording(path)
     for file in ARRAYS:
         expected, found = recording.info["files"][file], recording.path / file

@@ -1,6 +1,6 @@
-"""Training windows of GEN1-like recordings: which windows there are and which of their steps carry labels.
+"""Training windows of GEN1-like recordings, and the labelled steps in each.
 
-Times of labels are microseconds, window starts and lengths milliseconds. Source: released HMNet.
+Times of labels are in microseconds, window starts and lengths in milliseconds. Source: released HMNet.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Samples(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """Labelled steps of a window; rows of a step lie in `row_start[i] : row_start[i + 1]`. A step may have no row."""
+    """Labelled steps of a window; step i has the rows `row_start[i] : row_start[i + 1]`, possibly none."""
 
     steps: np.ndarray  # int32 [L]      ascending
     row_start: np.ndarray  # int32 [L + 1]
@@ -41,7 +41,7 @@ class Labels(NamedTuple):
 
 
 def sample_list(label_times: Sequence[np.ndarray]) -> Samples:
-    """List the samples of recordings whose labels lie at `label_times` (microseconds, an array per recording)."""
+    """List the samples of recordings with labels at `label_times` (microseconds, one array per recording)."""
     milliseconds = [np.unique(np.asarray(times) // 1000).astype(np.int32) for times in label_times]
     recording = np.repeat(np.arange(len(milliseconds), dtype=np.int32), [len(m) for m in milliseconds])
     return Samples(recording, np.concatenate([*milliseconds, np.zeros(0, np.int32)]))
@@ -50,7 +50,7 @@ def sample_list(label_times: Sequence[np.ndarray]) -> Samples:
 def window_starts(label_ms: int, window_ms: int, duration_ms: int) -> tuple[int, int]:
     """Inclusive range of first milliseconds that put the label into the last quarter of the window.
 
-    Where the recording leaves no such window, the nearest one, as a range of one value.
+    If the recording has no such window, the range holds the nearest start only.
     """
     reach = window_ms - 1
     low = max(0, label_ms - reach)
@@ -67,13 +67,13 @@ def window_labels(
     start_ms: int,
     window_ms: int,
     step_us: int,
-    view: augment.View | None = None,
+    view: augment.SensorView | None = None,
 ) -> Labels:
     """Labelled steps of the window, with boxes in the pixels of `view`.
 
-    labels: structured rows (t, x, y, w, h, class_id, invalid) of a recording; interval_us: its label interval.
-    Frames without boxes are completed on the grid of the interval, so they count as labelled negatives. If the crop
-    removed every box the grid restarts at the window's start (parity).
+    `labels` are structured rows (t, x, y, w, h, class_id, invalid) of a recording and `interval_us` is its
+    label interval. Frames without boxes are completed on the grid of the interval, so they count as labelled
+    negatives. If the crop removed every box the grid restarts at the window's start (parity).
     """
     start_us, window_us = 1000 * start_ms, 1000 * window_ms
     time = labels["t"].astype(np.int64) - start_us
@@ -96,7 +96,7 @@ def integer_boxes(rows: np.ndarray) -> np.ndarray:
 
 
 def ignored(boxes: np.ndarray) -> np.ndarray:
-    """Boxes [M, 4] too small to be scored -> bool [M]."""
+    """Mask bool [M] of the boxes [M, 4] (xyxy, pixels) that are too small to be scored."""
     w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     return (w * w + h * h < MIN_DIAGONAL**2) | (np.minimum(w, h) < MIN_SIDE)
 
@@ -104,8 +104,8 @@ def ignored(boxes: np.ndarray) -> np.ndarray:
 def frame_times(times: np.ndarray, window_us: int, interval_us: int) -> np.ndarray:
     """Times of the annotated frames of a window with labels at `times` (ascending, relative to its start).
 
-    A frame lies on the nominal grid through the first label and takes the time of its first label, if it has one.
-    The last frames may lie after the window, up to one interval.
+    A frame lies on the nominal grid through the first label and takes the time of its first label, if it has
+    one. The last frames may lie after the window, up to one interval.
     """
     horizon = window_us + interval_us
     if not len(times):

@@ -1,7 +1,7 @@
-"""Whole recordings, or events as they come, as batches of consecutive segments in bounded memory.
+"""Batches of consecutive segments of whole recordings or of live events, in bounded memory.
 
-A lane reads one sequence after the other; `reset` is true on a sequence's first segment. Test-time input: no
-augmentation, no jitter, step k of a sequence ends at (k + 1) * step_us.
+A lane reads one sequence after the other; `reset` is true on a sequence's first segment. This is test-time
+input: there is no augmentation and no jitter, and step k of a sequence ends at (k + 1) * step_us.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -42,9 +42,10 @@ def of_recording(recording: Any, segment_us: int, step_us: int) -> Iterator[Segm
 def of_chunks(chunks: Iterable[Any], segment_us: int, step_us: int) -> Iterator[Segment]:
     """Segments of a stream of chunks (t_us, x, y, p) in order of time, counted from time 0.
 
-    A segment is handed out as soon as an event after it arrives; the last one ends with the step of the last event.
-    A camera's clock may have run for hours before: the empty segments before a first event that comes later than
-    `_SILENCE_US` are left out, times stay those of the clock.
+    A segment is yielded as soon as an event after it arrives; the last one ends with the step of the last
+    event. A camera's clock may have run for hours before: the empty segments before a first event that comes
+    later than `_SILENCE_US` are left out; times stay those of the clock. Raises InputError when time runs
+    backwards.
     """
     held: list[EventChunk] = []
     start = 0
@@ -55,8 +56,8 @@ def of_chunks(chunks: Iterable[Any], segment_us: int, step_us: int) -> Iterator[
             continue
         if raw.t_us[0] < newest or (np.diff(raw.t_us) < 0).any():
             raise InputError(
-                f"events after {max(newest, int(raw.t_us[0]))} us: time runs backwards, expected events in order "
-                "of time; prepare the recording first, which sorts it"
+                f"events after {max(newest, int(raw.t_us[0]))} us: time runs backwards, "
+                "expected events in order of time; prepare the recording first, which sorts it"
             )
         if newest < 0 and raw.t_us[0] > _SILENCE_US:
             start = int(raw.t_us[0]) // segment_us * segment_us
@@ -84,13 +85,14 @@ def near(times_us: np.ndarray, tolerance_us: int) -> Callable[[np.ndarray], np.n
     return wanted
 
 
-class Stream(Iterator[Batch]):
+class SequenceBatches(Iterator[Batch]):
     """Batches of consecutive segments of `sequences`, `num_lanes` of them side by side.
 
-    A batch has `max_slots` slots a lane, or one for every step if None; slots in use are those of the steps that
-    exist and that `wanted` names. `source` is int64, for the host: (number of the sequence, end of the step in
-    microseconds). `lost_events` counts what did not fit the largest of `event_buckets`. A lane without a further
-    sequence stays empty, without slots.
+    A batch has `max_slots` slots per lane, or one for every step if None; slots in use are those of the steps
+    that exist and that `wanted` names. `source` is int64, for the host: (number of the sequence, end of the
+    step in microseconds). `lost_events` counts the events that did not fit the largest of `event_buckets`. A
+    lane without a further sequence stays empty, without slots. Raises InputError for events outside `size`
+    (height, width).
     """
 
     def __init__(
@@ -138,7 +140,7 @@ class Stream(Iterator[Batch]):
         return batch
 
     def _take(self, lane: int) -> tuple[int, bool, Segment] | None:
-        """Next segment of a lane, with its sequence's number and whether it is that sequence's first."""
+        """Next segment of a lane: number of its sequence, True if it is the sequence's first, segment."""
         number, segments = self._lanes[lane]
         first = False
         while (segment := next(segments, None)) is None:
@@ -170,6 +172,7 @@ def _check_inside(raw: EventChunk, size: tuple[int, int]) -> None:
         if len(column) and not 0 <= column.min() <= column.max() < limit:
             worst = column.min() if column.min() < 0 else column.max()
             raise InputError(
-                f"event in {name} {worst}, expected 0 to {limit - 1}: the input comes from another sensor than "
+                f"event in {name} {worst}, expected 0 to {limit - 1}: "
+                "the input comes from another sensor than "
                 f"the config's {size[1]}x{size[0]} (data.width, data.height); crop or scale it first"
             )

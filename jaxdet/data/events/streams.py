@@ -1,4 +1,4 @@
-"""Events as they come out of a file: chunks, their order in time, and the text header of Prophesee files."""
+"""Streams of events from files: chunks, their order in time, and the text header of Prophesee files."""
 
 import os
 import re
@@ -34,10 +34,10 @@ class Header(NamedTuple):
 
 
 class EventStream:
-    """Events of one file in the order of the file, chunk by chunk; iterate as often as you like.
+    """Events of one file in the order of the file, chunk by chunk; it can be iterated over repeatedly.
 
-    `width` and `height` are None where the file does not tell. `num_dropped` counts, after an iteration, the events
-    without a time (EVT2 and EVT3: before the first TIME_HIGH).
+    `width` and `height` are None if the file does not state them. `num_dropped` counts, after an iteration,
+    the events without a time (EVT2 and EVT3: before the first TIME_HIGH).
     """
 
     def __init__(
@@ -59,13 +59,14 @@ class EventStream:
     def ordered(self, slack_us: int = 10_000) -> Iterator[EventChunk]:
         """Chunks in order of time; equal times keep the order of the file.
 
-        Events may come up to `slack_us` late (EVT3 cameras emit some a few microseconds late); InputError beyond.
+        Events may come up to `slack_us` late (EVT3 cameras emit some a few microseconds late); InputError
+        beyond.
         """
         return ordered(self, slack_us, str(self.path))
 
 
 def concatenate(chunks: Iterable[EventChunk]) -> EventChunk:
-    """All chunks as one."""
+    """Concatenate chunks into one."""
     columns = list(zip(*chunks))
     if not columns:
         return EventChunk(*(np.zeros(0, d) for d in (np.int64, np.int16, np.int16, np.int8)))
@@ -73,7 +74,7 @@ def concatenate(chunks: Iterable[EventChunk]) -> EventChunk:
 
 
 def ordered(chunks: Iterable[EventChunk], slack_us: int, name: str) -> Iterator[EventChunk]:
-    """See EventStream.ordered."""
+    """Chunks in order of time, see `EventStream.ordered`; `name` is the source in messages."""
     held, newest = None, None
     for chunk in chunks:
         if not len(chunk.t_us):
@@ -99,7 +100,7 @@ def ordered(chunks: Iterable[EventChunk], slack_us: int, name: str) -> Iterator[
 
 
 def _latest_by(t_us: np.ndarray, newest: int) -> int:
-    """How far, at most, a time lies behind `newest` or behind one in front of it."""
+    """Largest delay in microseconds of a time behind `newest` or behind an earlier entry."""
     if t_us[0] >= newest and (t_us[1:] >= t_us[:-1]).all():
         return 0
     return int((np.maximum(np.maximum.accumulate(t_us), newest) - t_us).max())
@@ -115,7 +116,7 @@ def read_header(path: str | os.PathLike) -> Header:
         file.seek(0)
         while True:
             line = file.readline(4096)
-            # Binary data may begin with the two bytes of "% "; it does not go on as text to the end of a line.
+            # Binary data may begin with the two bytes of "% ", but is not text up to the end of the line.
             if not (line.startswith(b"% ") and line.endswith(b"\n") and line.rstrip().isascii()):
                 break
             if not line.strip().decode().isprintable():

@@ -1,9 +1,9 @@
 """Batches of training windows, a pure function of the step number.
 
-Step `i` of a stage whose windows have S segments is segment `i % S` of window group `i // S`. Order, draws and array
-shapes follow from the seed and the step alone, so any process or worker can make any step, and a resumed run only
-needs the number. A group of B windows is B consecutive entries of the epoch's permutation; what does not fill a
-group at an epoch's end is left out, and the next epoch permutes anew.
+Step `i` of a stage whose windows have S segments is segment `i % S` of window group `i // S`. Order, draws
+and array shapes depend on the seed and the step alone, so any process or worker can make any step, and a
+resumed run only needs the number. A group of B windows is B consecutive entries of the epoch's permutation;
+windows that do not fill a group at the end of an epoch are left out, and the next epoch permutes anew.
 """
 
 import functools
@@ -18,21 +18,22 @@ from jaxdet.errors import InputError
 from jaxdet.structs import Batch
 
 
-class Dropped(NamedTuple):
-    """What a batch had to leave out; never silent, the iterator adds it up."""
+class DroppedEvents(NamedTuple):
+    """Counts of the events and lanes that a batch had to leave out; the iterator adds them up."""
 
-    events: int = 0  # did not fit the largest bucket
+    events: int = 0  # that did not fit the largest bucket
     lanes: int = 0  # recordings that could not be read, with data.skip_corrupt
 
 
 class Windows:
     """Training windows of the prepared recordings of a split.
 
-    Fields read from `config` (any object with these attributes): root, seed, height, width (input pixels), step_us,
-    window_ms, segment_ms, batch_size (over all processes), event_buckets (ascending), max_slots, max_boxes,
-    augment (bool), warmup ("segment": the rule k > 20 holds in every segment, as released; "recording": once),
-    overfit (N > 0: only the first N windows of the shuffled list, always with the same draws), skip_corrupt (an
-    unreadable recording gives an empty lane, counted, instead of an error).
+    Fields read from `config` (any object with these attributes): root, seed, height, width (input pixels),
+    step_us, window_ms, segment_ms, batch_size (over all processes), event_buckets (ascending), max_slots,
+    max_boxes, augment (bool), warmup (labels count only from step `warmup_steps` + 1 on, of every segment if
+    "segment", as released, of the window if "recording"), overfit (N > 0: only the first N windows of the
+    shuffled list, always with the same draws), skip_corrupt (an unreadable recording gives an empty lane,
+    counted, instead of an error).
 
     `process` is this process's index and the number of processes: it gets lanes `index * B / count` onwards.
     """
@@ -83,12 +84,12 @@ class Windows:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps until every window was seen once, incomplete groups left out."""
+        """Steps of one epoch, in which every window is seen once; incomplete groups are left out."""
         num = self._overfit or len(self._samples.recording)
         return max(1, num // self.batch_size) * self.num_segments
 
-    def batch(self, step: int) -> tuple[Batch, Dropped]:
-        """This process's lanes of step `step`."""
+    def batch(self, step: int) -> tuple[Batch, DroppedEvents]:
+        """This process's lanes of step `step`, and the counts of what was dropped."""
         group, segment = divmod(step, self.num_segments)
         lay = self._layout
         counts = self._num_events(group)[:, segment]
@@ -109,7 +110,7 @@ class Windows:
                 if not self._skip:
                     raise
                 lost_lanes += 1
-        return out, Dropped(lost_events, lost_lanes)
+        return out, DroppedEvents(lost_events, lost_lanes)
 
     def _fill(self, out: Batch, lane: int, sample: int, draws: events.Draws, segment: int) -> int:
         lay, index = self._layout, int(self._samples.recording[sample])
@@ -147,7 +148,7 @@ class Windows:
         return sample, events.draw(rng, starts, lay.height, lay.width, lay.augment)
 
     def _num_events(self, group: int) -> np.ndarray:
-        """Events of all lanes of a group, also of other processes, per segment: int64 [B, S]; no event is read."""
+        """Number of events per lane of a group, also of other processes, and segment: int64 [B, S]."""
         lay = self._layout
         edges = lay.segment_ms * np.arange(lay.num_segments + 1)
         counts = np.zeros((self.batch_size, lay.num_segments), np.int64)

@@ -1,9 +1,9 @@
 """Training augmentation of YOLOv4: mosaic, mix-up, a random warp, colour, mirroring.
 
-What is random is drawn first (`draw`), from one generator a sample, and applied afterwards (`apply`) without any
-randomness. Images are uint8 [H, W, 3], blue first, or [H, W] where all of a sample are grey: the result is the same
-and cheaper. Labels are float32 rows of a class and a box; `fractions` are centre and size relative to the image,
-`pixels` are xyxy.
+Random numbers are drawn first (`draw`), from one generator per sample, and applied afterwards (`apply`)
+without any randomness. Images are uint8 [H, W, 3], blue first, or [H, W] where all of a sample are grey: the
+result is the same and cheaper. Labels are float32 rows of a class and a box; `fractions` are centre and size
+relative to the image, `pixels` are xyxy.
 """
 
 import math
@@ -25,7 +25,7 @@ Shape = tuple[int, int]  # height, width
 
 
 class Settings(NamedTuple):
-    """How much is drawn; the default is the released recipe "scratch"."""
+    """Ranges and probabilities of the draws; the default is the released recipe "scratch"."""
 
     mosaic: bool = True  # else the image alone, on grey
     hsv: tuple[float, float, float] = (0.015, 0.7, 0.4)  # relative change of hue, saturation, value
@@ -44,7 +44,7 @@ PLAIN = Settings(mosaic=False, translate=0.0, scale=0.0)
 
 
 class Warp(NamedTuple):
-    """One warp: about the middle of the input, then moved so that the middle lies at `shift` of the output."""
+    """Warp about the middle of the input, then moved so that the middle lies at `shift` of the output."""
 
     perspective: tuple[float, float]
     angle: float  # degrees
@@ -54,17 +54,17 @@ class Warp(NamedTuple):
 
 
 class Mosaic(NamedTuple):
-    """The image at the top left and those at the top right, bottom left and bottom right, or one; the warp of all."""
+    """One image, or four (top left, top right, bottom left, bottom right), and their common warp."""
 
     images: tuple[int, ...]
     warp: Warp
 
 
 class Draw(NamedTuple):
-    """All that is random in a sample."""
+    """All random numbers of one sample."""
 
     mosaic: Mosaic
-    mix: tuple[Mosaic, float] | None  # a second mosaic and the share of the first
+    mix: tuple[Mosaic, float] | None  # a second mosaic, and the weight of the first
     gains: tuple[float, float, float]  # of hue, saturation, value
     flip_up: bool
     flip_left: bool
@@ -99,7 +99,7 @@ def _draw_mosaic(rng, index, num_images, settings: Settings) -> Mosaic:
 
 
 def apply(drawn: Draw, shape: Shape, load: Load) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 [H, W(, 3)] of a `shape` and labels float32 [M, 5] (class, fractions) of a sample.
+    """Image uint8 [H, W] or [H, W, 3] of a `shape`, and labels float32 [M, 5] (class, fractions).
 
     The released shapes are squares.
     """
@@ -122,7 +122,10 @@ def apply(drawn: Draw, shape: Shape, load: Load) -> tuple[np.ndarray, np.ndarray
 
 
 def _mosaic(mosaic: Mosaic, shape: Shape, load: Load) -> tuple[np.ndarray, np.ndarray]:
-    """Four images that meet in the middle of a canvas, or one, warped: image of `shape` and labels (class, pixels)."""
+    """Mosaic of four images that meet in the middle of a canvas, or of one image; warped to `shape`.
+
+    Returns the image and labels float [M, 5] (class, pixels).
+    """
     if len(mosaic.images) == 1:
         return _alone(mosaic, shape, load)
     tiles, labels = zip(*(_tile(load, index, shape) for index in mosaic.images), strict=True)
@@ -147,7 +150,10 @@ def _alone(mosaic: Mosaic, shape: Shape, load: Load) -> tuple[np.ndarray, np.nda
 
 
 def _moved(rows: np.ndarray, size: Shape, corner: tuple[int, int], limits: Shape) -> np.ndarray:
-    """Labels (class, fractions of an image of `size`) -> (class, pixels), the image's corner (left, top) moved there."""
+    """Convert labels (class, fractions of an image of `size`) to (class, pixels) of a canvas.
+
+    `corner` (left, top) is the image's place on the canvas, to whose `limits` boxes are clipped.
+    """
     (height, width), (left, top) = size, corner
     x, y, w, h = rows[:, 1:].T
     corners = [
@@ -169,14 +175,14 @@ def _tile(load: Load, index: int, shape: Shape) -> tuple[np.ndarray, np.ndarray]
 
 
 def _alike(*images: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The images with three channels each, unless all are grey."""
+    """Give every image three channels, unless all are grey."""
     if all(image.ndim == 2 for image in images):
         return images
     return tuple(cv2.cvtColor(i, cv2.COLOR_GRAY2BGR) if i.ndim == 2 else i for i in images)
 
 
 def matrix(drawn: Warp, source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
-    """The warp as a matrix [3, 3] on (x, y, 1), from an image of size `source` to one of `target` (height, width)."""
+    """Matrix [3, 3] of a warp on (x, y, 1), from size `source` to size `target` (height, width)."""
     centred, tilted, turned, sheared, moved = (np.eye(3) for _ in range(5))
     centred[0, 2], centred[1, 2] = -source[1] / 2, -source[0] / 2
     tilted[2, :2] = drawn.perspective
@@ -191,8 +197,8 @@ def warp(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Warp an image into one of `size` (height, width), and labels [M, 5] (class, pixels).
 
-    A box becomes the hull of its warped corners, cut to the image; what is left of it must be more than 2 pixels on
-    either side, more than a fifth of its area and not longer than 20 times its width.
+    A box becomes the bounding box of its warped corners, clipped to the image. It is dropped unless both
+    sides exceed 2 pixels, its area exceeds a fifth of the area before clipping, and its aspect is below 20.
     """
     height, width = size
     m = matrix(drawn, image.shape[:2], size)
@@ -216,7 +222,7 @@ def warp(
 
 
 def _kept(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Which boxes are worth keeping, from their sizes [M, 2] before and after -> bool [M]."""
+    """Mask bool [M] of the boxes to keep, from their sizes [M, 2] before and after the warp."""
     w, h = after.T
     aspect = np.maximum(w / (h + 1e-16), h / (w + 1e-16))
     area = after.prod(1) / (before.prod(1) + 1e-16)
@@ -224,7 +230,7 @@ def _kept(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def recolour(image: np.ndarray, gains: tuple[float, float, float]) -> np.ndarray:
-    """Scale hue, saturation and value; a grey image [H, W] has only a value."""
+    """Scale hue, saturation and value of a uint8 image; a grey image [H, W] has only a value."""
     levels = np.arange(256)
     value = (levels * gains[2]).clip(0, 255).astype(np.uint8)
     if image.ndim == 2:

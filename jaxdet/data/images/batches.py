@@ -1,4 +1,4 @@
-"""Images of a set as batches of network size, decoded ahead by threads."""
+"""Batches of images at network size, decoded ahead by threads."""
 
 import logging
 from collections import deque
@@ -25,7 +25,7 @@ class ImageBatch(NamedTuple):
     pixels: np.ndarray  # uint8 [B, H, W, 3]
     items: list[ImageItem]
     placements: list[letterbox.Placement]
-    originals: list[np.ndarray]  # decoded images, kept only if asked; else empty
+    originals: list[np.ndarray]  # decoded images if `keep` was set; else empty
 
 
 class Plan(NamedTuple):
@@ -35,20 +35,20 @@ class Plan(NamedTuple):
     shapes: list[tuple[int, int]]
 
     def share(self, index: int, count: int, batch_size: int) -> "Plan":
-        """Part `index` of `count` consecutive ones of as many batches each as can be; batches stay whole."""
+        """Part `index` of `count` consecutive parts with about equally many whole batches each."""
         first, last = (part * len(self.shapes) // count for part in (index, index + 1))
         return Plan(self.items[first * batch_size : last * batch_size], self.shapes[first:last])
 
 
 def fixed_plan(items: Sequence[ImageItem], batch_size: int, shape: tuple[int, int]) -> Plan:
-    """The order given, one size for all."""
+    """Plan with the order given and one size for all batches."""
     return Plan(list(items), [shape] * -(-len(items) // batch_size))
 
 
 def rect_plan(
     items: Sequence[ImageItem], batch_size: int, size: int, stride: int, pad: float, sort: bool = True
 ) -> tuple[Plan, int]:
-    """Batches of like aspect at the smallest size that holds them (`images.rect_shapes`), and how many are unreadable.
+    """Plan of batches of similar aspect (`letterbox.rect_shapes`), and the number of unreadable images.
 
     Without `sort` images stay in their order, and neighbours make a batch.
     """
@@ -70,7 +70,7 @@ def of_frames(
     shape: tuple[int, int],
     rgb: bool,
 ) -> Iterator[ImageBatch]:
-    """Batches of the frames of a video, named `<stem>_<number>`; the next is made while the last is used."""
+    """Batches of the frames of a video, named `<stem>_<number>`; the next batch is made while one is used."""
 
     def load(numbered: list[tuple[int, np.ndarray]]) -> ImageBatch:
         placed = [fit(frame, shape) for _, frame in numbered]
@@ -94,8 +94,8 @@ def of_frames(
 class Loader:
     """Iterate once over the batches of a plan. Unreadable images are logged and counted in `num_skipped`.
 
-    `fit(image, shape)` places an image; `rgb` reverses the channels; `workers` threads decode up to `ahead` batches
-    before they are asked for.
+    `fit(image, shape)` places an image; `rgb` reverses the channels; `workers` threads decode up to `ahead`
+    batches in advance.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Image files to network inputs: decode, resize, letterbox, and the way back for boxes.
+"""Network inputs from image files: decode, resize, letterbox, and map boxes back.
 
 Arrays are uint8 [H, W, 3] in OpenCV's channel order (blue first); sizes are (height, width) in pixels.
 """
@@ -27,7 +27,7 @@ _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class Placement(NamedTuple):
-    """Where an image lies in the network input: pixel = original * gain + pad."""
+    """Position of an image in the network input: pixel = original * gain + pad."""
 
     size: tuple[int, int]  # height, width of the original image
     gain: tuple[float, float]  # along x, along y
@@ -40,8 +40,9 @@ class Placement(NamedTuple):
 def read(path: str | Path, keep_grey: bool = False) -> np.ndarray:
     """Decode an image file to uint8 [H, W, 3], blue first.
 
-    Grey becomes three equal channels, or stays [H, W] with `keep_grey`; alpha is dropped, 16 bits keep their upper 8; the last two are logged.
-    Raises InputError for a file that is missing, empty, cut short or no image.
+    Grey becomes three equal channels, or stays [H, W] with `keep_grey`; alpha is dropped and 16 bits keep
+    their upper 8, which is logged. Raises InputError for a file that is missing, empty, cut short or not an
+    image.
     """
     data = _bytes(Path(path))
     # JPEG files are turned as their EXIF orientation says, as the released loaders do.
@@ -77,7 +78,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
-    """Height and width as `read` would give them, from the header where that is enough."""
+    """Height and width as `read` gives them, from the header where that suffices; errors as `read`."""
     data = _bytes(Path(path))
     if data.startswith(_PNG):
         return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
@@ -101,14 +102,15 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def resize_longest(image: np.ndarray, size: int, augment: bool = False) -> np.ndarray:
-    """Scale so that the longer side is `size`; as `scaled` otherwise."""
+    """Scale so that the longer side has `size` pixels; see `scaled`."""
     return scaled(image, size / max(image.shape[:2]), augment)
 
 
 def scaled(image: np.ndarray, gain: float, augment: bool = False) -> np.ndarray:
     """Scale by a factor, sides truncated to whole pixels.
 
-    Parity: shrinking without augmentation averages areas, everything else is bilinear; small images are enlarged.
+    Parity: shrinking without augmentation averages areas, everything else is bilinear; small images are
+    enlarged.
     """
     height, width = image.shape[:2]
     if gain == 1:
@@ -124,10 +126,12 @@ def letterbox(
     stretch: bool = False,
     enlarge: bool = True,
 ) -> tuple[np.ndarray, tuple[float, float], tuple[float, float]]:
-    """Fit an image into `size` with its aspect, centred on grey -> image, gain (x, y), pad (left, top) before rounding.
+    """Fit an image into `size` with its aspect, centred on grey.
 
-    `multiple` pads only to the next multiple of so many pixels (released: 128); `stretch` ignores the aspect;
-    without `enlarge` small images keep their size. Rounding is the released one (ScaledYOLOv4).
+    Returns the image, the gain (x, y), and the padding (left, top) before rounding.
+
+    `multiple` pads only to the next multiple of that many pixels (released: 128); `stretch` ignores the
+    aspect; without `enlarge` small images keep their size. Rounding is the released one (ScaledYOLOv4).
     """
     height, width = image.shape[:2]
     gain = float(min(size[0] / height, size[1] / width))
@@ -172,9 +176,9 @@ def fit_yolox(image: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, Pl
 
 
 def to_original(boxes: np.ndarray, placement: Placement) -> np.ndarray:
-    """Boxes `xyxy` [..., 4] in network pixels -> pixels of the original image, clipped to it where `placement` says so.
+    """Map boxes `xyxy` [..., 4] from network pixels to the original image, clipped to it if `placement.clip`.
 
-    Parity: by the gain of the height alone, along both axes, and in the precision of the boxes.
+    Parity: both axes are divided by the gain of the height, in the precision of the boxes.
     """
     height, width = placement.size
     moved = (boxes - np.asarray(placement.pad * 2, boxes.dtype)) / boxes.dtype.type(placement.gain[1])
@@ -182,17 +186,18 @@ def to_original(boxes: np.ndarray, placement: Placement) -> np.ndarray:
 
 
 def to_network(boxes: np.ndarray, placement: Placement) -> np.ndarray:
-    """Boxes `xyxy` [..., 4] in pixels of the original image -> network pixels."""
+    """Map boxes `xyxy` [..., 4] from the original image to network pixels."""
     return boxes * np.asarray(placement.gain * 2) + np.asarray(placement.pad * 2)
 
 
 def rect_shapes(
     sizes: Sequence[tuple[int, int]], batch_size: int, size: int, stride: int, pad: float, sort: bool = True
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Order of the images by aspect, and the input shape of every batch of `batch_size` of them in that order.
+    """Order of the images by aspect, and the input shape of every batch of `batch_size` in that order.
 
-    `sizes` are (height, width) of the images, `size` the longest side, `pad` in strides (released: 0.5 in tests,
-    0 in validation while training). Ties of the aspect keep the order given; without `sort` all do.
+    `sizes` are (height, width) of the images, `size` the longest side, `pad` in strides (released: 0.5 in
+    tests, 0 in validation while training). Images of equal aspect keep the order given; without `sort` all
+    do.
     """
     aspects = np.array([height / width for height, width in sizes], float)
     order = np.argsort(aspects, kind="stable") if sort else np.arange(len(aspects))

@@ -1,7 +1,8 @@
 """Batches of augmented training images, a pure function of the step number.
 
-Sample i is entry i of the epochs' permutations one after another, drawn by its own generator: any process or worker can
-make any step, and a resumed run only needs the number. What does not fill a batch at the end of an epoch is left out.
+Sample i is entry i of the concatenated permutations of the epochs, drawn by its own generator. Any process or
+worker can thus make any step, and a resumed run only needs the number. Images that do not fill a batch at the
+end of an epoch are left out.
 """
 
 import functools
@@ -37,18 +38,18 @@ class LabelledSet(NamedTuple):
     report: ReadReport  # what was left out
 
 
-class Dropped(NamedTuple):
-    """What a batch had to leave out."""
+class DroppedBoxes(NamedTuple):
+    """Count of the boxes that a batch had to leave out."""
 
-    boxes: int = 0  # did not fit max_boxes
+    boxes: int = 0  # beyond max_boxes
 
 
 def open_set(root: str | Path, split: str, class_names: Sequence[str]) -> LabelledSet:
-    """The labelled images that `split` names below `root`: a folder or list with YOLO labels, or COCO annotations.
+    """Open the labelled images that `split` names below `root`, with YOLO labels or COCO annotations.
 
-    Images of COCO annotations lie in `images` beside the file, or where `FILE.json:FOLDER` says, below `root`.
-    Labels that cannot be read are left out and counted. Raises InputError for missing images, boxes of other classes
-    and sets without a box.
+    `split` is a folder, a list of images (.txt) or a COCO file (.json). Images of COCO annotations lie in
+    `images` beside the file, or where `FILE.json:FOLDER` says, below `root`. Labels that cannot be read are
+    left out and counted. Raises InputError for missing images, boxes of other classes and sets without a box.
     """
     name, _, folder = split.partition(":")
     path = Path(root) / name
@@ -68,7 +69,8 @@ def _yolo(path: Path, num_classes: int) -> LabelledSet:
     if missing:
         where = sets.line_of(path, missing[0]) if path.suffix == ".txt" else path
         raise InputError(
-            f"{where}: {missing[0]} is not there ({len(missing)} of {len(items)} images are missing)"
+            f"{where}: {missing[0]} is missing ({len(missing)} of {len(items)} images are), "
+            "expected all images; check the paths"
         )
     report = ReadReport()
     labels = [yolo.read_labels(sets.label_path(i.path), num_classes, report) for i in items]
@@ -79,7 +81,9 @@ def _coco(path: Path, folder: Path, class_names: Sequence[str]) -> LabelledSet:
     known = coco.read_annotations(path)
     items, missing = sets.from_coco(known.frames, folder)
     if missing:
-        raise InputError(f"{path}: {len(missing)} images are not in {folder}, first {missing[0]}")
+        raise InputError(
+            f"{path}: {len(missing)} images are not in {folder}, the first is {missing[0]}; check the folder"
+        )
     by_id = {boxes.image_id: boxes for boxes in known.frames}
     order = np.array([class_names.index(n) if n in class_names else -1 for n in known.class_names], np.int64)
     labels = []
@@ -99,7 +103,7 @@ def _coco(path: Path, folder: Path, class_names: Sequence[str]) -> LabelledSet:
 
 
 def _fractions(table: np.ndarray, item: ImageItem, report: ReadReport) -> np.ndarray:
-    """Rows (class, left, top, width, height in pixels), cut to the image -> (class, fractions)."""
+    """Clip rows (class, left, top, width, height in pixels) to the image; return (class, fractions)."""
     height, width = item.size or letterbox.size_of(item.path)
     low = table[:, 1:3].clip(0, [width, height])
     high = (table[:, 1:3] + table[:, 3:]).clip(0, [width, height])
@@ -110,7 +114,10 @@ def _fractions(table: np.ndarray, item: ImageItem, report: ReadReport) -> np.nda
 
 
 def input_shape(width: int, aspect: float, stride: int) -> tuple[int, int]:
-    """Height and width of training inputs: a square, or a height of about `aspect` widths that `stride` divides."""
+    """Height and width of training inputs: a square, or a height near `aspect` * `width`.
+
+    `stride` divides that height. Raises InputError for an aspect that is not positive.
+    """
     if aspect <= 0:
         raise InputError(f"data.aspect is {aspect}, expected height to width of the images, such as 0.75")
     if aspect == 1:
@@ -121,12 +128,11 @@ def input_shape(width: int, aspect: float, stride: int) -> tuple[int, int]:
 class LabelledImages:
     """Training batches of a set of images.
 
-    Fields read from `config`: root, classes, size (pixels of the input's width), aspect (height to width of the input),
-    stride (what both sides are multiples of),
-    placement ("yolov4": RGB, "yolox": BGR), batch_size (over all processes), max_boxes, recipe (of RECIPES),
-    plain_from (N > 0: recipe "plain" from step N on), sizes (multi-scale: a step's batch is resized to one of them,
-    drawn for the step), seed, cache (decoded images kept in memory), overfit (N > 0: only the first N images, always
-    with the same draws).
+    Fields read from `config`: root, classes, size (pixels of the input's width), aspect (height to width of
+    the input), stride (of which both sides are multiples), placement ("yolov4": RGB, "yolox": BGR),
+    batch_size (over all processes), max_boxes, recipe (of RECIPES), plain_from (N > 0: recipe "plain" from
+    step N on), sizes (multi-scale: a step's batch is resized to one of them, drawn for the step), seed, cache
+    (decoded images kept in memory), overfit (N > 0: only the first N images, always with the same draws).
 
     `process` is this process's index and the number of processes: it gets lanes `index * B / count` onwards.
     """
@@ -162,11 +168,11 @@ class LabelledImages:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps until every image was at the top left of a mosaic once, incomplete batches left out."""
+        """Steps of one epoch, each image being a sample's first once; incomplete batches are left out."""
         return max(1, (self._overfit or len(self._set.items)) // self.batch_size)
 
-    def batch(self, step: int) -> tuple[Batch, Dropped]:
-        """This process's lanes of step `step`."""
+    def batch(self, step: int) -> tuple[Batch, DroppedBoxes]:
+        """This process's lanes of step `step`, and the count of what was dropped."""
         num, room, shape = len(self._lanes), self._max_boxes, self._shape
         pixels = np.empty((num, *shape, 3), np.uint8)
         boxes = np.zeros((num, 1, room, 4), np.float32)
@@ -182,13 +188,13 @@ class LabelledImages:
             source[lane, 0, 0] = index
         target = self._shape_at(step)
         if target != shape:
-            # Parity: the finished batch is resized, bilinearly.
+            # Parity: the finished batch is resized bilinearly.
             pixels = np.stack([cv2.resize(image, target[::-1]) for image in pixels])
         boxes *= np.array([target[::-1] * 2], np.float32)
         slots = np.ones((num, 1), bool)
         at_step = np.zeros((num, 1), np.int32)
         targets = Targets(boxes, labels, mask, np.zeros_like(mask), at_step, slots)
-        return Batch(Images(pixels), targets, np.ones(num, bool), source), Dropped(lost)
+        return Batch(Images(pixels), targets, np.ones(num, bool), source), DroppedBoxes(lost)
 
     def _shape_at(self, step: int) -> tuple[int, int]:
         """Height and width of a step's input, the same in all processes."""
@@ -198,7 +204,7 @@ class LabelledImages:
         return self._shape_of(self._sizes[int(choice)])
 
     def _sample(self, out: np.ndarray, step: int, lane: int) -> tuple[int, np.ndarray]:
-        """Write the pixels of a lane of a step into `out`; the image's index and its labels."""
+        """Write the pixels of a lane of a step into `out`; return the image's index and its labels."""
         num, position = len(self._set.items), step * self.batch_size + lane
         settings = PLAIN if 0 < self._plain_from <= step else self._settings
         if self._overfit:
@@ -228,7 +234,7 @@ class LabelledImages:
 
 
 def _one_channel(image: np.ndarray) -> np.ndarray:
-    """A grey image as [H, W], whatever its file has; a coloured one as it is."""
+    """Reduce an image of three equal channels to [H, W]; leave a coloured one as it is."""
     if image.ndim == 2:
         return image
     blue, green, red = (image[..., i] for i in range(3))

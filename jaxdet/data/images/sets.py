@@ -20,31 +20,34 @@ class ImageItem(NamedTuple):
     """One image of a set."""
 
     path: Path
-    name: str  # what predictions are filed under
+    name: str  # name of its predictions
     image_id: int | str  # of the COCO json, else the position in the set
-    size: tuple[int, int] | None  # height, width where the set says so
+    size: tuple[int, int] | None  # height, width if the set states them
     source: str = ""  # path relative to the folder or list that named it, with /
 
 
 def from_folder(folder: str | Path) -> list[ImageItem]:
-    """All images below a folder, sorted by path."""
+    """All images below a folder, sorted by path. Raises InputError if there are none."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of images")
+        raise InputError(f"{folder}: no such folder, expected one of images; check the path")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
-        raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        raise InputError(f"{folder}: no image below it, expected some ({', '.join(IMAGE_SUFFIXES)})")
     return [ImageItem(p, p.stem, i, None, p.relative_to(folder).as_posix()) for i, p in enumerate(paths)]
 
 
 def from_list(file: str | Path) -> list[ImageItem]:
-    """The images a text file names, a path a line; `./` stands for the folder of the file."""
+    """The images that a text file names, one path per line, relative to the folder of the file.
+
+    Raises InputError if the file is missing or names no image.
+    """
     file = Path(file)
     if not file.is_file():
-        raise InputError(f"{file}: no such list of images")
+        raise InputError(f"{file}: no such file, expected a list of images; check the path")
     lines = [line.strip() for line in read_text(file, "a list of images").splitlines() if line.strip()]
     if not lines:
-        raise InputError(f"{file}: names no image")
+        raise InputError(f"{file}: names no image, expected one path per line")
     paths = sorted(file.parent / line for line in lines)
     root = file.parent
     if any(not p.is_relative_to(root) or ".." in p.parts for p in paths):
@@ -63,10 +66,10 @@ def line_of(file: Path, image: Path) -> str:
 
 
 def from_coco(frames: Sequence[Boxes], folder: str | Path) -> tuple[list[ImageItem], list[str]]:
-    """Images of COCO annotations that lie in `folder`, and the names of those that are missing there."""
+    """Images of COCO annotations that exist in `folder`, and the names of the missing ones."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of images")
+        raise InputError(f"{folder}: no such folder, expected one of images; check the path")
     items, missing = [], []
     for boxes in frames:
         path = folder / boxes.source
@@ -79,7 +82,7 @@ def from_coco(frames: Sequence[Boxes], folder: str | Path) -> tuple[list[ImageIt
 
 
 def open_input(source: str | Path) -> list[ImageItem]:
-    """What `--input` names: an image, a folder, or a text file with a list."""
+    """Images of an image file, a folder, or a list (.txt). Raises InputError for any other `source`."""
     source = Path(source)
     if source.is_dir():
         return from_folder(source)
@@ -91,22 +94,25 @@ def open_input(source: str | Path) -> list[ImageItem]:
 
 
 def is_video(source: str | Path) -> bool:
-    """Whether the name is that of a video file."""
+    """True if the suffix is that of a video file."""
     return Path(source).suffix.lower() in VIDEO_SUFFIXES
 
 
-class Video:
-    """Frames of a video file, in order, uint8 [H, W, 3] blue first.
+class VideoFile:
+    """Reader of the frames of a video file, in order, uint8 [H, W, 3] blue first.
 
-    `cut_short` is set when the file ends before the number of frames its header promises.
+    `cut_short` is set when the file ends before the number of frames in its header. Raises InputError for a
+    file that is missing or cannot be decoded.
     """
 
     def __init__(self, path: str | Path):
         if not Path(path).is_file():
-            raise InputError(f"{path}: no such video")
+            raise InputError(f"{path}: no such file, expected a video; check the path")
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
-            raise InputError(f"{path}: not a video OpenCV can decode")
+            raise InputError(
+                f"{path}: OpenCV cannot decode it, expected a video; convert it, to .mp4 for example"
+            )
         self.path = Path(path)
         self.frame_rate = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
         self.num_frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -129,7 +135,10 @@ class Video:
 
 
 def label_path(image: Path) -> Path:
-    """`.../images/.../x.jpg` -> `.../labels/.../x.txt`: the last folder called "images" is replaced."""
+    """Label file of an image: `.../images/.../x.jpg` has `.../labels/.../x.txt`.
+
+    The last folder called "images" is replaced; without one the label lies beside the image.
+    """
     parts = list(image.parts)
     places = [i for i, part in enumerate(parts[:-1]) if part == "images"]
     if not places:

@@ -1,9 +1,10 @@
-"""Simulated recordings in GEN1's source layout, so that everything downstream runs as on the real data set.
+"""Simulated recordings in GEN1's source layout, which are used like the real data set.
 
     out/{train,val,test}/synthetic_<split>_<number>_td.dat, ..._bbox.npy
 
-Every recording draws from its own generator, seeded by (seed, split, number): recordings do not depend on how many
-there are or on the number of processes, and no two share a scene. Files are equal bytes on every machine.
+Every recording draws from its own generator, seeded by (seed, split, number): recordings do not depend on how
+many there are or on the number of processes, and no two share a scene. Files have equal bytes on every
+machine.
 """
 
 import json
@@ -29,15 +30,13 @@ DESCRIPTION = "synthetic.json"
 
 @dataclass(frozen=True)
 class Simulation:
-    """What determines the bytes of a recording, beside its split and number."""
+    """Settings that, with split and number, determine the bytes of a recording."""
 
     seed: int = 0
     duration_s: float = 8.0
     threshold: float = 0.6  # log intensity; half the threshold makes about twice the events
     label_hz: float = 4.0  # val and test, as in GEN1
-    train_label_hz: float = (
-        20.0  # labels of a simulation cost nothing, and a short training sees more of them
-    )
+    train_label_hz: float = 20.0  # simulated labels cost nothing, and a short training sees more of them
 
     def check(self) -> None:
         """Raises InputError for values that cannot be simulated."""
@@ -60,9 +59,9 @@ def write(
     workers: int = 2,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Write the recordings of each split that `out` does not hold yet; `counts` maps splits to recordings.
+    """Write the missing recordings of each split; `counts` maps splits to numbers of recordings.
 
-    Interrupted at any moment, it can be run again. Raises InputError when `out` holds another simulation.
+    An interrupted call can be run again. Raises InputError when `out` holds another simulation.
     """
     simulation.check()
     out = Path(out)
@@ -111,7 +110,7 @@ def _paths(out, split, number):
 
 
 def write_recording(out: Path, split: str, number: int, simulation: Simulation) -> None:
-    """Simulate one recording and write its events, then its boxes: with the boxes it is complete."""
+    """Simulate one recording and write its events, then its boxes, which mark it as complete."""
     events, boxes = _paths(out, split, number)
     seed = np.random.SeedSequence([simulation.seed, SPLITS.index(split), number])
     scene_rng, sensor_rng = (np.random.Generator(np.random.PCG64(child)) for child in seed.spawn(2))
@@ -131,13 +130,13 @@ def write_recording(out: Path, split: str, number: int, simulation: Simulation) 
 
 
 def _label_frames(rng, num_frames, label_hz):
-    """Frames with labels: at least 1 / label_hz apart, from a random moment of the first interval on."""
+    """Frames with labels: at least 1 / label_hz apart, from a random time of the first interval on."""
     interval = int(np.ceil(1e6 / label_hz / FRAME_US))
     return frozenset(range(int(rng.integers(1, interval + 1)), num_frames, interval))
 
 
 def _simulate(scene, rng, threshold, label_frames, labels) -> Iterator[streams.EventChunk]:
-    """Events of the scene in chunks; appends (frame, *label) rows to `labels` on the way."""
+    """Yield the events of the scene in chunks; append (frame, *label) rows to `labels` meanwhile."""
     image, pose = scene.log_intensity(0), scene.pose(0)
     sensor = Sensor(rng, image, threshold=threshold)
     chunks = []

@@ -1,7 +1,7 @@
 """Simulated thermal clips in LTD's source layout, with annotations for the test months too.
 
-Every clip draws from a generator seeded by (seed, date, clip number) and every month has its weather, so a clip is the
-same in Day, Week and Month, whatever the number of clips or processes. The camera is one, as in LTD.
+Every clip draws from a generator seeded by (seed, date, clip number) and every month has its weather, so a
+clip is the same in Day, Week and Month, for any number of clips or processes. There is one camera, as in LTD.
 """
 
 import multiprocessing
@@ -44,7 +44,7 @@ class Clip(NamedTuple):
 
 
 def plan(counts: dict[str, int], test_clips: int) -> list[Clip]:
-    """Clips of each training split (`counts`) and `test_clips` of every test month, spread over their days."""
+    """List clips of training splits (`counts`) and `test_clips` of every test month, spread over days."""
     clips = []
     for split, days in _DAYS.items():
         for i in range(counts.get(split, 0)):
@@ -65,13 +65,13 @@ def write(
     workers: int = 2,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Write the clips that `out` does not hold yet. Interrupted at any moment, it can be run again.
+    """Write the clips that `out` does not hold yet. An interrupted call can be run again.
 
     Raises InputError when `out` holds clips of another seed or length.
     """
     out = Path(out)
     if not 1 <= num_frames <= 9999:
-        raise InputError(f"{num_frames} frames a clip, expected 1 to 9999")
+        raise InputError(f"{num_frames} frames per clip, expected 1 to 9999; change --frames")
     _describe(out, f"seed {seed}, {num_frames} frames a clip\n")
     clips = plan(counts, test_clips)
     missing = [clip for clip in clips if not _folders(out, clip)[1].is_dir()]
@@ -81,9 +81,8 @@ def write(
         now = time.monotonic()
         if now - last > 2 or done == len(missing):
             last, rate = now, done / max(now - began, 1e-9)
-            report(
-                f"simulated {done}/{len(missing)} clips, {rate:.2f}/s, {(len(missing) - done) / rate:.0f} s left"
-            )
+            left = (len(missing) - done) / rate
+            report(f"simulated {done}/{len(missing)} clips, {rate:.2f}/s, {left:.0f} s left")
 
 
 def _describe(out: Path, text: str) -> None:
@@ -119,7 +118,7 @@ def _run(out, clips, seed, num_frames, workers) -> Iterator[None]:
 
 
 def simulate(date: str, number: int, seed: int, num_frames: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Frames uint8 [288, 384] of a clip and their labels int [M, 5] as class, x1, y1, x2, y2."""
+    """Yield the frames uint8 [288, 384] of a clip with labels int [M, 5]: class, x1, y1, x2, y2, pixels."""
     scene = thermal.camera(seed)
     conditions = thermal.weather(int(date[4:6]) - 1, seed)
     rng = np.random.default_rng([seed, 3, int(date), number])
@@ -129,9 +128,9 @@ def simulate(date: str, number: int, seed: int, num_frames: int) -> Iterator[tup
 
 
 def write_clip(out: Path, clip: Clip, seed: int, num_frames: int) -> None:
-    """Simulate one clip. Its annotations get their name last: with them it is complete.
+    """Simulate one clip. Its annotations get their name last, which marks it as complete.
 
-    Raises InputError when frames or annotations lie there that were not simulated here.
+    Raises InputError when frames or annotations exist there that were not simulated.
     """
     partial = [folder.with_name(f".{folder.name}.partial") for folder in _folders(out, clip)]
     for folder in _folders(out, clip):
@@ -154,6 +153,6 @@ def write_clip(out: Path, clip: Clip, seed: int, num_frames: int) -> None:
 
 
 def _made_before(partial: Path) -> bool:
-    """Whether a folder without a marker holds nothing but files of a clip that version 0.1.0 left unfinished."""
+    """True if a folder without a marker holds only files of a clip that version 0.1.0 left unfinished."""
     name = re.compile(r"image_\d{4}\.jpg|annotations_\d{4}\.txt")
     return all(name.fullmatch(p.name) and p.is_file() and not p.is_symlink() for p in partial.iterdir())

@@ -1,7 +1,7 @@
-"""A street filmed by a moving camera: where everything is at each moment, and the picture of it.
+"""A street seen by a moving camera: positions of all objects at each frame, and the rendered picture.
 
-Camera and traffic stop and go together, as at a crossing. While an object and the camera stand still the object makes
-no events, and only a memory can report it.
+Camera and traffic stop and go together, as at a crossing. While an object and the camera stand still the
+object makes no events, and only a detector with memory can report it.
 """
 
 from dataclasses import dataclass
@@ -16,15 +16,12 @@ FRAME_US = 10_000
 MARGIN = 170  # world pixels beyond the view that the camera may pan to, each side
 RAMP_FRAMES = 4  # a stop takes 40 ms
 CAR, PEDESTRIAN = 0, 1
-MIN_SIDE, MIN_DIAGONAL, MIN_VISIBLE = (
-    12,
-    32,
-    0.35,
-)  # what a label needs; a little above the protocol's 10 and 30
+# A label needs this side and diagonal, a little above the protocol's 10 and 30 pixels, and visible share.
+MIN_SIDE, MIN_DIAGONAL, MIN_VISIBLE = 12, 32, 0.35
 
 
-class Camera(NamedTuple):
-    """Pose at each frame, float64 [F]: world point in the middle of the view, magnification."""
+class CameraPath(NamedTuple):
+    """Pose of the camera at each frame, float64 [F]: world point at the middle of the view, magnification."""
 
     x: np.ndarray
     y: np.ndarray
@@ -46,6 +43,8 @@ class Actor:
 
 
 class Pole(NamedTuple):
+    """A vertical pole that hides objects behind it. Coordinates are the world's."""
+
     x: float
     width: float
     base_y: float
@@ -80,14 +79,14 @@ class Scene:
         return image
 
     def pose(self, frame: int) -> tuple:
-        """Everything that changes between pictures: two frames of equal pose are equal pictures."""
+        """State of camera and objects: two frames of equal pose have equal pictures."""
         actors = tuple(
             (a.track_id, a.x[frame - a.first], a.pose[frame - a.first]) for a in self._present(frame)
         )
         return self._view(frame), actors
 
     def labels(self, frame: int) -> list[tuple[float, float, float, float, int, int]]:
-        """Boxes (x, y, w, h, class_id, track_id) of what is large and visible enough, clipped to the view."""
+        """Boxes (x, y, w, h, class_id, track_id) of large and visible objects, clipped to the view."""
         owner = np.full((HEIGHT, WIDTH), -1, np.int16)
         areas, boxes = {}, {}
         for thing in self._back_to_front(frame):
@@ -142,7 +141,7 @@ class Scene:
         return self._background[1]
 
     def _patch(self, actor, frame):
-        """Where the actor is drawn and what: row slice, column slice, float32 [2, h, w] (empty when out of view)."""
+        """Row slice, column slice and layers float32 [2, h, w] of an actor, empty when out of view."""
         x1, y1, x2, y2 = self._box(actor, frame)
         left, top = max(int(np.floor(x1)), 0), max(int(np.floor(y1)), 0)
         right, bottom = min(int(np.ceil(x2)), WIDTH), min(int(np.ceil(y2)), HEIGHT)
@@ -204,7 +203,7 @@ def _stops(rng, num_frames):
 
 
 def _ramped(active):
-    """Moving average over RAMP_FRAMES frames: halts and starts are not instantaneous. In and out: float64 [F]."""
+    """Moving average float64 [F] over RAMP_FRAMES frames, because halts and starts are not instantaneous."""
     total = np.cumsum(np.concatenate([np.repeat(active[:1], RAMP_FRAMES), active]))
     return (total[RAMP_FRAMES:] - total[:-RAMP_FRAMES]) / RAMP_FRAMES
 
@@ -230,7 +229,7 @@ def _drive(rng, phases, num_frames):
             velocity[:, first:end] = velocity[:, first - 1 : first]
     moved = np.cumsum(velocity * _ramped(active) * seconds, axis=1)
     limit = MARGIN - 24
-    return Camera(np.clip(moved[0], -limit, limit) + WIDTH / 2, moved[1] + HEIGHT / 2, 1 + moved[2])
+    return CameraPath(np.clip(moved[0], -limit, limit) + WIDTH / 2, moved[1] + HEIGHT / 2, 1 + moved[2])
 
 
 def _turn(rng, position, free):
@@ -273,7 +272,7 @@ def _traffic(rng, phases, camera, num_frames):
 
 
 def _slot_activity(rng, phases, class_id, num_frames):
-    """How much of its speed an object has at each frame, float64 [F]."""
+    """Fraction of its speed that an object has at each frame, float64 [F]."""
     active = np.ones(num_frames)
     for first, end, stopped in phases:
         pause = 0.88 if stopped else (0.15 if class_id == PEDESTRIAN else 0.0)

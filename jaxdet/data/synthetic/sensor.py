@@ -1,7 +1,7 @@
-"""From pictures to events: an event camera with unequal thresholds, a refractory period and noise.
+"""Event camera that turns pictures into events, with unequal thresholds, a refractory period and noise.
 
-The model of ESIM (Rebecq et al., "ESIM: an open event camera simulator", CoRL 2018): a pixel fires each time its log
-intensity, linear between two pictures, has moved by one threshold from where it last fired.
+The model is that of ESIM (Rebecq et al., "ESIM: an open event camera simulator", CoRL 2018): a pixel fires
+each time its log intensity, linear between two pictures, has moved by one threshold from where it last fired.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ MAX_PER_FRAME = 4  # crossings of one pixel between two pictures; a faster chang
 
 
 class Sensor:
-    """Pixels with a memory. `threshold` and its spread are in units of log intensity, `noise_hz` per pixel."""
+    """Event camera. `threshold` is in log intensity, `mismatch` its relative spread, `noise_hz` per pixel."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Sensor:
         return np.float32(amount) * (2 * self._rng.random(self._previous.size, np.float32) - 1)
 
     def until(self, image: np.ndarray, start_us: int, stop_us: int) -> EventChunk:
-        """Events in [start_us, stop_us) while the picture turns from the last one into `image` [H, W]."""
+        """Events in [start_us, stop_us) while the picture changes from the last one into `image` [H, W]."""
         image = image.reshape(-1)
         batches = [self._noise(start_us, stop_us)]
         if image is not self._previous:
@@ -80,7 +80,7 @@ class Sensor:
         return t_us, pixel, self._rng.integers(0, 2, count, np.int8)
 
     def _rested(self, t_us, pixel, p):
-        """Drop what a pixel would fire while it still recovers from its last event."""
+        """Drop events of a pixel within the refractory period of its last event."""
         keep = t_us >= self._free_us[pixel]
         order = np.argsort(pixel, kind="stable")
         gaps = np.diff(t_us[order])

@@ -1,8 +1,8 @@
 """Pictures of the simulated world in log intensity: a street, cars, pedestrians.
 
-Only exact arithmetic is used here and in the other `synthetic_*` modules (+ - * / floor and integer or uniform random
-draws; no sin, exp, log, no reductions of floats), because those round alike on every processor: one seed gives the
-same bytes everywhere.
+Only exact arithmetic is used here, in `scene` and in `sensor` (+ - * / floor and integer or uniform random
+draws; no sin, exp, log, no reductions of floats), because it rounds alike on every processor: one seed gives
+the same bytes everywhere.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ def uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def street(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Log intensity of the static background, float32 [height, width]: houses above the horizon, road below."""
+    """Log intensity of the background, float32 [height, width]: houses above the horizon, road below."""
     image = np.zeros((height, width))
     for cell, amplitude in ((40, 0.16), (12, 0.10), (4, 0.10)):
         image += amplitude * _value_noise(rng, height, width, cell)
@@ -120,7 +120,7 @@ POSES = 16  # of one stride
 
 
 def pedestrian(rng: np.random.Generator, height: int, facing: int) -> Sprite:
-    """A walking person from the side: head, trunk, swinging arms and legs; one picture per phase of the stride."""
+    """A person walking, from the side: head, trunk, swinging arms and legs; one layer per phase of stride."""
     width = int(height * 0.42)
     coat = uniform(rng, 0.7, 1.1) * (1 if rng.random() < 0.5 else -1)
     trousers = uniform(rng, 0.7, 1.1) * (1 if rng.random() < 0.6 else -1)

@@ -1,7 +1,8 @@
 """Simulated thermal surveillance: a fixed camera, four classes, contrast that drifts with the months.
 
-Frames are grey levels [288, 384]. A scene (buildings, ground, poles, warm clutter that is no object) belongs to the
-camera and stays; weather and contrast belong to the month; traffic belongs to the clip. Everything follows from seeds.
+Frames are grey levels [288, 384]. A scene (buildings, ground, poles, warm clutter that is not an object)
+belongs to the camera and stays; weather and contrast belong to the month; traffic belongs to the clip. Seeds
+determine everything.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,7 @@ _LEAST_CONTRAST = 8.0
 _LONGEST, _SHORTEST = 60, 8  # pixels, the larger side of an object
 OUTLINE = 0.05  # heat from which a pixel belongs to an object
 _VISIBLE = 0.35  # an object hidden more than this leaves no label
-# Longer side relative to a human's height at the same distance, aspect (w / h), pixels a second at full size.
+# Longer side relative to a human's height at equal distance, aspect (w / h), pixels per second at full size.
 _SHAPES = {
     "human": (1.0, 0.42, 9.0),
     "bicycle": (1.05, 0.85, 24.0),
@@ -25,8 +26,8 @@ _SHAPES = {
 }
 
 
-class Camera(NamedTuple):
-    """What does not move."""
+class ThermalCamera(NamedTuple):
+    """Scene of the fixed camera."""
 
     background: np.ndarray  # float32 [288, 384], relative grey levels around 0
     clutter: np.ndarray  # float32 [288, 384], warm spots, 0 to 1
@@ -35,7 +36,7 @@ class Camera(NamedTuple):
 
 
 class Weather(NamedTuple):
-    """What changes with the month."""
+    """Weather of a month."""
 
     level: float  # mean grey level
     background_gain: float
@@ -48,14 +49,14 @@ class Mover(NamedTuple):
 
     label: int
     start: tuple[float, float]  # x of the centre, y of the foot, pixels, in frame 0
-    velocity: tuple[float, float]  # pixels a frame
+    velocity: tuple[float, float]  # pixels per frame
     height: float  # pixels
     contrast: float  # grey levels, signed, the mean over the object
     seed: int
 
 
-def camera(seed: int) -> Camera:
-    """The scene of a camera."""
+def camera(seed: int) -> ThermalCamera:
+    """Draw the scene of the camera."""
     rng = np.random.default_rng([seed, 1])
     horizon = int(rng.integers(70, 110))
     # Ground varies slowly, as asphalt and water do: at the scale of objects less than the faintest of them.
@@ -78,11 +79,11 @@ def camera(seed: int) -> Camera:
     for _ in range(5):
         x, width = rng.integers(10, WIDTH - 20), rng.integers(3, 9)
         occluder[rng.integers(20, horizon) : rng.integers(horizon + 20, HEIGHT), x : x + width] = True
-    return Camera(background, cv2.GaussianBlur(clutter, (0, 0), 0.8), occluder, horizon)
+    return ThermalCamera(background, cv2.GaussianBlur(clutter, (0, 0), 0.8), occluder, horizon)
 
 
 def weather(month: int, seed: int) -> Weather:
-    """Month 0 is January: cold ground, warm objects; in summer the contrast shrinks and may turn over."""
+    """Draw the weather of a month, 0 for January: in summer the contrast shrinks and may change its sign."""
     rng = np.random.default_rng([seed, 2, month])
     warmth = 0.5 - 0.5 * np.cos(2 * np.pi * (month - 0.5) / 12)
     contrast = 55 - 38 * warmth + rng.normal(0, 3)
@@ -94,8 +95,10 @@ def weather(month: int, seed: int) -> Weather:
     )
 
 
-def traffic(num_frames: int, scene: Camera, conditions: Weather, rng: np.random.Generator) -> list[Mover]:
-    """The objects of a clip; about a quarter are of either class."""
+def traffic(
+    num_frames: int, scene: ThermalCamera, conditions: Weather, rng: np.random.Generator
+) -> list[Mover]:
+    """Draw the objects of a clip; about a quarter are of each class."""
     movers = []
     for _ in range(int(rng.integers(8, 14)) * max(1, num_frames // 30)):
         label = int(rng.integers(0, len(CLASSES)))
@@ -118,9 +121,9 @@ def traffic(num_frames: int, scene: Camera, conditions: Weather, rng: np.random.
 
 
 def frame(
-    index: int, scene: Camera, conditions: Weather, movers: list[Mover], rng: np.random.Generator
+    index: int, scene: ThermalCamera, conditions: Weather, movers: list[Mover], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Frame `index` of a clip: uint8 [288, 384] and labels int [M, 5] as class, x1, y1, x2, y2."""
+    """Frame `index` of a clip: uint8 [288, 384], and labels int [M, 5] as class, x1, y1, x2, y2 (pixels)."""
     flicker = 1 + 0.1 * np.sin(index / 7)
     picture = conditions.level + conditions.background_gain * scene.background
     picture = picture + conditions.clutter_gain * flicker * scene.clutter
@@ -146,7 +149,7 @@ def frame(
 
 
 def _placed(mover: Mover, index: int):
-    """Top left corner and heat of the part of a mover that is inside the picture, and its box cut to it."""
+    """Corner (y, x), heat and box of the part of a mover inside the picture; None if it is too small."""
     heat = sprite(mover, index)
     h, w = heat.shape
     left = round(mover.start[0] + mover.velocity[0] * index - w / 2)
@@ -159,7 +162,7 @@ def _placed(mover: Mover, index: int):
 
 
 def sprite(mover: Mover, index: int) -> np.ndarray:
-    """Heat of an object, float32 [h, w], drawn at four times its size and averaged; 1 in the mean of its shape."""
+    """Heat of an object, float32 [h, w], drawn at four times its size averaged; mean 1 over its shape."""
     name = CLASSES[mover.label]
     height = max(_SHORTEST if name == "human" else 5, round(mover.height))
     width = min(max(4, round(height * _SHAPES[name][1])), _LONGEST)

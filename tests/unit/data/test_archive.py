@@ -47,7 +47,7 @@ def test_a_damaged_file_is_named_and_the_others_are_good(tmp_path, packed, tool)
     packed.write_bytes(data)
     files = archive.extract(packed, tmp_path / "out", archive.members(packed), tool)
     found = {}
-    with pytest.raises(InputError, match=r"could not be extracted, first train/ü.dat") as error:
+    with pytest.raises(InputError, match=r"could not be extracted, the first is train/ü.dat") as error:
         found.update((member.name, path.read_bytes()) for member, path in files)
     assert all(content == FILES[name] for name, content in found.items())
     assert "\n" not in str(error.value)
@@ -57,13 +57,13 @@ def test_a_damaged_file_is_named_and_the_others_are_good(tmp_path, packed, tool)
 @pytest.mark.parametrize("keep", [0, 10, 100, -1, -40])
 def test_a_truncated_archive_is_one_clear_line(packed, keep):
     packed.write_bytes(packed.read_bytes()[:keep])
-    with pytest.raises(InputError, match="no whole 7z archive"):
+    with pytest.raises(InputError, match="expected a complete 7z archive"):
         archive.members(packed)
 
 
 def test_another_kind_of_archive(tmp_path):
     (tmp_path / "a.7z").write_bytes(lzma.compress(b"hello"))
-    with pytest.raises(InputError, match="no whole 7z archive"):
+    with pytest.raises(InputError, match="expected a complete 7z archive"):
         archive.members(tmp_path / "a.7z")
 
 

@@ -1,4 +1,4 @@
-"""Files of boxes by suffix: what is refused before the work, which ids and names come out, Seq-NMS from each."""
+"""Files of boxes by suffix: early refusals, ids and names in the output, Seq-NMS from each."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_seqnms_gives_the_same_from_every_format(walk, tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", ["npz", "json", "h5", "pkl", "csv"])
 def test_perfect_boxes_have_an_average_precision_of_one(walk, tmp_path, suffix, caplog):
-    """Labels as LTD annotations, by frame name, and as COCO annotations whose ids rise while the classes fall."""
+    """Labels as LTD annotations by frame name, and COCO annotations whose ids rise while the classes fall."""
     caplog.set_level("INFO")
     folder = tmp_path / "annotations" / "20210901" / "clip_1_0001"
     folder.mkdir(parents=True)

@@ -47,8 +47,8 @@ def test_a_file_written_frame_by_frame_is_that_of_numpy(tmp_path):
 @pytest.mark.parametrize(
     "fields",
     [
-        [("ts", "<u8"), ("x", "<f8"), ("y", "<f8"), ("w", "<f8"), ("h", "<f8"), ("class_id", "u1"), ("confidence", "<f8")],
-        [("class_id", "<i8"), ("h", "<i2"), ("w", "<i2"), ("y", "<i2"), ("x", "<i2"), ("t", "<i4"), ("track_id", "<u4")],
+        [("ts", "<u8"), *((side, "<f8") for side in "xywh"), ("class_id", "u1"), ("confidence", "<f8")],
+        [("class_id", "<i8"), *((side, "<i2") for side in "hwyx"), ("t", "<i4"), ("track_id", "<u4")],
     ],
 )  # fmt: skip
 def test_columns_of_any_type_and_order_are_read(tmp_path, fields):

@@ -73,7 +73,10 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"a_0001": {"boxes": [[1, 2, 3, 4]], "labels": [0, 1], "scores": [0.5]}}, "1 boxes, 1 scores, 2 labels"),
+        (
+            {"a_0001": {"boxes": [[1, 2, 3, 4]], "labels": [0, 1], "scores": [0.5]}},
+            "1 boxes, 1 scores, 2 labels",
+        ),
         ({"a_0001": {"boxes": [[1, 2, 3]], "labels": [0], "scores": [0.5]}}, "expected boxes, labels"),
         ({"a_0001": {"boxes": [[1, 2, 3, 4]], "labels": [2**40], "scores": [0.5]}}, "expected boxes, labels"),
         ({"a_0001": {}, "a_1": {}}, "expected boxes, labels"),

@@ -92,7 +92,7 @@ def test_comparison_names_every_difference(tmp_path, recording):
     (folder / "meta.pkl").write_bytes(pickle.dumps({"a_td.npy": (first, count), "b_td.npy": (first, count)}))
     (folder / "gt_interval.csv").write_text("name,interval\na_bbox.npy,500000\n")
     assert gen1_metadata.compare([recording], folder) == [
-        "a: another millisecond index than the released meta.pkl",
+        "a: millisecond index differs from the released meta.pkl",
         "a: label interval 250000 us, gt_interval.csv says 500000",
         "b_td.npy: in the released meta.pkl, not among the prepared recordings",
     ]

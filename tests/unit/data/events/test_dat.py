@@ -163,7 +163,7 @@ def test_evt3_words_by_hand(tmp_path, chunk):
             0x0005, 0x2003,  # row and event before the first TIME_HIGH: no time
             0x8FFF, 0x6064, 0x0007, 0x2803,  # t = 0xFFF << 12 | 100, y = 7, x = 3, p = 1
             0x605F, 0x2004,  # time goes back by 5 us: a late event, no wrap
-            0x3800 | 100, 0x4801, 0x5081, 0x4002,  # p = 1 from column 100: bits 0 and 11; 12 + 0, 12 + 7; 20 + 1
+            0x3800 | 100, 0x4801, 0x5081, 0x4002,  # p = 1, column 100: bits 0, 11; 12 + 0, 12 + 7; 20 + 1
             0x8000, 0x2001,  # TIME_HIGH starts again; no TIME_LOW yet
             0x6002, 0xA001, 0xE000, 0x5010,  # trigger and others say nothing; the vector goes on at 132
         )

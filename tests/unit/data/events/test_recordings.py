@@ -110,7 +110,7 @@ def test_find_lists_whole_recordings_only(tmp_path):
     assert [p.name for p in recordings.find(tmp_path, "train")] == ["a", "b"]
     with pytest.raises(InputError, match="no prepared recordings"):
         recordings.find(tmp_path, "val")
-    with pytest.raises(InputError, match="no prepared recording"):
+    with pytest.raises(InputError, match="not a prepared recording"):
         recordings.open_recording(tmp_path / "train" / "d")
 
 

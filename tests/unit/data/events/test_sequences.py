@@ -25,7 +25,7 @@ def recs(tmp_path_factory):
 def stream(recs, **options):
     parts = [sequences.of_recording(r, SEGMENT_US, STEP_US) for r in recs]
     settings = {"segment_us": SEGMENT_US, "step_us": STEP_US, "size": (rd.HEIGHT, rd.WIDTH)}
-    return sequences.Stream(parts, event_buckets=(64, 1024), **{**settings, **options})
+    return sequences.SequenceBatches(parts, event_buckets=(64, 1024), **{**settings, **options})
 
 
 @pytest.mark.parametrize("num_lanes", [1, 2, 3, 5])
@@ -96,7 +96,7 @@ def test_events_of_another_sensor_are_refused_by_name():
     column, zero = np.array([3, 64], np.int16), np.zeros(2, np.int16)
     chunk = EventChunk(np.array([10, 20]), column, zero, zero.astype(np.int8))
     segments = sequences.of_chunks([chunk], 10_000, 5_000)
-    stream = sequences.Stream(
+    stream = sequences.SequenceBatches(
         [segments], segment_us=10_000, step_us=5_000, size=(48, 64), event_buckets=(16,)
     )
     with pytest.raises(InputError, match="column 64, expected 0 to 63"):

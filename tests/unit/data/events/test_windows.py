@@ -90,7 +90,7 @@ def test_a_rest_smaller_than_a_batch_is_left_out(root):
 
 
 def test_segments_of_a_window_are_the_window_cut(root):
-    """All lanes reset on the first segment only; together the segments hold the window's events, once each."""
+    """All lanes reset on the first segment only; together the segments hold the window's events once each."""
     config = rd.config(root, **TBPTT, event_buckets=(1 << 16,))
     whole = Windows(
         rd.config(root, window_ms=400, segment_ms=400, event_buckets=(1 << 16,), max_slots=8), "train"
@@ -135,7 +135,7 @@ def test_labels_carry_boxes_flags_and_the_time_of_their_step(root):
         np.testing.assert_array_equal(batch.targets.ignore_mask[0, s, :2], [False, True])
         np.testing.assert_array_equal(batch.targets.labels[0, s, :2], [0, 1])
     index, times = batch.source[0, real, 0], batch.source[0, real, 1]
-    # Labels lie at multiples of 50 ms plus a millisecond per recording; a step ends at most 5 ms after its label.
+    # Labels lie at multiples of 50 ms plus a millisecond per recording; a step ends up to 5 ms after it.
     late = (times - 1000 * index) % 50_000
     assert (late > 0).all()
     assert (late <= 5000).all()

@@ -106,11 +106,11 @@ def test_video_frames_and_a_video_cut_short(tmp_path):
     for _ in range(12):
         writer.write(PICTURE)
     writer.release()
-    video = sets.Video(path)
+    video = sets.VideoFile(path)
     assert (len(list(video)), video.cut_short) == (12, False)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 2 // 3])
-    video = sets.Video(path)
+    video = sets.VideoFile(path)
     assert len(list(video)) < 12
     assert video.cut_short
 

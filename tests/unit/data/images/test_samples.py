@@ -129,7 +129,7 @@ def test_boxes_without_room_are_counted(config):
         (
             "list.txt",
             "./images/0.png\n./images/gone.png\n",
-            r"list\.txt:2: .*gone\.png is not there \(1 of 2 images",
+            r"list\.txt:2: .*gone\.png is missing \(1 of 2 images",
         ),
         ("list.txt", "", "names no image"),
     ],

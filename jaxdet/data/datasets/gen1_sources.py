@@ -1,0 +1,103 @@
+"""The source files of GEN1: pairs of an event file and a box file, in folders or in 7z archives."""
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from jaxdet import files
+from jaxdet.data import archive
+from jaxdet.errors import InputError
+
+SPLITS = ("train", "val", "test")
+EVENTS, BOXES = "_td.dat", "_bbox.npy"
+
+
+class SourceFiles(NamedTuple):
+    """Event file and box file of one recording: paths, or names inside an archive."""
+
+    split: str
+    name: str
+    events: str
+    boxes: str
+    sizes: tuple[int, int]  # bytes
+
+
+def find_sources(
+    source: Path, problems: list[str]
+) -> tuple[list[SourceFiles], list[tuple[Path, list[SourceFiles]]]]:
+    """Find the pairs of extracted files below `source`, and the other pairs in its 7z archives.
+
+    Files without a partner and archives that cannot be opened become lines of `problems`. Raises InputError
+    when there is nothing to prepare.
+    """
+    if not source.exists():
+        raise InputError(
+            f"{source}: no such file or folder, expected the archives or files of the data set; "
+            "check --source"
+        )
+    tree: list[SourceFiles] = []
+    paths = [] if source.is_file() else [p for p in source.rglob("*") if p.name.endswith((EVENTS, BOXES))]
+    tree = _pairs(((str(p), p.stat().st_size) for p in paths), "", problems)
+    have = {pair[:2] for pair in tree}
+    archives = []
+    for path in [source] if source.is_file() else sorted(source.glob("*.7z")):
+        try:
+            members = _members(path, problems)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        archives.append((path, [p for p in _pairs(members, path.name, problems) if p[:2] not in have]))
+    if not tree and not archives and not problems:
+        raise InputError(
+            f"{source}: found neither .7z archives nor train, val or test folders with *{EVENTS} and "
+            f"*{BOXES}; check --source"
+        )
+    return tree, archives
+
+
+def _members(path: Path, problems: list[str]) -> list[tuple[str, int]]:
+    """Names and sizes of the event and box files in an archive; refused names are added to `problems`."""
+    members: list[tuple[str, int]] = []
+    refused: dict[str, str] = {}
+    for member in archive.members(path):
+        if member.name.endswith((EVENTS, BOXES)):
+            try:
+                archive.check_name(member.name)
+                members.append((member.name, member.size))
+            except InputError as error:
+                refused.setdefault(member.name.removesuffix(EVENTS).removesuffix(BOXES), f"{path}: {error}")
+    problems += refused.values()
+    return members
+
+
+def _check_name(name: str, location: str) -> None:
+    """Raise InputError for a name unfit for a recording's folder; readers ignore hidden folders."""
+    what = f"{location!a}: name of a recording"
+    files.safe_name(name, what)
+    if name.startswith("."):
+        raise InputError(f"{what} {name!a} begins with a dot, expected one that is not hidden; rename it")
+
+
+def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[str]) -> list[SourceFiles]:
+    halves: dict[tuple[str, str], dict[str, tuple[str, int]]] = {}
+    for location, size in found:
+        path = PurePosixPath(location)
+        split = path.parent.name if path.parent.name in SPLITS else archive_name.split("_")[0].split(".")[0]
+        if split in SPLITS:
+            suffix = EVENTS if path.name.endswith(EVENTS) else BOXES
+            halves.setdefault((split, path.name.removesuffix(suffix)), {})[suffix] = (location, size)
+    pairs = []
+    for (split, name), half in sorted(halves.items()):
+        try:
+            _check_name(name, min(location for location, _ in half.values()))
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if len(half) == 2:
+            (events, events_size), (boxes, boxes_size) = half[EVENTS], half[BOXES]
+            pairs.append(SourceFiles(split, name, events, boxes, (events_size, boxes_size)))
+        else:
+            (present,) = half
+            missing = BOXES if present == EVENTS else EVENTS
+            problems.append(f"{split}/{name}{present}: no {name}{missing} beside it; copy or extract it too")
+    return pairs
