@@ -1,6 +1,8 @@
-"""Thermal frames from the air with COCO annotations (HIT-UAV): train --config=configs/hit_uav.py:<yolov4|yolox>
+"""Thermal frames from the air with COCO annotations (HIT-UAV): train
+--config=configs/hit_uav.py:<yolov4|yolox>
 
-`data.root` holds folders of images/ and annotations.json. The detectors are the small ones of synthetic_ltd.py.
+`data.root` holds folders of images/ and annotations.json. The detectors are the small ones of
+synthetic_ltd.py.
 """
 
 from jaxdet import config as c

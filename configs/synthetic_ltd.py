@@ -1,4 +1,5 @@
-"""Small detectors on simulated thermal clips, half an hour on a CPU: train --config=configs/synthetic_ltd.py:<yolov4|yolox>"""
+"""Small detectors on simulated thermal clips, half an hour on a CPU: train
+--config=configs/synthetic_ltd.py:<yolov4|yolox>"""
 
 from jaxdet import class_names
 from jaxdet import config as c

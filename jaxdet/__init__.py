@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-# Public names and where they live; a module is imported when one of its names is first used, so that `import jaxdet`
-# costs nothing and needs no jax.
+# Public names and where they live; a module is imported when one of its names is first used, so that `import
+# jaxdet` costs nothing and needs no jax.
 _PUBLIC = {
     "load": ("api", "load"),
     "Model": ("api", "Model"),

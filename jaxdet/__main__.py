@@ -10,8 +10,17 @@ from pathlib import Path
 import jaxdet
 
 COMMANDS = (
-    "train", "evaluate", "predict", "prepare", "convert", "soup", "seqnms", "submit", "reproduce", "benchmark",
-)  # fmt: skip
+    "train",
+    "evaluate",
+    "predict",
+    "prepare",
+    "convert",
+    "soup",
+    "seqnms",
+    "submit",
+    "reproduce",
+    "benchmark",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +49,8 @@ def _overview() -> str:
 
 
 def _summary(name: str) -> str:
-    """First line of a command's docstring, read without importing it: most commands take seconds to import."""
+    """First line of a command's docstring, read without importing it: most commands take seconds to
+    import."""
     source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").split("\n\n")[0].replace("\n", " ")
 

@@ -1,4 +1,5 @@
-"""The front door: load a detector, run it on recordings, images, videos or live events, measure it, save it."""
+"""The front door: load a detector, run it on recordings, images, videos or live events, measure it, save
+it."""
 
 import logging
 import os
@@ -44,11 +45,12 @@ def load(
 ) -> "Model":
     """The detector of a released .pth or .pt file, a training run, or a weights folder.
 
-    Family, size, class names and sensor come from the file; what a released file does not say comes from a table and is
-    logged in one line. `config` ("gen1_hmnet:b3", a file, or a ConfigDict) overrules all of it. `sensor` ("304x240" or
-    (height, width)), `classes` and `size` (pixels of the longer side of images) overrule single values. `min_score` drops
-    boxes below it. `tta` joins views of an image: "none", "flip" or "scales". `fast` takes Winograd's algorithm for wide
-    convolutions, for CPU: boxes move by fractions of a pixel. Raises InputError if the weights do not fit.
+    Family, size, class names and sensor come from the file; what a released file does not say comes from a
+    table and is logged in one line. `config` ("gen1_hmnet:b3", a file, or a ConfigDict) overrules all of it.
+    `sensor` ("304x240" or (height, width)), `classes` and `size` (pixels of the longer side of images)
+    overrule single values. `min_score` drops boxes below it. `tta` joins views of an image: "none", "flip" or
+    "scales". `fast` takes Winograd's algorithm for wide convolutions, for CPU: boxes move by fractions of a
+    pixel. Raises InputError if the weights do not fit.
     """
     chosen = config_files.load(config) if isinstance(config, str) else config
 
@@ -71,7 +73,8 @@ def open_weights(
     classes: Sequence[str] | None = None,
     size: int | None = None,
 ) -> tuple[Any, Skeleton, Variables]:
-    """Config, skeleton and weights of a detector; see `load`. `override` changes the config before it is built."""
+    """Config, skeleton and weights of a detector; see `load`. `override` changes the config before it is
+    built."""
     path = Path(weights)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected a weights folder, a run or a .pth or .pt file")
@@ -140,12 +143,13 @@ class Model:
     def predict(self, source: Any, *, bgr: bool = False) -> Any:
         """Boxes of `source`, best first.
 
-        A model of images takes one image (a path, or an array [H, W] or [H, W, 3], uint8, red first, blue first with
-        `bgr`) and gives its `Boxes`. Of a folder, a .txt list, a video, or a list or generator of paths and arrays it
-        gives an iterator of `Boxes`, in order; an item of a list that cannot be read is logged and has no boxes.
+        A model of images takes one image (a path, or an array [H, W] or [H, W, 3], uint8, red first, blue
+        first with `bgr`) and gives its `Boxes`. Of a folder, a .txt list, a video, or a list or generator of
+        paths and arrays it gives an iterator of `Boxes`, in order; an item of a list that cannot be read is
+        logged and has no boxes.
 
-        A model of events takes a recording (.dat, .raw or prepared folder), a list of them, or arrays (t_us, x, y,
-        polarity), and gives an iterator of the `Boxes` after every step.
+        A model of events takes a recording (.dat, .raw or prepared folder), a list of them, or arrays (t_us,
+        x, y, polarity), and gives an iterator of the `Boxes` after every step.
         """
         if self.kind == "events":
             return self._of_events(source)
@@ -166,9 +170,9 @@ class Model:
     ) -> Metrics:
         """COCO's average precision on a labelled split: `metrics.ap`, `metrics.table()`, `metrics.per_class`.
 
-        `data` is the root of a prepared data set, by default the config's; `split` is one of its splits, by default
-        the test split. `protocol` is for events: "hmnet", "rvt" or "toolbox". Raises InputError if part of the split
-        could not be read.
+        `data` is the root of a prepared data set, by default the config's; `split` is one of its splits, by
+        default the test split. `protocol` is for events: "hmnet", "rvt" or "toolbox". Raises InputError if
+        part of the split could not be read.
         """
         block = self.config.data.copy_and_resolve_references()
         if data is not None:
@@ -239,9 +243,9 @@ class Stream:
     def feed(self, t_us: Any, x: Any, y: Any, polarity: Any) -> list[Boxes]:
         """Boxes of the steps that these events complete, in order.
 
-        Arrays [N]: `t_us` microseconds in order of time, `x`, `y` pixels, `polarity` 0 or 1. The first step begins at
-        the time of the first event, rounded down to a step. Raises InputError for events that run backwards or lie
-        outside the sensor.
+        Arrays [N]: `t_us` microseconds in order of time, `x`, `y` pixels, `polarity` 0 or 1. The first step
+        begins at the time of the first event, rounded down to a step. Raises InputError for events that run
+        backwards or lie outside the sensor.
         """
         times = np.asarray(t_us, np.int64)
         if len(times) and not self._started:

@@ -1,5 +1,5 @@
-"""Time a model (latency of a streamed step, throughput, a training step), its scaling, its batches, a stretch of training,
-or Seq-NMS.
+"""Time a model (latency of a streamed step, throughput, a training step), its scaling, its batches, a stretch
+of training, or Seq-NMS.
 
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --fast --batch_sizes=1,16
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --train
@@ -10,13 +10,13 @@ or Seq-NMS.
     python -m jaxdet.benchmark --config=configs/synthetic_b3.py:short --endurance
     python -m jaxdet.benchmark --seqnms
 
-`--scaling` gives every device `--batch_sizes` lanes or images: the time of a whole update, its efficiency against the fewest
-devices, the share that summing the gradients takes by itself, and bytes a device. Device counts that are not there get
-the plan of the memory only. Of several processes (launch/) it takes all devices; `--baseline` names the file of a run on
-fewer.
+`--scaling` gives every device `--batch_sizes` lanes or images: the time of a whole update, its efficiency
+against the fewest devices, the share that summing the gradients takes by itself, and bytes a device. Device
+counts that are not there get the plan of the memory only. Of several processes (launch/) it takes all
+devices; `--baseline` names the file of a run on fewer.
 
-Every figure is a median of runs taken in turn with the unit, one plain 3x3 convolution 256 to 256 channels at 60x76,
-and is given in ms and in units. Without `--weights` they are random, which takes as long.
+Every figure is a median of runs taken in turn with the unit, one plain 3x3 convolution 256 to 256 channels at
+60x76, and is given in ms and in units. Without `--weights` they are random, which takes as long.
 """
 
 import json
@@ -185,7 +185,8 @@ def _point(flags, cfg, count) -> dict[str, Any]:
 
 
 def _labelled_at_the_end(cfg, num_steps: int, **changes: Any):
-    """The config with other arguments of its model, one of which trains on the last step of a segment only."""
+    """The config with other arguments of its model, one of which trains on the last step of a segment
+    only."""
     cfg = cfg.copy_and_resolve_references()
     with cfg.model.unlocked():  # published models leave these keys out
         cfg.model.update(warm_up_steps=num_steps - 1, **changes)

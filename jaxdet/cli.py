@@ -31,7 +31,8 @@ class Flags:
     """The flags of one command; values are attributes after parsing.
 
     Every command owns its set, so that several commands can run in one process. `config` is the ConfigDict of
-    `--config`, None without; `override(cfg)` applies `--config.key=value` to a config that is stored elsewhere.
+    `--config`, None without; `override(cfg)` applies `--config.key=value` to a config that is stored
+    elsewhere.
     """
 
     def __init__(self, usage: str = ""):
@@ -78,7 +79,8 @@ class Flags:
         self._add(name, list(default), help, required, type=split)
 
     def config_file(self, help: str = _CONFIG, stored: bool = False) -> None:
-        """`--config`, and `--config.key=value` for any key of it; `stored`: other flags may name a config as well."""
+        """`--config`, and `--config.key=value` for any key of it; `stored`: other flags may name a config as
+        well."""
         self._add("config", None, help, type=str)
         self._takes_config, self._stores_config = True, stored
 
@@ -181,8 +183,8 @@ def command(
 ):
     """Make `main(argv=None) -> exit status` of a command from its flags and its body.
 
-    A command of `several_processes` joins the others of its job (see `jaxdet.distributed`) before its body runs. One
-    that `saves_when_told` answers SIGTERM itself; others end at once.
+    A command of `several_processes` joins the others of its job (see `jaxdet.distributed`) before its body
+    runs. One that `saves_when_told` answers SIGTERM itself; others end at once.
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
@@ -202,7 +204,8 @@ def command(
             distributed.finish()
             sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever read the output has seen enough, as with `| head -1`; the exit of Python must not flush again.
+            # Whoever read the output has seen enough, as with `| head -1`; the exit of Python must not flush
+            # again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (InputError, OSError) as error:
@@ -226,7 +229,8 @@ def command(
 
 
 def _keep_compiled() -> None:
-    """Compiled programs are kept between runs, in the place that JAX_COMPILATION_CACHE_DIR names or a default."""
+    """Compiled programs are kept between runs, in the place that JAX_COMPILATION_CACHE_DIR names or a
+    default."""
     jax = sys.modules.get("jax")
     if jax is None:
         return

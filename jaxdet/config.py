@@ -64,7 +64,7 @@ def base() -> Config:
         keep=3,
         keep_every=0,  # optimiser steps; 0 keeps only the newest `keep`
         evaluate_every=0,  # optimiser steps; 0: at the end only
-        epochs=0,  # above 0: says num_iterations, and the three below, where not 0, the `_every` of their name
+        epochs=0,  # above 0: gives num_iterations; the three below, where not 0, the `_every` of their name
         checkpoint_epochs=0,
         evaluate_epochs=0,
         keep_epochs=0,
@@ -141,7 +141,8 @@ def adamw(lr: float, weight_decay: float, schedule: str = "cosine") -> Config:
 
 
 def sgd_yolov4(lr: float = 0.01) -> Config:
-    """SGD as the released Seq-YOLO trains: losses summed over 64 images, rates falling from epoch to epoch."""
+    """SGD as the released Seq-YOLO trains: losses summed over 64 images, rates falling from epoch to
+    epoch."""
     return block(
         name="sgd",
         schedule="yolov4",
@@ -175,8 +176,8 @@ def sgd_yolox(lr: float = 0.01) -> Config:
     )
 
 
-# Keyword arguments of models.build("yolov4", ...): stages (channels, depth), channels of the neck's levels, anchors
-# (width, height in pixels) of each level from the finest.
+# Keyword arguments of models.build("yolov4", ...): stages (channels, depth), channels of the neck's levels,
+# anchors (width, height in pixels) of each level from the finest.
 _STAGES = ((64, 1), (128, 3), (256, 15), (512, 15), (1024, 7), (1024, 7), (1024, 7))
 _NECK = (128, 256, 512, 512, 512)
 YOLOV4_SIZES: dict[str, dict[str, Any]] = {
@@ -250,7 +251,8 @@ def yolox(size: str, num_classes: int, **changes: Any) -> ConfigDict:
 def yolov4_images(
     size: int, stride: int, classes: Sequence[str], batch_size: int, root: str = "data/images"
 ) -> ConfigDict:
-    """Still images as YOLOv4 takes them: RGB, batches of like aspect in rectangles of multiples of `stride`."""
+    """Still images as YOLOv4 takes them: RGB, batches of like aspect in rectangles of multiples of
+    `stride`."""
     return block(
         kind="images",
         classes=tuple(classes),
@@ -279,8 +281,9 @@ def yolox_images(size: int, classes: Sequence[str], batch_size: int, root: str =
 def _training_images(root: str) -> dict[str, Any]:
     """Where labelled images are and how they are augmented.
 
-    A split, below `root`, is a folder of images or a .txt list of them with YOLO labels in labels/ beside images/, or
-    COCO annotations as FILE.json or FILE.json:FOLDER (of the images; default: images/ beside the file).
+    A split, below `root`, is a folder of images or a .txt list of them with YOLO labels in labels/ beside
+    images/, or COCO annotations as FILE.json or FILE.json:FOLDER (of the images; default: images/ beside the
+    file).
     """
     return {
         "root": root,
@@ -315,7 +318,8 @@ LTD_FRAMES = (
 
 
 def ltd_splits(split: str = "Day", frames: str = "e5") -> dict[str, str]:
-    """Training on a frame list; the challenge's validation frames lie in val/images, those of the months in Sep/images, ..."""
+    """Training on a frame list; the challenge's validation frames lie in val/images, those of the months in
+    Sep/images, ..."""
     return {
         "root": "data/ltd",
         "train_split": f"{split}/{frames}.txt",
@@ -333,8 +337,8 @@ def by_epochs(cfg: Config, epochs: int, every: int = 5) -> None:
 def small_images(family: str, classes: Sequence[str], pixels: int, aspect: float, epochs: int) -> Config:
     """A YOLOv4-P5 of a quarter of the width, or a YOLOX-nano, for small objects; trains in minutes on a CPU.
 
-    Whole images in their own `aspect`: mosaics shrink objects that are small already. A net that starts from random
-    weights needs many updates at a high rate more than it needs large batches.
+    Whole images in their own `aspect`: mosaics shrink objects that are small already. A net that starts from
+    random weights needs many updates at a high rate more than it needs large batches.
     """
     cfg = base()
     if family == "yolov4":

@@ -8,18 +8,19 @@
     python -m jaxdet.evaluate --config=configs/ltd_yolov4.py:p6 --weights=soup.pt --images=data/ltd/Sep/images
     python -m jaxdet.evaluate --weights=runs/day_p6 --split=Sep/images
 
-Protocols for recordings: `hmnet`, the released evaluator's (the nearest time stamp, closer than 25 ms); `rvt` and
-`toolbox`, all boxes within 50 ms. Images are compared one by one, as COCO does.
+Protocols for recordings: `hmnet`, the released evaluator's (the nearest time stamp, closer than 25 ms); `rvt`
+and `toolbox`, all boxes within 50 ms. Images are compared one by one, as COCO does.
 
---detections is a file of boxes of any format that predict writes, COCO results of any tool, a folder with a .npy per
-recording, or a folder of YOLO text. The same boxes give the same numbers as by --weights. Labels are COCO's
---annotations, YOLO text in labels/ beside --images, a folder of .npy (--labels), or else the --split of the config's
-data set. Images are matched by their path, by the id of the COCO file, or by a name that a single image has; classes
-by name. With --weights and YOLO text precision, recall and AP are also given as Seq-YOLO counts them.
+--detections is a file of boxes of any format that predict writes, COCO results of any tool, a folder with a
+.npy per recording, or a folder of YOLO text. The same boxes give the same numbers as by --weights. Labels are
+COCO's --annotations, YOLO text in labels/ beside --images, a folder of .npy (--labels), or else the --split
+of the config's data set. Images are matched by their path, by the id of the COCO file, or by a name that a
+single image has; classes by name. With --weights and YOLO text precision, recall and AP are also given as
+Seq-YOLO counts them.
 
-Annotated images that are missing take no part and end in exit status 1 unless --allow_missing; unreadable ones count as
-images without boxes and end in 1. What was left out is said in one line. The 12 numbers and AP per class are printed,
-and written with a precision-recall picture to --out.
+Annotated images that are missing take no part and end in exit status 1 unless --allow_missing; unreadable
+ones count as images without boxes and end in 1. What was left out is said in one line. The 12 numbers and AP
+per class are printed, and written with a precision-recall picture to --out.
 """
 
 import json
@@ -48,7 +49,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.string(
         "detections",
         None,
-        "boxes to measure instead of a model's: a file of any format of predict, a folder of .npy or YOLO text",
+        "boxes to measure instead of a model's: a file that predict writes, a folder of .npy or YOLO text",
     )
     flags.string("labels", None, "folder of _bbox.npy label files; default: the config's recordings")
     flags.string("images", None, "images: folder of the annotated ones, or a folder or list with YOLO labels")

@@ -1,19 +1,20 @@
 """Find boxes in recordings, images and videos.
 
-    python -m jaxdet.predict --weights=gen1_hmnet_B3_tbptt.pth --input=mine.raw --out=mine.npy --render=mine.mp4
-    python -m jaxdet.predict --weights=yolox_nano.pth --input=photos --out=boxes.json --render=drawn
-    python -m jaxdet.predict --weights=runs/b3 --split=test --out=predictions
+    python -m jaxdet.predict --weights=gen1_hmnet_B3_tbptt.pth --input=mine.raw --out=mine.npy
+    --render=mine.mp4 python -m jaxdet.predict --weights=yolox_nano.pth --input=photos --out=boxes.json
+    --render=drawn python -m jaxdet.predict --weights=runs/b3 --split=test --out=predictions
 
 Weights say which model they are of; --config, --sensor, --classes and --size overrule what they say.
 
-For a model of images `--input` is an image, a folder of images, a .txt with a path a line, or a video. Boxes go to
---out as .h5, .json (COCO results), .pkl (as released), .npz, .csv, .txt (MOT) or into a folder as YOLO text, pictures to
---render: a folder, a film, or the image with the most boxes. An image that cannot be read is named and left out, the rest
-is done, and the exit status is 1.
+For a model of images `--input` is an image, a folder of images, a .txt with a path a line, or a video. Boxes
+go to --out as .h5, .json (COCO results), .pkl (as released), .npz, .csv, .txt (MOT) or into a folder as YOLO
+text, pictures to --render: a folder, a film, or the image with the most boxes. An image that cannot be read
+is named and left out, the rest is done, and the exit status is 1.
 
-For a model of events `--input` is one recording: a DAT or RAW (EVT2, EVT3) file or a prepared folder. Without it every
-recording of the split of the config's data set is predicted; `--chunk=1/4` takes the second quarter of them. Boxes come
-after every step of 5 ms, as `.npy` in the released layout and, for a split, also as detections.h5.
+For a model of events `--input` is one recording: a DAT or RAW (EVT2, EVT3) file or a prepared folder. Without
+it every recording of the split of the config's data set is predicted; `--chunk=1/4` takes the second quarter
+of them. Boxes come after every step of 5 ms, as `.npy` in the released layout and, for a split, also as
+detections.h5.
 """
 
 import logging

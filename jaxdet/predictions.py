@@ -1,4 +1,5 @@
-"""Boxes of a detector, written and drawn: of images and videos, of one recording, of the recordings of a split."""
+"""Boxes of a detector, written and drawn: of images and videos, of one recording, of the recordings of a
+split."""
 
 import logging
 import time
@@ -109,7 +110,8 @@ def of_split(
     store_name: str,
     metadata: dict[str, Any],
 ) -> None:
-    """Predict prepared recordings; `folder` gets a `.npy` of each and the detections file `store_name` of all."""
+    """Predict prepared recordings; `folder` gets a `.npy` of each and the detections file `store_name` of
+    all."""
     chosen, step_us = [recordings.open_recording(path) for path in paths], predictor.geometry.step_us
     ends_us = [(r.name, -(-1000 * r.duration_ms // step_us) * step_us) for r in chosen]
     with split_files.writer(folder, ends_us, store_name, predictor.class_names, metadata) as write:

@@ -87,7 +87,8 @@ def overrule(
     classes: Sequence[str] | None,
     size: int | None,
 ) -> None:
-    """Put the values that are not None into a whole config; see `config_of`. InputError if the model cannot take one."""
+    """Put the values that are not None into a whole config; see `config_of`. InputError if the model cannot
+    take one."""
     with cfg.unlocked(), cfg.data.ignore_type():
         if sensor is not None:
             own = (cfg.data.get("height"), cfg.data.get("width"))
@@ -112,7 +113,7 @@ def _classes(identity: Identity, given: Sequence[str] | None, guessed: list[str]
         names = tuple(given)
         if isinstance(given, str) or len(names) != number or len(set(names)) != number or "" in names:
             raise InputError(
-                f"--classes={','.join(names)[:80]}: expected {number} different names, as the file has classes"
+                f"--classes={','.join(names)[:80]}: expected {number} different names, one per class"
             )
         return names
     known, source = _data_set(identity)

@@ -3,9 +3,9 @@
     python -m jaxdet.reproduce --recipe=configs/seasons_in_drift.py:week --data=data/ltd --weights=weights \\
         --workdir=runs/sid_week [--only=Sep] [--dry_run]
 
-Weights, frames and their numbers are checked before anything is computed; `--dry_run` prints the plan and everything
-that is missing. A run that was stopped goes on where it was. Months with annotations are scored before and after
-post-processing.
+Weights, frames and their numbers are checked before anything is computed; `--dry_run` prints the plan and
+everything that is missing. A run that was stopped goes on where it was. Months with annotations are scored
+before and after post-processing.
 """
 
 import logging
@@ -62,7 +62,8 @@ def _run(flags: cli.Flags) -> None:
 
 
 def load_recipe(text: str) -> Recipe:
-    """The recipe of `FILE.py:track`: rows, frames and weight of each month as `get_config(track)` gives them."""
+    """The recipe of `FILE.py:track`: rows, frames and weight of each month as `get_config(track)` gives
+    them."""
     recipe = config_files.load(text)
     missing = [key for key in ("rows", "num_frames", "month_weights") if key not in recipe]
     if missing:

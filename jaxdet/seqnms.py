@@ -2,9 +2,9 @@
 
     python -m jaxdet.seqnms --detections=Sep_1536_w_51_0.5_0.1.pkl --min_score=0.6 --out=Sep.pkl
 
-Reads and writes detections of predict (.h5), released pickles (.pkl), .npz, MOT text (.txt), COCO results (.json) and
-tables (.csv). Frames belong to a clip up to the last underscore of their name. A pickle written here has no scores, as
-the challenge wants it; the other formats keep them.
+Reads and writes detections of predict (.h5), released pickles (.pkl), .npz, MOT text (.txt), COCO results
+(.json) and tables (.csv). Frames belong to a clip up to the last underscore of their name. A pickle written
+here has no scores, as the challenge wants it; the other formats keep them.
 """
 
 import logging
@@ -98,7 +98,8 @@ def _read(source: Path, labels: str | None) -> BoxFile:
 
 
 def _counted_from_one(frames: Sequence[Boxes]) -> list[Boxes]:
-    """Boxes whose labels are category ids without names: classes in their order, from 1 unless one has id 0."""
+    """Boxes whose labels are category ids without names: classes in their order, from 1 unless one has id
+    0."""
     first = min((int(boxes.labels.min()) for boxes in frames if len(boxes)), default=0)
     logging.info(
         "the categories have no names; ids from %d are taken for the labelled classes", min(first, 1)

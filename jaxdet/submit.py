@@ -2,8 +2,9 @@
 
     python -m jaxdet.submit --detections=Jan.pkl,Mar.h5 --data=data/ltd --out=predictions.pkl
 
-The month is the file's name before the first "." or "_". With `--data` every frame of the month is listed, and what has
-no detections gets the placeholder; without it, each month must already have all the frames the challenge counts.
+The month is the file's name before the first "." or "_". With `--data` every frame of the month is listed,
+and what has no detections gets the placeholder; without it, each month must already have all the frames the
+challenge counts.
 """
 
 import logging

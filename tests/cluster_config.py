@@ -1,7 +1,8 @@
-"""A tiny HMNet on windows of two segments, in float64 where JAX_ENABLE_X64 is set: the config of cluster tests.
+"""A tiny HMNet on windows of two segments, in float64 where JAX_ENABLE_X64 is set: the config of cluster
+tests.
 
-`b1` has one memory, which compiles in a tenth of the time; `b3` has three, of periods whose common one is short: the
-steps of a whole cycle are compiled.
+`b1` has one memory, which compiles in a tenth of the time; `b3` has three, of periods whose common one is
+short: the steps of a whole cycle are compiled.
 """
 
 import os
@@ -31,7 +32,8 @@ def get_config(arg="b1"):
     cfg.data.event_buckets = (2048,)
     cfg.data.max_boxes, cfg.data.max_slots = 4, 2
     cfg.data.warmup = "recording"
-    # At ten times the rate so small a model is chaotic: what rounding does grows a hundredfold in two updates.
+    # At ten times the rate so small a model is chaotic: what rounding does grows a hundredfold in two
+    # updates.
     cfg.optim = c.adamw(lr=1e-4, weight_decay=0.01, schedule="constant")
     cfg.train.num_iterations = 10
     cfg.train.iterations_per_epoch = 5

@@ -1,7 +1,7 @@
 """Reference arrays and the weight recipes they were made with.
 
-The arrays lie in `tests/golden/`. Set JAXDET_GOLDEN to another folder of the same layout, and JAXDET_GOLDEN_SEED to its
-seed, to run the same tests against other weights and inputs.
+The arrays lie in `tests/golden/`. Set JAXDET_GOLDEN to another folder of the same layout, and
+JAXDET_GOLDEN_SEED to its seed, to run the same tests against other weights and inputs.
 """
 
 import json
@@ -100,8 +100,8 @@ _RESIDUAL = re.compile(r"^(.*)\.m\.\d+\.(cv2|conv2|conv2\.pconv)\.bn\.weight$")
 def yolo_weights(entries, constants=None, seed: int = SEED) -> dict[str, np.ndarray]:
     """State dict of a YOLOv4 or YOLOX manifest [[key, shape, dtype], ...] under the weight recipe.
 
-    `constants` gives the entries that are not random (the anchor buffers). Zero-mean filters and damped residual
-    branches keep a hundred layers neither chaotic nor blind to their input.
+    `constants` gives the entries that are not random (the anchor buffers). Zero-mean filters and damped
+    residual branches keep a hundred layers neither chaotic nor blind to their input.
     """
     constants = constants or {}
     keys = {entry[0] for entry in entries}

@@ -83,7 +83,8 @@ def model(size: str, **kwargs):
 
 
 def pack(lanes: list[list[np.ndarray]], size: int | None = None) -> Events:
-    """Events [n, 4] (t since the step began, x, y, p 0/1) per lane and step, sorted by window, as `Events`."""
+    """Events [n, 4] (t since the step began, x, y, p 0/1) per lane and step, sorted by window, as
+    `Events`."""
     flat, starts = [], []
     for steps in lanes:
         rows = []

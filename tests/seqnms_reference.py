@@ -1,7 +1,8 @@
 """Two plain implementations of Seq-NMS to compare with, one path at a time.
 
-`exact` compares sums of scores as whole millionths and redoes only what a path can have changed. `released` compares
-floating point sums and redoes everything; it says whether two compared sums were closer than rounding can tell.
+`exact` compares sums of scores as whole millionths and redoes only what a path can have changed. `released`
+compares floating point sums and redoes everything; it says whether two compared sums were closer than
+rounding can tell.
 """
 
 from fractions import Fraction
@@ -23,7 +24,8 @@ def iou(a, b):
 
 
 def exact(frames, min_score, use_max=False, link_by_class=False):
-    """Kept (frame, label, row) in order, and the new scores of each class; `frames` of (boxes, scores, labels)."""
+    """Kept (frame, label, row) in order, and the new scores of each class; `frames` of (boxes, scores,
+    labels)."""
     links, overlaps = _relations(frames, link_by_class)
     classes = sorted({int(c) for _, _, labels in frames for c in labels})
     new = {c: _exact_class(frames, links, overlaps, c, use_max) for c in classes}
@@ -146,7 +148,8 @@ def _released_class(frames, links, overlaps, label, close):
 
 
 def keep(frames, new, min_score, close=None):
-    """Greedy NMS by class and frame, then the threshold: [(frame, label, row)], class by class within a frame."""
+    """Greedy NMS by class and frame, then the threshold: [(frame, label, row)], class by class within a
+    frame."""
     out = []
     for t, (boxes, _, _) in enumerate(frames):
         overlap = iou(boxes, boxes) > 0.3

@@ -1,4 +1,5 @@
-"""A job that exchanges values, and a program that is not of it: JAX's own client, which leaves live pickles."""
+"""A job that exchanges values, and a program that is not of it: JAX's own client, which leaves live
+pickles."""
 
 import os
 import sys
@@ -51,7 +52,8 @@ time.sleep(60)
 
 
 def process(folder: Path, coordinator: str, index: int, prefix=(), **more: str) -> jobs.Job:
-    """Process `index` of two, started by `prefix`; it goes on to its second exchange when `folder/go` is there."""
+    """Process `index` of two, started by `prefix`; it goes on to its second exchange when `folder/go` is
+    there."""
     place = {
         "JAXDET_COORDINATOR": coordinator,
         "JAXDET_PROCESS_ID": str(index),

@@ -1,4 +1,5 @@
-"""The section "Adding" of ARCHITECTURE.md, followed step by step: its model, data set and format work as it stands."""
+"""The section "Adding" of ARCHITECTURE.md, followed step by step: its model, data set and format work as it
+stands."""
 
 import dataclasses
 import importlib

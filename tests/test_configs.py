@@ -1,4 +1,5 @@
-"""Every named config resolves to the values stored beside this file, so a change of a shared block shows whom it meets.
+"""Every named config resolves to the values stored beside this file, so a change of a shared block shows whom
+it meets.
 
 `python tests/test_configs.py` rewrites `configs.json`; read its difference before committing it.
 """

@@ -24,7 +24,8 @@ TINY = {
 
 
 def abstract(block):
-    """Skeleton and shapes of a config's model block; equal blocks share theirs, which takes seconds to trace."""
+    """Skeleton and shapes of a config's model block; equal blocks share theirs, which takes seconds to
+    trace."""
     return _abstract(block.to_json())
 
 
@@ -56,7 +57,8 @@ def golden_abstract(name):
 
 @cache
 def golden_model(family, name, dtype="float32"):
-    """Skeleton and variables of `p6_nc4`, `nano`, ... with the weights of the recipe; dtype None: as the pixels."""
+    """Skeleton and variables of `p6_nc4`, `nano`, ... with the weights of the recipe; dtype None: as the
+    pixels."""
     entries = golden_data.manifest(family)[name]["state_dict"]
     if family == "yolox":
         block, constants = config.yolox(name, 80), {}
@@ -73,7 +75,8 @@ def golden_model(family, name, dtype="float32"):
 
 @cache
 def few_classes(name, num_classes):
-    """Block, skeleton and variables of a YOLOX of fewer classes than the manifest's, with the weights of the recipe."""
+    """Block, skeleton and variables of a YOLOX of fewer classes than the manifest's, with the weights of the
+    recipe."""
     entries = []
     for key, shape, dtype in golden_data.manifest("yolox")[name]["state_dict"]:
         entries.append((key, [num_classes, *shape[1:]] if ".cls_preds." in key else shape, dtype))

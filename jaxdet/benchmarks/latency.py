@@ -1,4 +1,5 @@
-"""Time from a step's events on the host to its boxes, one step after the other, as a live camera gives them."""
+"""Time from a step's events on the host to its boxes, one step after the other, as a live camera gives
+them."""
 
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from jaxdet.inference.streaming import StreamDetector, latency
 
 
 def of_recording(detector: StreamDetector, path: Path) -> str:
-    """One line: number of steps, and the latency of a step in ms; every program is compiled before the first event."""
+    """One line: number of steps, and the latency of a step in ms; every program is compiled before the first
+    event."""
     detector.compile()
     detector.reset(source=npy.recording_name(path))
     chunks = sources.events(path, detector.geometry.size)

@@ -27,7 +27,8 @@ def predict(predictor: Predictor, path: Path, event_buckets: Sequence[int]) -> I
 
 
 def events(path: Path, size: tuple[int, int]) -> Iterator[Any]:
-    """Chunks of events of a DAT or RAW file in order of time, all of them on a sensor of `size` (height, width)."""
+    """Chunks of events of a DAT or RAW file in order of time, all of them on a sensor of `size` (height,
+    width)."""
     stream = recordings.open_events(path)
     _check_size(path, stream.height, stream.width, size)
     return _inside(path, stream.ordered(), size)

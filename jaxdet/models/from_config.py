@@ -22,8 +22,8 @@ def geometry(cfg: Any) -> EventGeometry:
 def build(cfg: Any, seed: int) -> Detector:
     """The detector of a config (with `model` and `data`), with fresh weights.
 
-    `model.dtype` float64 is there to tell arithmetic from rounding; it needs JAX_ENABLE_X64=1. Raises InputError where
-    `model` and `data` do not fit together.
+    `model.dtype` float64 is there to tell arithmetic from rounding; it needs JAX_ENABLE_X64=1. Raises
+    InputError where `model` and `data` do not fit together.
     """
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in cfg.model.items() if k != "name"}
     if models.entry(cfg.model.name).reads == "events":

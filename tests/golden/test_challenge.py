@@ -1,4 +1,5 @@
-"""Seq-NMS, score removal and submission against the released scripts, as dictionaries with their element types."""
+"""Seq-NMS, score removal and submission against the released scripts, as dictionaries with their element
+types."""
 
 import json
 import pickle

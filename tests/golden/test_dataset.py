@@ -1,4 +1,5 @@
-"""Training windows and the test stream equal the reference: sampled start, events, labelled steps and boxes."""
+"""Training windows and the test stream equal the reference: sampled start, events, labelled steps and
+boxes."""
 
 import random
 from types import SimpleNamespace
@@ -119,7 +120,8 @@ def check_events(raw, start_us, view, golden):
 
 
 def check_packed(out, golden):
-    """Packed events are the reference's, stably sorted by step and window; coordinates equal to the last bit."""
+    """Packed events are the reference's, stably sorted by step and window; coordinates equal to the last
+    bit."""
     want = golden["events"]
     step = np.repeat(np.arange(len(golden["event_count"])), golden["event_count"])
     cell = np.trunc(want[:, 2] / 4) * GRID_WIDTH + np.trunc(want[:, 1] / 4)

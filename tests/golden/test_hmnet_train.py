@@ -108,7 +108,8 @@ def torch_key(path):
 
 def check_norms(grads, names, expected, rtol):
     for name, norm in zip(names.tolist(), expected, strict=True):
-        # Softmax does not see a shift of all keys, so the key half of the bias has rounding noise for a gradient.
+        # Softmax does not see a shift of all keys, so the key half of the bias has rounding noise for a
+        # gradient.
         value = grads[name]
         if name.endswith("attn.qkv.kv.bias"):
             assert np.linalg.norm(value[: len(value) // 2]) < 1e-3 * max(np.linalg.norm(value), 1e-6)
@@ -154,7 +155,8 @@ def test_one_step_without_carry(size):
 
 @pytest.mark.parametrize("size", SEGMENTS)
 def test_two_segments_with_a_carry(size):
-    """B3 in float64: in float32 one norm of the event embedding is 1.1e-3 off, in float64 all are within 1e-4."""
+    """B3 in float64: in float32 one norm of the event embedding is 1.1e-3 off, in float64 all are within
+    1e-4."""
     with jax.enable_x64(size == "B3"):
         _two_segments(size, yolo_training.wide if size == "B3" else lambda tree: tree)
 

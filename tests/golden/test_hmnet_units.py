@@ -1,4 +1,5 @@
-"""Blocks of HMNet against the released implementation; tolerance: 1e-4 of an array's largest entry, float32."""
+"""Blocks of HMNet against the released implementation; tolerance: 1e-4 of an array's largest entry,
+float32."""
 
 import golden_data as gd
 import hmnet_golden as hg

@@ -83,7 +83,8 @@ def test_released_file_goes_in_and_comes_out_unchanged(name):
     written = rules.to_torch(variables, families.of_config(block))
     assert list(written) == list(file)
     for key, array in file.items():
-        # Half-precision files are read into float32, which holds every half. Averaged anchors are off by rounding.
+        # Half-precision files are read into float32, which holds every half. Averaged anchors are off by
+        # rounding.
         rtol = 1e-5 if "anchor" in key else 0
         np.testing.assert_allclose(written[key], array, rtol=rtol)
 

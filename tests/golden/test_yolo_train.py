@@ -1,6 +1,7 @@
 """Losses, gradients and batch statistics of whole models against the released implementations, in float64.
 
-Batch statistics over a few cells amplify rounding: the released float32 run of P6 is itself 0.5 % off in gradients.
+Batch statistics over a few cells amplify rounding: the released float32 run of P6 is itself 0.5 % off in
+gradients.
 """
 
 from functools import cache
@@ -49,8 +50,9 @@ def test_yolox_loss_and_gradients_with_and_without_l1():
             )
             batch, num_labels = yolox_batch(g[f"{prefix}labels"], pixels)
             grads, parts, _ = gradient(wide(variables), batch, l1_weight=jnp.asarray(float(late)))
-        # The released run is float32. Its loss is as exact as float64's on equal outputs, but rounding in the network
-        # moves outputs by 5e-5 and parts by up to 3e-6, another way with every choice of convolution kernels.
+        # The released run is float32. Its loss is as exact as float64's on equal outputs, but rounding in the
+        # network moves outputs by 5e-5 and parts by up to 3e-6, another way with every choice of convolution
+        # kernels.
         close = 1e-6 if gd.SEED == 0 else 5e-6
         names = {
             "total": ("loss", close),
@@ -87,7 +89,8 @@ def test_p6_loss_gradients_and_statistics():
 
 @pytest.mark.slow
 def test_p6_in_float32_is_as_near_as_the_released_float32():
-    """Loss parts and norms of gradients within 2 %; the released float32 run is itself up to 0.5 % off in gradients."""
+    """Loss parts and norms of gradients within 2 %; the released float32 run is itself up to 0.5 % off in
+    gradients."""
     g = gd.load("yolo/loss_p6_train")
     skeleton, variables = golden_model("yolov4", "p6_nc4", dtype=None)
     rules = families.of_config(yolov4_block("p6"))
@@ -145,9 +148,9 @@ def rounded(variables, draw):
 def across_the_kink(rows):
     """Rows of the steps of run 1 of seed 0, the second box 0.0004 pixels further to the left.
 
-    The right edge of a predicted box lies 0.0003 pixels left of the labelled one, and right of it in float32, where
-    it is off by 0.0006. The maximum in CIoU passes its gradient to the other side then: gradients change by a tenth,
-    as does the second loss.
+    The right edge of a predicted box lies 0.0003 pixels left of the labelled one, and right of it in float32,
+    where it is off by 0.0006. The maximum in CIoU passes its gradient to the other side then: gradients
+    change by a tenth, as does the second loss.
     """
     first = rows[0].astype(np.float64)
     first[1, 2] -= 0.0004 / 96
@@ -166,10 +169,11 @@ def assert_within_rounding(ours, noisy, expected, rtol, name=""):
 def test_descent_with_average_follows_the_released_trajectory(run):
     """Runs of 3, 5 and 7 steps: constant rates, no warm-up, every batch an update.
 
-    The released runs are float32, and full rates from random weights are chaotic: a difference grows 20 to 100 times
-    a step in runs 1 and 2, from 1e-12 on and in the released implementation's own arithmetic alike, so that no two
-    float32 runs agree beyond the third step. What rounding does to ours is measured, and allowed where it exceeds the
-    tolerance; a step that it moves by more than a hundredth is the last that is compared.
+    The released runs are float32, and full rates from random weights are chaotic: a difference grows 20 to
+    100 times a step in runs 1 and 2, from 1e-12 on and in the released implementation's own arithmetic alike,
+    so that no two float32 runs agree beyond the third step. What rounding does to ours is measured, and
+    allowed where it exceeds the tolerance; a step that it moves by more than a hundredth is the last that is
+    compared.
     """
     seed, file = gd.SEED + run, f"last_0{59 + 10 * run:02d}"
     g = gd.load("pt/expected")

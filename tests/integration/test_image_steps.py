@@ -43,7 +43,8 @@ def yolov4_config():
 
 
 def yolox_config():
-    """AdamW, whose rate ends near 0: the released one ends at a twentieth, where some boxes still come and go."""
+    """AdamW, whose rate ends near 0: the released one ends at a twentieth, where some boxes still come and
+    go."""
     cfg = config.base()
     cfg.model = config.block(name="yolox", num_classes=2, width=0.125, depth=0.33)
     cfg.optim = config.adamw(lr=0.002, weight_decay=0.01)
@@ -114,8 +115,8 @@ def _xywh(boxes):
     ("make", "part", "scene"),
     [
         (yolov4_config, "loss_box", (64, 96, 35)),
-        # Five levels of halving: on smaller images the variance of a dozen cells, which training takes as it is and
-        # tracks without bias, makes another detector of the learnt one.
+        # Five levels of halving: on smaller images the variance of a dozen cells, which training takes as it
+        # is and tracks without bias, makes another detector of the learnt one.
         (yolox_config, "loss_iou", (192, 256, 10)),
     ],
     ids=["yolov4", "yolox"],

@@ -1,4 +1,5 @@
-"""Files that version 0.1.0 wrote are still read, by the commands alone: see tests/fixtures_0_1_0/README.md."""
+"""Files that version 0.1.0 wrote are still read, by the commands alone: see
+tests/fixtures_0_1_0/README.md."""
 
 import json
 import pickle
@@ -54,7 +55,8 @@ def _resume(name, step, workdir, *flags):
     assert train.main([f"--config={name.removesuffix('_run')}.py", f"--workdir={workdir}", *flags]) == 0
     steps = [path.name for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
     assert steps == [str(step + 1)]
-    # The loss 0.1.0 found in this step. Another compilation rounds otherwise, which moved it by 1e-6 of its value.
+    # The loss 0.1.0 found in this step. Another compilation rounds otherwise, which moved it by 1e-6 of its
+    # value.
     losses = [line["loss"] for line in _lines(workdir / "train.jsonl")]
     np.testing.assert_allclose(losses, COMPUTED["losses_of_the_resumed_run"][name], rtol=1e-4)
 

@@ -24,7 +24,8 @@ from jaxdet import config as c
 
 def get_config():
     cfg = c.base()
-    cfg.model = c.hmnet("b3", 2, widths=(16, 16), num_heads=(1, 1), depths=(1, 1), periods=(1, 3), out_features=16)
+    sizes = dict(widths=(16, 16), num_heads=(1, 1), depths=(1, 1), periods=(1, 3))
+    cfg.model = c.hmnet("b3", 2, **sizes, out_features=16)
     cfg.model.image_size = (48, 64)
     cfg.data = c.gen1(root={root!r})
     cfg.data.height, cfg.data.width = 48, 64

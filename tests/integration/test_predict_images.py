@@ -33,7 +33,8 @@ def get_config():
 
 
 def _weights():
-    """Random weights whose scores spread between 0 and 1, drawn by NumPy: building the model takes far longer."""
+    """Random weights whose scores spread between 0 and 1, drawn by NumPy: building the model takes far
+    longer."""
     skeleton, shapes = functional.abstract(lambda: models.build("yolox", rngs=nnx.Rngs(0), **MODEL))
     rng = np.random.default_rng(1)
 

@@ -114,7 +114,8 @@ def test_a_changed_source_is_made_again(source, tmp_path, expected):
 
 
 def pack(source, folder):
-    """The same files as archives: folders inside, none inside, and two files of one recording in an order of its own."""
+    """The same files as archives: folders inside, none inside, and two files of one recording in an order of
+    its own."""
     folder.mkdir()
     for split in ("train", "val", "test"):
         with py7zr.SevenZipFile(folder / f"{split}_a.7z", "w") as handle:

@@ -73,9 +73,13 @@ def place(tmp_path_factory):
 
 def _arguments(place, track, workdir, *more):
     return [
-        f"--recipe={place / 'recipe.py'}:{track}", f"--data={place / 'data'}", f"--weights={place / 'weights'}",
-        f"--workdir={workdir}", "--batch_size=3", *more,
-    ]  # fmt: skip
+        f"--recipe={place / 'recipe.py'}:{track}",
+        f"--data={place / 'data'}",
+        f"--weights={place / 'weights'}",
+        f"--workdir={workdir}",
+        "--batch_size=3",
+        *more,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,8 @@ def unbroken(root, tmp_path_factory):
 
 
 def _left_at(step, unbroken, workdir):
-    """`workdir` as a kill leaves it that comes after step 4 was logged, where `step` is the last one saved."""
+    """`workdir` as a kill leaves it that comes after step 4 was logged, where `step` is the last one
+    saved."""
     shutil.copytree(unbroken, workdir, dirs_exist_ok=True)
     for later in range(step + 1, 5):
         shutil.rmtree(workdir / "checkpoints" / str(later))

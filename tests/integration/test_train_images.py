@@ -1,4 +1,5 @@
-"""Training on images by the commands: what a run writes, that stopping changes nothing, soups of its checkpoints."""
+"""Training on images by the commands: what a run writes, that stopping changes nothing, soups of its
+checkpoints."""
 
 import json
 import shutil

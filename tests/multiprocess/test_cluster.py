@@ -1,7 +1,7 @@
 """Real jobs of several processes compute what one process computes, whatever happens to them on the way.
 
-Everything is in float64, where the order of a sum moves the last of sixteen digits: what is left after twenty updates is
-far below the tolerances, and anything wrong with normalisers, statistics or data far above.
+Everything is in float64, where the order of a sum moves the last of sixteen digits: what is left after twenty
+updates is far below the tolerances, and anything wrong with normalisers, statistics or data far above.
 """
 
 import os

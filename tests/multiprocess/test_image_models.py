@@ -1,6 +1,7 @@
 """An image model with batch normalisation trains alike on one device and on four, in float64.
 
-Batch statistics and the number of positives that divides the loss are those of the whole batch wherever its images lie.
+Batch statistics and the number of positives that divides the loss are those of the whole batch wherever its
+images lie.
 """
 
 import jax
@@ -24,7 +25,8 @@ def _config(family):
     cfg = config.base()
     cfg.train.num_iterations, cfg.train.iterations_per_epoch = STEPS, 5
     cfg.data = config.block(batch_size=BATCH, plain_from=10)
-    # At the full rate models so small are chaotic, and rounding grows to a millionth and more in twenty updates.
+    # At the full rate models so small are chaotic, and rounding grows to a millionth and more in twenty
+    # updates.
     if family == "yolov4":
         cfg.model = config.block(**{**yolo_models.yolov4_block("tiny"), "dtype": "float64"})
         cfg.optim = config.sgd_yolov4(lr=1e-3)

@@ -38,7 +38,8 @@ sys.exit(int(os.environ.get("STATUS", 0)))
 
 @pytest.fixture
 def worker(tmp_path):
-    """A module `worker` and its notes: (variables to start it with, function process -> notes of its attempts)."""
+    """A module `worker` and its notes: (variables to start it with, function process -> notes of its
+    attempts)."""
     (tmp_path / "worker.py").write_text(WORKER)
     notes = tmp_path / "notes"
     notes.mkdir()
@@ -175,7 +176,8 @@ def manifest():
 
 
 def _left_out(given, taken, path=""):
-    """Paths of what a reader who knows the schema did not take over from `given`; defaults may have come in addition."""
+    """Paths of what a reader who knows the schema did not take over from `given`; defaults may have come in
+    addition."""
     if isinstance(given, dict) and isinstance(taken, dict):
         return [line for key in given for line in _left_out(given[key], taken.get(key), f"{path}.{key}")]
     if isinstance(given, list) and isinstance(taken, list) and len(given) == len(taken):
@@ -184,7 +186,8 @@ def _left_out(given, taken, path=""):
 
 
 def test_jobset_manifest_follows_the_published_schema(manifest):
-    """Kubeflow's types are generated from the schemas of JobSet and Kubernetes; wrong types and missing fields raise."""
+    """Kubeflow's types are generated from the schemas of JobSet and Kubernetes; wrong types and missing
+    fields raise."""
     assert (manifest["apiVersion"], manifest["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     assert _left_out(manifest, JobsetV1alpha2JobSet.from_dict(manifest).to_dict()) == []
 

@@ -82,8 +82,11 @@ def test_what_a_format_holds_comes_back(kind, data):
         path = Path(folder) / NAMES.get(kind, "labels")
         files.write(path, frames, CLASSES)
         annotations = coco.Annotations(
-            [Boxes.none(source=names.file_name(b), image_size=SIZE) for b in frames], CLASSES, (1, 2, 3, 4), ReadReport()
-        )  # fmt: skip
+            [Boxes.none(source=names.file_name(b), image_size=SIZE) for b in frames],
+            CLASSES,
+            (1, 2, 3, 4),
+            ReadReport(),
+        )
         found = files.read(path, annotations if kind == "yolo" else None)
     assert found.has_scores == holds.scores
     assert bool(found.class_names) <= holds.class_names

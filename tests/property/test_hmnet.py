@@ -1,4 +1,5 @@
-"""What holds for HMNet whatever its weights and events, on a model of 8x8 and 4x4 cells that fires every 1 and 3 steps."""
+"""What holds for HMNet whatever its weights and events, on a model of 8x8 and 4x4 cells that fires every 1
+and 3 steps."""
 
 from functools import partial
 
@@ -186,7 +187,8 @@ def test_real_coordinates_and_table_agree(skeleton_and_variables):
 def test_lanes_are_independent_and_a_reset_touches_one(skeleton_and_variables):
     skeleton, variables = skeleton_and_variables
     inputs, other = events(4, LANES), events(5, [LANES[1], LANES[1]], events(4, LANES).xy.shape[1])
-    # Lane 0 keeps its events. The other lane's steps all hold events, so the shared rule of empty steps is met.
+    # Lane 0 keeps its events. The other lane's steps all hold events, so the shared rule of empty steps is
+    # met.
     swapped = Events(*(a.at[1].set(b[1]) for a, b in zip(inputs, other, strict=True)))
     _, _, carry = whole_run(skeleton, variables, inputs)
     _, _, swapped_carry = whole_run(skeleton, variables, swapped)

@@ -22,7 +22,8 @@ def few_shapes():
 
 @st.composite
 def videos(draw, max_frames=60, max_boxes=40):
-    """Slowly moving boxes with near and exact duplicates, coarse or fine scores, wrong labels and empty frames."""
+    """Slowly moving boxes with near and exact duplicates, coarse or fine scores, wrong labels and empty
+    frames."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     num_frames, num_boxes = draw(st.integers(1, max_frames)), draw(st.integers(0, max_boxes))
     levels = draw(st.sampled_from([2, 10, 100_000]))

@@ -1,4 +1,5 @@
-"""Images are matched by what identifies them, never by a bare number, and by a bare name only if it is unique."""
+"""Images are matched by what identifies them, never by a bare number, and by a bare name only if it is
+unique."""
 
 import pytest
 

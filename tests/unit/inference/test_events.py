@@ -1,4 +1,5 @@
-"""Evaluation at the steps a protocol uses gives the numbers of the full pass; carries pass between segments."""
+"""Evaluation at the steps a protocol uses gives the numbers of the full pass; carries pass between
+segments."""
 
 from functools import cache
 from typing import Any, NamedTuple
