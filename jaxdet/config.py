@@ -53,7 +53,7 @@ def block(**values: Any) -> Config:
 
 
 def base() -> Config:
-    """What every run has."""
+    """Settings that every run has."""
     cfg: Config = ConfigDict()
     cfg.seed = 42
     cfg.train = block(
@@ -279,7 +279,7 @@ def yolox_images(size: int, classes: Sequence[str], batch_size: int, root: str =
 
 
 def _training_images(root: str) -> dict[str, Any]:
-    """Where labelled images are and how they are augmented.
+    """Place of the labelled images and their augmentation.
 
     A split, below `root`, is a folder of images or a .txt list of them with YOLO labels in labels/ beside
     images/, or COCO annotations as FILE.json or FILE.json:FOLDER (of the images; default: images/ beside the

@@ -71,7 +71,7 @@ def test_segments_are_whole_firing_cycles():
     cfg = named[0]
     cfg.data.window_ms, cfg.data.segment_ms = 400, 200
     runs.check_segments(cfg.data, 4)
-    with pytest.raises(InputError, match=r"40 steps .* cycles of 9"):
+    with pytest.raises(InputError, match=r"40 steps .* firing cycle of 9"):
         runs.check_segments(cfg.data, 9)
 
 

@@ -27,7 +27,7 @@ class Row(NamedTuple):
         """The frames after the post-processing of this row."""
         if self.rule == "score":
             return seqnms.drop_scores_below(frames, self.min_score)
-        return seqnms.rescore(frames, seqnms.Options(min_score=self.min_score))
+        return seqnms.rescore(frames, seqnms.SeqNMSOptions(min_score=self.min_score))
 
     def __str__(self):
         view = f", {self.tta}" if self.tta else ""

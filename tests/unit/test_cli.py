@@ -95,9 +95,11 @@ def test_a_closed_pipe_is_no_failure():
         "import sys; from jaxdet import cli; "
         "sys.exit(cli.command(lambda f: None, lambda f: [print('line') for _ in range(10**6)], '')())"
     )
-    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert child.stdout is not None
-    assert child.stderr is not None
-    assert child.stdout.readline() == b"line\n"
-    child.stdout.close()
-    assert (child.wait(60), child.stderr.read()) == (0, b"")
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline() == b"line\n"
+        child.stdout.close()
+        assert (child.wait(60), child.stderr.read()) == (0, b"")

@@ -11,6 +11,8 @@ from yolo_models import abstract
 
 from jaxdet import class_names, config
 from jaxdet.errors import InputError
+from jaxdet.models import from_config
+from jaxdet.nn import functional
 from jaxdet.released import config_of
 from jaxdet.training.setup import as_json
 from jaxdet.weights import families, rules
@@ -152,7 +154,9 @@ def test_a_reduced_yolov4_is_filled_by_its_file(name):
 def test_a_reduced_hmnet_of_one_memory_is_built_from_shapes():
     changes = {"widths": (32,), "num_heads": (2,), "out_features": 64, "event_features": 8, "window": 16}
     block = config.hmnet("b1", 3, **changes)
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract(block)[1])
+    whole = config.block(model=block, data=config.gen1())
+    _, shapes = functional.abstract(lambda: from_config.build(whole, 0))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     contents = Contents(dict(rules.to_torch(zeros, families.HMNET)), "")
     with pytest.raises(InputError, match=r"HMNet of 285 cells.*--sensor"):
         config_of(identify(contents))
