@@ -15,7 +15,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from jaxdet import cli, distributed
-from jaxdet.evaluation.gen1 import Rows
+from jaxdet.evaluation.protocols import Rows
 def run(flags):
     own = distributed.index()
     rows = Rows(np.arange(own), np.zeros((own, 4), np.float32), None, None)
