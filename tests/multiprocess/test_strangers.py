@@ -21,6 +21,7 @@ def test_a_stranger_who_joins_first_gets_no_seat_and_runs_nothing(coordinator, t
     one = strangers.process(tmp_path, coordinator, 1)
     assert [zero.wait(), one.wait()] == [0, 0], zero.output + one.output
     other.kill()
+    other.wait()
     strangers.assert_undisturbed(tmp_path, [zero, one], other)
 
 
