@@ -20,7 +20,7 @@ from jaxdet import class_names, cli, config_files
 from jaxdet import config as c
 from jaxdet.challenges import recipes, reproduction
 from jaxdet.challenges.recipes import Row
-from jaxdet.challenges.reproduction import Recipe
+from jaxdet.challenges.reproduction import TrackRecipe
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.inference import restore
@@ -61,14 +61,14 @@ def _run(flags: cli.Flags) -> None:
         logging.info("%s", path)
 
 
-def load_recipe(text: str) -> Recipe:
+def load_recipe(text: str) -> TrackRecipe:
     """The recipe of `FILE.py:track`: rows, frames and weight of each month as `get_config(track)` gives
     them."""
     recipe = config_files.load(text)
     missing = [key for key in ("rows", "num_frames", "month_weights") if key not in recipe]
     if missing:
         raise InputError(f"{text}: a config without {missing[0]}, expected a recipe; seasons_in_drift is one")
-    return Recipe(tuple(recipe.rows), dict(recipe.num_frames), dict(recipe.month_weights))
+    return TrackRecipe(tuple(recipe.rows), dict(recipe.num_frames), dict(recipe.month_weights))
 
 
 class _Loader:
