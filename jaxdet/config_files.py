@@ -29,7 +29,7 @@ def published() -> dict[str, Path]:
     return {}
 
 
-def find(text: str) -> tuple[Path, str]:
+def find(text: str, flag: str = "--config") -> tuple[Path, str]:
     """File and argument of `FILE.py:argument` or `NAME:argument`, NAME being that of a published config.
 
     Raises InputError if there is no such file.
@@ -42,7 +42,7 @@ def find(text: str) -> tuple[Path, str]:
     stem = Path(name).stem if Path(name).parent.name in ("", "configs") else ""
     if stem in known:
         return known[stem], argument
-    raise InputError(f"--config={name}: no such file; published are {', '.join(known)}")
+    raise InputError(f"{flag}={name}: no such file; published are {', '.join(known)}")
 
 
 def load_module(path: Path) -> ModuleType:
@@ -57,9 +57,9 @@ def load_module(path: Path) -> ModuleType:
     return module
 
 
-def load(text: str) -> Any:
+def load(text: str, flag: str = "--config") -> Any:
     """The locked ConfigDict of `FILE.py:argument` or `NAME:argument`."""
-    path, argument = find(text)
+    path, argument = find(text, flag)
     get_config = load_module(path).get_config
     cfg = _run(get_config, *([argument] if argument else []))
     if not isinstance(cfg, ConfigDict):

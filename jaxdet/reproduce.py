@@ -64,7 +64,7 @@ def _run(flags: cli.Flags) -> None:
 def load_recipe(text: str) -> TrackRecipe:
     """The recipe of `FILE.py:track`: rows, frames and weight of each month as `get_config(track)` gives
     them."""
-    recipe = config_files.load(text)
+    recipe = config_files.load(text, "--recipe")
     missing = [key for key in ("rows", "num_frames", "month_weights") if key not in recipe]
     if missing:
         raise InputError(f"{text}: a config without {missing[0]}, expected a recipe; seasons_in_drift is one")

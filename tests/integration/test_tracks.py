@@ -121,7 +121,7 @@ def test_bad_arguments_are_one_clear_line(place, tmp_path, capsys):
     for arguments, message in (
         (_arguments(place, "year", tmp_path), "'year' is none of day, week, month"),
         (_arguments(place, "day", tmp_path, "--only=Feb"), "month 'Feb'"),
-        (["--recipe=none.py:day", "--data=x", "--weights=x", "--workdir=x"], "none.py: no such recipe"),
+        (["--recipe=none.py:day", "--data=x", "--weights=x", "--workdir=x"], "none.py: no such file"),
     ):
         assert reproduce.main(arguments) == 1
         lines = capsys.readouterr().err.splitlines()
