@@ -9,13 +9,13 @@
     python -m jaxdet.benchmark --config=configs/synthetic_b3.py:short --endurance
     python -m jaxdet.benchmark --seqnms
 
-`--scaling` gives every device `--batch_sizes` lanes or images, and reports the time of an update, its efficiency
-against the smallest number of devices, the fraction that summing the gradients takes alone, and bytes per device. For
-more devices than exist, only the memory is planned. With several processes (launch/) all devices are used;
-`--baseline` names the report of a run on fewer devices.
+`--scaling` gives every device `--batch_sizes` lanes or images, and reports the time of an update, its
+efficiency against the smallest number of devices, the fraction that summing the gradients takes alone, and
+bytes per device. For more devices than exist, only the memory is planned. With several processes (launch/)
+all devices are used; `--baseline` names the report of a run on fewer devices.
 
-Times of models are medians of runs in turn with the unit, a plain 3x3 convolution from 256 to 256 channels at 60x76,
-and are given in ms and in units. Without `--weights` they are random, which takes the same time.
+Times of models are medians of runs in turn with the unit, a plain 3x3 convolution from 256 to 256 channels at
+60x76, and are given in ms and in units. Without `--weights` they are random, which takes the same time.
 """
 
 import json

@@ -72,7 +72,7 @@ def base() -> Config:
         microbatches=1,  # groups of lanes whose gradients are averaged
         tensorboard=False,
     )
-    # (regex on the dotted path, "data" for fully sharded, or the axes); arrays that none matches are replicated.
+    # (regex on the dotted path, "data" for fully sharded, or the axes); all other arrays are replicated.
     cfg.sharding = ()
     return cfg
 

@@ -8,18 +8,19 @@
     python -m jaxdet.evaluate --config=configs/ltd_yolov4.py:p6 --weights=soup.pt --images=data/ltd/Sep/images
     python -m jaxdet.evaluate --weights=runs/day_p6 --split=Sep/images
 
-Protocols for recordings: `hmnet`, of the released evaluator (the nearest time stamp, closer than 25 ms); `rvt` and
-`toolbox`, all boxes within 50 ms. Images are compared one by one, as in COCO.
+Protocols for recordings: `hmnet`, of the released evaluator (the nearest time stamp, closer than 25 ms);
+`rvt` and `toolbox`, all boxes within 50 ms. Images are compared one by one, as in COCO.
 
---detections is a file of boxes of any format that predict writes, COCO results of any tool, a folder with a .npy per
-recording, or a folder of YOLO text. The same boxes give the same numbers as with --weights. Labels are COCO
---annotations, YOLO text in labels/ beside --images, a folder of .npy (--labels), or else the --split of the config's
-data set. Images are matched by path, by the id of the COCO file, or by a name that only one image has; classes by
-name. With --weights and YOLO text, precision, recall and AP are also given as Seq-YOLO computes them.
+--detections is a file of boxes of any format that predict writes, COCO results of any tool, a folder with a
+.npy per recording, or a folder of YOLO text. The same boxes give the same numbers as with --weights. Labels
+are COCO --annotations, YOLO text in labels/ beside --images, a folder of .npy (--labels), or else the --split
+of the config's data set. Images are matched by path, by the id of the COCO file, or by a name that only one
+image has; classes by name. With --weights and YOLO text, precision, recall and AP are also given as Seq-YOLO
+computes them.
 
-Annotated images that are missing are left out and end in exit status 1 unless --allow_missing; unreadable images
-count as images without boxes and end in exit status 1. One line reports what was left out. The 12 numbers and AP per
-class are printed, and written to --out with a picture of the precision-recall curves.
+Annotated images that are missing are left out and end in exit status 1 unless --allow_missing; unreadable
+images count as images without boxes and end in exit status 1. One line reports what was left out. The 12
+numbers and AP per class are printed, and written to --out with a picture of the precision-recall curves.
 """
 
 import json
@@ -48,7 +49,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.string(
         "detections",
         None,
-        "boxes to measure instead of a model's: a file that predict writes, a folder of .npy or YOLO text",
+        "boxes to measure instead of a model: a file of any format of predict, or a folder of .npy or YOLO text",
     )
     flags.string("labels", None, "folder of _bbox.npy label files; default: the config's recordings")
     flags.string("images", None, "images: folder of the annotated ones, or a folder or list with YOLO labels")

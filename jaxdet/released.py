@@ -113,7 +113,7 @@ def _classes(identity: Identity, given: Sequence[str] | None, guessed: list[str]
         names = tuple(given)
         if isinstance(given, str) or len(names) != number or len(set(names)) != number or "" in names:
             raise InputError(
-                f"--classes={','.join(names)[:80]}: expected {number} different names, one per class of the file"
+                f"--classes={','.join(names)[:80]}: expected {number} different names, one per class"
             )
         return names
     known, source = _data_set(identity)
