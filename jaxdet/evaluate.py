@@ -49,7 +49,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.string(
         "detections",
         None,
-        "boxes to measure instead of a model: a file of any format of predict, or a folder of .npy or YOLO text",
+        "boxes to measure instead of a model: a file in a format of predict, a folder of .npy or YOLO text",
     )
     flags.string("labels", None, "folder of _bbox.npy label files; default: the config's recordings")
     flags.string("images", None, "images: folder of the annotated ones, or a folder or list with YOLO labels")
