@@ -43,27 +43,76 @@ TRACKS = {
             min_score=0.6,
         ),
         # e5; epochs 9 14 49 64 69, the best on September
-        Row("Sep", weights="week_p7_b", model="p7", size=1536, tta=None, conf=0.1,
-            rule="seqnms", min_score=0.6),
+        Row(
+            "Sep",
+            weights="week_p7_b",
+            model="p7",
+            size=1536,
+            tta=None,
+            conf=0.1,
+            rule="seqnms",
+            min_score=0.6,
+        ),
         # e5; epochs 14 29 59 64 74
-        Row("Mar May", weights="week_p7_c", model="p7", size=1536, tta=None, conf=0.6,
-            rule="score", min_score=0.6),
+        Row(
+            "Mar May",
+            weights="week_p7_c",
+            model="p7",
+            size=1536,
+            tta=None,
+            conf=0.6,
+            rule="score",
+            min_score=0.6,
+        ),
     ),
     "month": (
         # e10 + bicycles + motorcycles; epochs 39 49 59 69 79
-        Row("Jan", weights="month_p6_a", model="p6", size=1280, tta=None, conf=0.1,
-            rule="seqnms", min_score=0.6),
+        Row(
+            "Jan",
+            weights="month_p6_a",
+            model="p6",
+            size=1280,
+            tta=None,
+            conf=0.1,
+            rule="seqnms",
+            min_score=0.6,
+        ),
         # e10; epochs 29 39 49 59 69
-        Row("Mar", weights="month_p6_b", model="p6", size=1280, tta="flip", conf=0.1,
-            rule="seqnms", min_score=0.5),
+        Row(
+            "Mar",
+            weights="month_p6_b",
+            model="p6",
+            size=1280,
+            tta="flip",
+            conf=0.1,
+            rule="seqnms",
+            min_score=0.5,
+        ),
         # e10; epochs 24 39 59 79 84
-        Row("Apr Jun May Jul", weights="month_p7", model="p7", size=1536, tta="flip", conf=0.1,
-            rule="seqnms", min_score=0.5),
-        Row("Aug", weights="month_p7", model="p7", size=1536, tta=None, conf=0.1,
-            rule="seqnms", min_score=0.5),
+        Row(
+            "Apr Jun May Jul",
+            weights="month_p7",
+            model="p7",
+            size=1536,
+            tta="flip",
+            conf=0.1,
+            rule="seqnms",
+            min_score=0.5,
+        ),
+        Row(
+            "Aug", weights="month_p7", model="p7", size=1536, tta=None, conf=0.1, rule="seqnms", min_score=0.5
+        ),
         # e15; epochs 59 69 79 89 99
-        Row("Sep", weights="month_p6_c", model="p6", size=1280, tta=None, conf=0.1,
-            rule="seqnms", min_score=0.6),
+        Row(
+            "Sep",
+            weights="month_p6_c",
+            model="p6",
+            size=1280,
+            tta=None,
+            conf=0.1,
+            rule="seqnms",
+            min_score=0.6,
+        ),
     ),
 }
 

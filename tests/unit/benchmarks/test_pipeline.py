@@ -24,10 +24,24 @@ def test_the_plain_loop_makes_the_same_pixels_as_the_pipeline(tmp_path):
     ours = augment.apply(drawn, (32, 64), load)[0]
     np.testing.assert_array_equal(plain, np.broadcast_to(ours[..., None], plain.shape))
     block = types.SimpleNamespace(
-        kind="images", root=tmp_path, classes=("thing",), train_split="images", size=64, placement="yolov4",
-        batch_size=2, max_boxes=8, recipe="scratch", plain_from=0, sizes=(), aspect=1, stride=32,
-        seed=0, cache=0, overfit=0, workers=0,
-    )  # fmt: skip
+        kind="images",
+        root=tmp_path,
+        classes=("thing",),
+        train_split="images",
+        size=64,
+        placement="yolov4",
+        batch_size=2,
+        max_boxes=8,
+        recipe="scratch",
+        plain_from=0,
+        sizes=(),
+        aspect=1,
+        stride=32,
+        seed=0,
+        cache=0,
+        overfit=0,
+        workers=0,
+    )
     report = pipeline.measure(block, pairs=1, num_batches=2)
     assert report["samples_per_s"] > 0
     assert set(report) == {"samples_per_s", "plain_loop_samples_per_s", "ratio"}
