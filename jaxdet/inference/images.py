@@ -20,7 +20,7 @@ import numpy as np
 from jaxdet.data.images import batches as image_batches
 from jaxdet.data.images import letterbox
 from jaxdet.data.images.batches import ImageBatch, Loader
-from jaxdet.data.images.sets import ImageItem, Video
+from jaxdet.data.images.sets import ImageItem, VideoFile
 from jaxdet.errors import InputError
 from jaxdet.inference import folded, tta
 from jaxdet.nn import functional
@@ -164,7 +164,7 @@ class ItemPredictor:
         yield from map(self._named, _with_rate(self._predictor(loader), len(plan.items)))
         self.num_skipped += loader.num_skipped
 
-    def video(self, video: Video) -> Iterator[ImageResult]:
+    def video(self, video: VideoFile) -> Iterator[ImageResult]:
         """Detections of every frame of a video; the results hold the frames."""
         block = self._block
         shape = (self.size, self.size)
