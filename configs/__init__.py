@@ -1,1 +1,1 @@
-"""Published configs, one file an experiment family; `--config=NAME:argument` finds them from any folder."""
+"""Published configs, one file per family of runs; `--config=NAME:argument` finds them from any folder."""

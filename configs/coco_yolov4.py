@@ -1,8 +1,8 @@
 """Scaled-YOLOv4 on COCO: evaluate and train --config=configs/coco_yolov4.py:<csp|p5|p6|p7>
 
-Any other set: --config.data.root=DIR --config.data.train_split=SPLIT --config.data.classes="('a','b')"
---config.model.num_classes=2, where SPLIT is a folder or .txt list of images with YOLO labels, or
-FILE.json:FOLDER.
+For another data set give --config.data.root=DIR --config.data.train_split=SPLIT
+--config.data.classes="('a','b')" --config.model.num_classes=2. SPLIT is a folder or .txt list of images with
+YOLO labels, or FILE.json:FOLDER.
 """
 
 from jaxdet import class_names

@@ -1,7 +1,6 @@
-"""Thermal frames from the air with COCO annotations (HIT-UAV): train
---config=configs/hit_uav.py:<yolov4|yolox>
+"""Small detectors on HIT-UAV, thermal images from the air: train --config=configs/hit_uav.py:<yolov4|yolox>
 
-`data.root` holds folders of images/ and annotations.json. The detectors are the small ones of
+`data.root` holds a folder per split with images/ and annotations.json (COCO). The detectors are those of
 synthetic_ltd.py.
 """
 

@@ -1,5 +1,4 @@
-"""YOLOv4 on thermal frames of LTD, as Seq-YOLO: predict, train
---config=configs/ltd_yolov4.py:<p5|p6|p7>[,SPLIT,LIST]
+"""YOLOv4 on thermal frames of LTD (Seq-YOLO): train --config=configs/ltd_yolov4.py:<p5|p6|p7>[,SPLIT,LIST]
 
 SPLIT is Day, Week or Month, LIST a frame list of `prepare ltd`: ltd_yolov4.py:p6,Day,e10_bic10_mot
 """

@@ -1,11 +1,12 @@
 """Seasons in Drift, ECCV 2022: the rows of the three tracks as submitted.
 
-    reproduce --recipe=configs/seasons_in_drift.py:<day|week|month> --data=data/ltd --weights=weights
-    --workdir=runs/sid
+    reproduce --recipe=configs/seasons_in_drift.py:<day|week|month> --data=data/ltd --weights=weights \\
+        --workdir=runs/sid
 
-A row names the months treated alike, the weights (a soup of the members beside it), how they were tested and
-what followed: Seq-NMS with a least score, or only the removal of lower scores. IoU of the NMS is 0.5
-everywhere; Seq-NMS links from 0.6, suppresses from 0.3 and ends with an NMS at 0.3.
+A row gives months, their weights (a soup, whose members are in the comment above it), the test settings and
+the post-processing: `rule` is "seqnms", Seq-NMS with a minimum score, or "score", the removal of lower scores
+only. The IoU of the NMS is 0.5 in all rows; Seq-NMS links from 0.6, suppresses from 0.3 and ends with an NMS
+at 0.3.
 """
 
 from jaxdet import config as c

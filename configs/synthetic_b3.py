@@ -3,12 +3,12 @@
     train --config=configs/synthetic_b3.py:short --workdir=runs/short
     train --config=configs/synthetic_b3.py:tbptt --init=runs/short --workdir=runs/tbptt
 
-`longer` goes on with step 1 instead, for as many updates as step 2 makes, to see what step 2 is worth.
+`longer` continues step 1 instead, for as many updates as step 2 makes, as a baseline for step 2.
 """
 
 from jaxdet import config as c
 
-# Window in ms, iterations, learning rate. Segments have 200 ms, so step 2 makes eight updates an iteration.
+# Window in ms, iterations, learning rate. Segments have 200 ms, so step 2 makes eight updates per iteration.
 STAGES = {"short": (200, 400, 3e-3), "longer": (200, 200, 1e-3), "tbptt": (1600, 25, 1e-3)}
 
 

@@ -1,5 +1,7 @@
-"""Small detectors on simulated thermal clips, half an hour on a CPU: train
---config=configs/synthetic_ltd.py:<yolov4|yolox>"""
+"""Small detectors on simulated thermal clips: train --config=configs/synthetic_ltd.py:<yolov4|yolox>
+
+Training takes half an hour on a CPU.
+"""
 
 from jaxdet import class_names
 from jaxdet import config as c

@@ -1,5 +1,4 @@
-"""Time a model (latency of a streamed step, throughput, a training step), its scaling, its batches, a stretch
-of training, or Seq-NMS.
+"""Time a model in inference, training and evaluation, its scaling and input pipeline, or Seq-NMS.
 
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --fast --batch_sizes=1,16
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b1 --train
@@ -10,13 +9,13 @@ of training, or Seq-NMS.
     python -m jaxdet.benchmark --config=configs/synthetic_b3.py:short --endurance
     python -m jaxdet.benchmark --seqnms
 
-`--scaling` gives every device `--batch_sizes` lanes or images: the time of a whole update, its efficiency
-against the fewest devices, the share that summing the gradients takes by itself, and bytes a device. Device
-counts that are not there get the plan of the memory only. Of several processes (launch/) it takes all
-devices; `--baseline` names the file of a run on fewer.
+`--scaling` gives every device `--batch_sizes` lanes or images, and reports the time of an update, its
+efficiency against the smallest number of devices, the fraction that summing the gradients takes alone, and
+bytes per device. For more devices than exist, only the memory is planned. With several processes (launch/)
+all devices are used; `--baseline` names the report of a run on fewer devices.
 
-Every figure is a median of runs taken in turn with the unit, one plain 3x3 convolution 256 to 256 channels at
-60x76, and is given in ms and in units. Without `--weights` they are random, which takes as long.
+Times of models are medians of runs in turn with the unit, a plain 3x3 convolution from 256 to 256 channels at
+60x76, and are given in ms and in units. Without `--weights` they are random, which takes the same time.
 """
 
 import json
@@ -50,7 +49,9 @@ def _flags(flags: cli.Flags) -> None:
     flags.strings("devices", [], "for --scaling: numbers of devices; default: 1, 2, 4 ... to all there are")
     flags.string("baseline", None, "for --scaling: --out of a run to compare with")
     flags.boolean(
-        "pipeline", False, "training samples a second; for images beside a plain OpenCV loop of the same work"
+        "pipeline",
+        False,
+        "training samples per second; for images also of a plain OpenCV loop of the same work",
     )
     flags.boolean("endurance", False, "input pipeline against training step, and growth of host memory")
     flags.integer("updates", 1000, "training steps of --endurance")
@@ -136,7 +137,7 @@ def _of_evaluation(flags, skeleton, variables) -> dict[str, Any]:
 
 def _scaling(flags) -> dict[str, Any]:
     if flags.config is None:
-        raise InputError("--scaling needs --config")
+        raise InputError("--scaling trains a model; give --config")
     _check_size(flags, flags.config.data)
     each = _numbers("batch_sizes", flags.batch_sizes)[0]
     there = jax.device_count()
@@ -185,8 +186,7 @@ def _point(flags, cfg, count) -> dict[str, Any]:
 
 
 def _labelled_at_the_end(cfg, num_steps: int, **changes: Any):
-    """The config with other arguments of its model, one of which trains on the last step of a segment
-    only."""
+    """The config with `changes` of its model, and a warm-up that leaves only the last step for training."""
     cfg = cfg.copy_and_resolve_references()
     with cfg.model.unlocked():  # published models leave these keys out
         cfg.model.update(warm_up_steps=num_steps - 1, **changes)

@@ -1,4 +1,4 @@
-"""Blocks that configs are made of. A config file says only what is particular to it."""
+"""Building blocks of configs, so that a config file states only its own values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ HMNET_SIZES: dict[str, dict[str, Any]] = {
     "l3": {"widths": (256, 256, 256), "num_heads": (8, 8, 8), "depths": (1, 3, 9), "periods": (1, 3, 9)},
 }
 
-# Window and segment length in ms, and iterations of the released recipe (4523 = 72371 labelled ms // 16).
+# Window and segment length in ms, iterations of the released recipe (4523 = 72371 labelled ms // 16).
 GEN1_STAGES: dict[str, dict[str, int]] = {
     "short": {"window_ms": 200, "segment_ms": 200, "num_iterations": 90 * 4523, "log_every": 10},
     "tbptt": {"window_ms": 8100, "segment_ms": 810, "num_iterations": 4523, "log_every": 1},
@@ -31,7 +31,7 @@ GEN1_CLASSES, LTD_CLASSES, COCO_CLASSES = class_names.GEN1, class_names.LTD, cla
 
 
 def parse(arg: str, *tables: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
-    """Split the part after the colon of `--config=file.py:b3,tbptt` and check each word against its table."""
+    """Words after the colon of `--config=file.py:b3,tbptt`; InputError for a word not in its table."""
     words = arg.split(",")
     if len(words) != len(tables):
         raise InputError(
@@ -39,7 +39,7 @@ def parse(arg: str, *tables: Sequence[str] | Mapping[str, Any]) -> tuple[str, ..
         )
     for word, table in zip(words, tables, strict=True):
         if word not in table:
-            raise InputError(f"config argument {arg!r}: {word!r} is none of {', '.join(table)}")
+            raise InputError(f"config argument {arg!r}: {word!r} is not one of {', '.join(table)}")
     return tuple(words)
 
 
@@ -48,12 +48,12 @@ def _choices(tables) -> str:
 
 
 def block(**values: Any) -> Config:
-    """A ConfigDict of these values; an unknown key is an error when it is set."""
+    """A ConfigDict of these values; setting an unknown key is an error."""
     return ConfigDict(values)
 
 
 def base() -> Config:
-    """Settings that every run has."""
+    """Settings of every run: seed, training and sharding."""
     cfg: Config = ConfigDict()
     cfg.seed = 42
     cfg.train = block(
@@ -64,26 +64,27 @@ def base() -> Config:
         keep=3,
         keep_every=0,  # optimiser steps; 0 keeps only the newest `keep`
         evaluate_every=0,  # optimiser steps; 0: at the end only
-        epochs=0,  # above 0: gives num_iterations; the three below, where not 0, the `_every` of their name
+        # above 0, epochs sets num_iterations; the three below, unless 0, set the `_every` of their name
+        epochs=0,
         checkpoint_epochs=0,
         evaluate_epochs=0,
         keep_epochs=0,
         microbatches=1,  # groups of lanes whose gradients are averaged
         tensorboard=False,
     )
-    # (regex on the dotted path, "data" for fully sharded, or the axes); what no rule matches is replicated.
+    # (regex on the dotted path, "data" for fully sharded, or the axes); all other arrays are replicated.
     cfg.sharding = ()
     return cfg
 
 
 def hmnet(size: str, num_classes: int, **changes: Any) -> Config:
-    """The HMNet of a size, GEN1 geometry; `changes` replace single arguments."""
+    """Model block of the HMNet of a size, for GEN1 sensors; `changes` replace single arguments."""
     arguments = {"image_size": (240, 304), "dtype": "float32", **HMNET_SIZES[size], **changes}
     return block(name="hmnet", num_classes=num_classes, **arguments)
 
 
 def gen1(stage: str = "short", batch_size: int = 16, root: str = "data/gen1") -> Config:
-    """Windows of prepared GEN1 recordings."""
+    """Data block of prepared GEN1 recordings."""
     times = GEN1_STAGES[stage]
     return block(
         kind="events",
@@ -102,7 +103,7 @@ def gen1(stage: str = "short", batch_size: int = 16, root: str = "data/gen1") ->
         max_boxes=64,
         max_slots=4 if stage == "tbptt" else 1,
         augment=True,
-        warmup="segment",  # or "recording": the rule k > 20 once per recording
+        warmup="segment",  # warm-up steps at the start of each segment, or of each "recording"
         workers=0,
         skip_corrupt=False,
         overfit=0,
@@ -111,7 +112,7 @@ def gen1(stage: str = "short", batch_size: int = 16, root: str = "data/gen1") ->
 
 
 def synthetic() -> Config:
-    """A small HMNet on simulated recordings: simulates, trains, evaluates and draws in minutes on a CPU.
+    """Config of a small HMNet on simulated recordings, which trains in minutes on a CPU.
 
     Windows of 16 pixels make a step cheap; 400 ms reach back to when a standing object last moved.
     """
@@ -126,7 +127,7 @@ def synthetic() -> Config:
     cfg.data.event_buckets = (40_960,)
     cfg.data.max_boxes, cfg.data.max_slots = 8, 6
     cfg.data.augment = False  # more simulated scenes are as good
-    # What is simulated when `root` does not exist yet.
+    # Recordings that are simulated if `root` does not exist.
     cfg.data.simulate = block(train=36, val=2, test=8, duration_s=6.0, seed=0)
     cfg.optim = adamw(lr=3e-3, weight_decay=0.01)
     cfg.train.num_iterations = 480
@@ -141,8 +142,7 @@ def adamw(lr: float, weight_decay: float, schedule: str = "cosine") -> Config:
 
 
 def sgd_yolov4(lr: float = 0.01) -> Config:
-    """SGD as the released Seq-YOLO trains: losses summed over 64 images, rates falling from epoch to
-    epoch."""
+    """SGD of the released Seq-YOLO: losses are summed over 64 images, rates fall from epoch to epoch."""
     return block(
         name="sgd",
         schedule="yolov4",
@@ -161,7 +161,7 @@ def sgd_yolov4(lr: float = 0.01) -> Config:
 
 
 def sgd_yolox(lr: float = 0.01) -> Config:
-    """SGD as the released YOLOX trains; from step `data.plain_from` on with L1 and at the final rate."""
+    """SGD of the released YOLOX; from step `data.plain_from` on with an L1 loss and the final rate."""
     return block(
         name="sgd",
         schedule="yolox",
@@ -236,13 +236,13 @@ YOLOX_SIZES: dict[str, dict[str, Any]] = {
 
 
 def yolov4(size: str, num_classes: int, **changes: Any) -> ConfigDict:
-    """The YOLOv4 of a size; `changes` replace single arguments, for example `min_score`."""
+    """Model block of the YOLOv4 of a size; `changes` replace single arguments, for example `min_score`."""
     arguments = {"stem": 32, "dtype": "float32", **YOLOV4_SIZES[size], **changes}
     return block(name="yolov4", num_classes=num_classes, **arguments)
 
 
 def yolox(size: str, num_classes: int, **changes: Any) -> ConfigDict:
-    """The YOLOX of a size; `changes` replace single arguments."""
+    """Model block of the YOLOX of a size; `changes` replace single arguments."""
     return block(
         name="yolox", num_classes=num_classes, **{"dtype": "float32", **YOLOX_SIZES[size], **changes}
     )
@@ -251,8 +251,7 @@ def yolox(size: str, num_classes: int, **changes: Any) -> ConfigDict:
 def yolov4_images(
     size: int, stride: int, classes: Sequence[str], batch_size: int, root: str = "data/images"
 ) -> ConfigDict:
-    """Still images as YOLOv4 takes them: RGB, batches of like aspect in rectangles of multiples of
-    `stride`."""
+    """Data block of images as YOLOv4 takes them: RGB, in rectangles of multiples of `stride` by aspect."""
     return block(
         kind="images",
         classes=tuple(classes),
@@ -266,7 +265,7 @@ def yolov4_images(
 
 
 def yolox_images(size: int, classes: Sequence[str], batch_size: int, root: str = "data/images") -> ConfigDict:
-    """Still images as YOLOX takes them: BGR, in the upper left corner of a square."""
+    """Data block of images as YOLOX takes them: BGR, in the upper left corner of a square."""
     return block(
         kind="images",
         classes=tuple(classes),
@@ -279,7 +278,7 @@ def yolox_images(size: int, classes: Sequence[str], batch_size: int, root: str =
 
 
 def _training_images(root: str) -> dict[str, Any]:
-    """Place of the labelled images and their augmentation.
+    """Keys of a data block for the splits of labelled images and their augmentation.
 
     A split, below `root`, is a folder of images or a .txt list of them with YOLO labels in labels/ beside
     images/, or COCO annotations as FILE.json or FILE.json:FOLDER (of the images; default: images/ beside the
@@ -318,8 +317,10 @@ LTD_FRAMES = (
 
 
 def ltd_splits(split: str = "Day", frames: str = "e5") -> dict[str, str]:
-    """Training on a frame list; the challenge's validation frames lie in val/images, those of the months in
-    Sep/images, ..."""
+    """Splits of LTD with the frame list `frames` of a training split.
+
+    The challenge's validation frames are in val/images, those of a test month in <month>/images.
+    """
     return {
         "root": "data/ltd",
         "train_split": f"{split}/{frames}.txt",
@@ -329,16 +330,16 @@ def ltd_splits(split: str = "Day", frames: str = "e5") -> dict[str, str]:
 
 
 def by_epochs(cfg: Config, epochs: int, every: int = 5) -> None:
-    """Train so many epochs; every 5 are evaluated and keep their numbered checkpoint, as released."""
+    """Train `epochs` epochs; evaluate and keep a numbered checkpoint `every` 5 of them, as released."""
     cfg.train.epochs = epochs
     cfg.train.checkpoint_epochs = cfg.train.evaluate_epochs = cfg.train.keep_epochs = every
 
 
 def small_images(family: str, classes: Sequence[str], pixels: int, aspect: float, epochs: int) -> Config:
-    """A YOLOv4-P5 of a quarter of the width, or a YOLOX-nano, for small objects; trains in minutes on a CPU.
+    """Config of a YOLOv4-P5 of a quarter of the width, or a YOLOX-nano, which trains on a CPU in minutes.
 
-    Whole images in their own `aspect`: mosaics shrink objects that are small already. A net that starts from
-    random weights needs many updates at a high rate more than it needs large batches.
+    Training images are whole, in their own `aspect` (height to width), as mosaics would shrink small objects
+    further. Small batches at a high rate suit training from random weights, which needs many updates.
     """
     cfg = base()
     if family == "yolov4":

@@ -1,4 +1,4 @@
-"""Measure a detector, or boxes that any tool has written, with COCO's average precision.
+"""Measure a detector, or boxes that any tool has written, by COCO's average precision.
 
     python -m jaxdet.evaluate --config=configs/gen1_hmnet.py:b3 --weights=gen1_hmnet_B3_tbptt.pth
     python -m jaxdet.evaluate --detections=predictions --labels=data/gen1_source/test
@@ -8,19 +8,19 @@
     python -m jaxdet.evaluate --config=configs/ltd_yolov4.py:p6 --weights=soup.pt --images=data/ltd/Sep/images
     python -m jaxdet.evaluate --weights=runs/day_p6 --split=Sep/images
 
-Protocols for recordings: `hmnet`, the released evaluator's (the nearest time stamp, closer than 25 ms); `rvt`
-and `toolbox`, all boxes within 50 ms. Images are compared one by one, as COCO does.
+Protocols for recordings: `hmnet`, of the released evaluator (the nearest time stamp, closer than 25 ms);
+`rvt` and `toolbox`, all boxes within 50 ms. Images are compared one by one, as in COCO.
 
 --detections is a file of boxes of any format that predict writes, COCO results of any tool, a folder with a
-.npy per recording, or a folder of YOLO text. The same boxes give the same numbers as by --weights. Labels are
-COCO's --annotations, YOLO text in labels/ beside --images, a folder of .npy (--labels), or else the --split
-of the config's data set. Images are matched by their path, by the id of the COCO file, or by a name that a
-single image has; classes by name. With --weights and YOLO text precision, recall and AP are also given as
-Seq-YOLO counts them.
+.npy per recording, or a folder of YOLO text. The same boxes give the same numbers as with --weights. Labels
+are COCO --annotations, YOLO text in labels/ beside --images, a folder of .npy (--labels), or else the --split
+of the config's data set. Images are matched by path, by the id of the COCO file, or by a name that only one
+image has; classes by name. With --weights and YOLO text, precision, recall and AP are also given as Seq-YOLO
+computes them.
 
-Annotated images that are missing take no part and end in exit status 1 unless --allow_missing; unreadable
-ones count as images without boxes and end in 1. What was left out is said in one line. The 12 numbers and AP
-per class are printed, and written with a precision-recall picture to --out.
+Annotated images that are missing are left out and end in exit status 1 unless --allow_missing; unreadable
+images count as images without boxes and end in exit status 1. One line reports what was left out. The 12
+numbers and AP per class are printed, and written to --out with a picture of the precision-recall curves.
 """
 
 import json
@@ -49,21 +49,23 @@ def _flags(flags: cli.Flags) -> None:
     flags.string(
         "detections",
         None,
-        "boxes to measure instead of a model's: a file that predict writes, a folder of .npy or YOLO text",
+        "boxes to measure instead of a model: a file in a format of predict, a folder of .npy or YOLO text",
     )
     flags.string("labels", None, "folder of _bbox.npy label files; default: the config's recordings")
     flags.string("images", None, "images: folder of the annotated ones, or a folder or list with YOLO labels")
     flags.string("annotations", None, "COCO annotations, for --images or for --detections of images")
     flags.boolean(
-        "allow_missing", False, "annotated images that are not there are no reason for an error status"
+        "allow_missing", False, "leave out annotated images that are missing without an error status"
     )
-    flags.choice("tta", "none", list(VIEWS), "views of an image that are joined: mirrored, or scaled as well")
-    flags.choice("protocol", "hmnet", list(protocols.PROTOCOLS), "which boxes of a recording are compared")
+    flags.choice("tta", "none", list(VIEWS), "test-time augmentation: mirrored views, or scaled as well")
+    flags.choice(
+        "protocol", "hmnet", list(protocols.PROTOCOLS), "protocol by which boxes of recordings are compared"
+    )
     flags.choice("backend", "pycocotools", ["pycocotools", "faster"], "faster needs faster-coco-eval")
     flags.boolean("fast", False, "Winograd convolutions, for CPU: faster, boxes move slightly")
     flags.boolean("full", False, "run neck and head at every step: the same numbers, slower")
-    flags.integer("lanes", 1, "recordings side by side")
-    flags.string("out", "evaluation.json", "file for the numbers; the picture lies beside it as .png")
+    flags.integer("lanes", 1, "recordings processed in parallel")
+    flags.string("out", "evaluation.json", "file for the numbers; the picture is written beside it as .png")
 
 
 def _run(flags: cli.Flags) -> None:

@@ -1,4 +1,4 @@
-"""The config of a released model from its file alone, and a sentence for all that the file does not say."""
+"""Config of a released model from its file alone, with a list of what was assumed."""
 
 import math
 import re
@@ -17,7 +17,7 @@ FAMILIES = {"hmnet": "HMNet", "yolox": "YOLOX", "yolov4": "YOLOv4"}
 
 # Cells of the first memory -> height and width of the sensor.
 _SENSORS = {4560: (240, 304)}
-# Pixels a side of a cell in the released models.
+# Pixels per side of a cell in the released models.
 _CELL = 4
 
 # Pixels of the longer side at which the released YOLOv4 are evaluated (Wang et al. 2021, table 9).
@@ -34,7 +34,7 @@ _CLASSES = {
 
 @dataclass(frozen=True)
 class Released:
-    """A config with its `model` and `data`, the name of a published size or None, and what was assumed.
+    """A config with `model` and `data`, the name of a published size or None, and what was assumed.
 
     `guessed` has a sentence for each value that comes from a table or a default and not from the file.
     """
@@ -44,7 +44,7 @@ class Released:
     guessed: tuple[str, ...]
 
     def line(self) -> str:
-        """One line for the log: what was found, what was assumed."""
+        """Line for the log: the model that was found, and what was assumed."""
         model = self.config.model
         found = f"{FAMILIES[model.name]}{'-' + self.size if self.size else ''}, {model.num_classes} classes"
         assumed = "; assumed, as the file does not say: " + "; ".join(self.guessed) if self.guessed else ""
@@ -60,8 +60,8 @@ def config_of(
     """Config of an identified model, as the matching file of configs/ gives it.
 
     `sensor` ("WIDTHxHEIGHT" or (height, width), pixels; HMNet), `classes` (one name for each class) and
-    `size` (pixels of an image's longer side; YOLOX and YOLOv4) overrule the tables. Raises InputError if one
-    of them does not fit the file, or if the file and the tables together do not tell enough.
+    `size` (pixels of an image's longer side; YOLOX and YOLOv4) override the tables. Raises InputError if one
+    of them does not fit the file, or if file and tables together do not determine the config.
     """
     if sensor is not None and identity.family != "hmnet":
         raise InputError(f"--sensor is for event cameras; {FAMILIES[identity.family]} takes --size")
@@ -107,7 +107,7 @@ def overrule(
 
 
 def _classes(identity: Identity, given: Sequence[str] | None, guessed: list[str]) -> tuple[str, ...]:
-    """Names of the classes: those given, those in the file, those of a table, numbers."""
+    """Names of the classes: those given, or else those in the file, of a known data set, or numbers."""
     number = identity.num_classes
     if given is not None:
         names = tuple(given)
@@ -129,13 +129,13 @@ def _classes(identity: Identity, given: Sequence[str] | None, guessed: list[str]
 
 
 def _data_set(identity: Identity) -> tuple[tuple[str, ...], str]:
-    """Classes of the data set of released files with this family and class count, and a phrase that names it.
+    """Classes of the data set of released files of this family and class count, and a phrase for it.
 
     Both are empty if there is none, or if the file names other classes; case is ignored.
     """
     names, source = _CLASSES.get((identity.family, identity.num_classes), ((), ""))
-    told = identity.class_names
-    if told is not None and [n.lower() for n in told] != [n.lower() for n in names]:
+    in_file = identity.class_names
+    if in_file is not None and [n.lower() for n in in_file] != [n.lower() for n in names]:
         return (), ""
     return names, source
 
@@ -174,7 +174,7 @@ def _hmnet_shapes(table: dict) -> dict:
 
 
 def _geometry(identity: Identity, sensor, guessed: list[str]) -> tuple[tuple[int, int], int]:
-    """Height and width of the sensor, and the pixels a side of a cell."""
+    """Height and width of the sensor, and the pixels per side of a cell."""
     cells = identity.cells
     assert cells is not None
     if sensor is None:
@@ -229,7 +229,7 @@ def _yolox_shapes(width: float, depth: float, depthwise: bool = False) -> tuple[
 
 def _yolov4(identity: Identity, names: tuple[str, ...], size: int | None, guessed: list[str]) -> Blocks:
     ltd = _data_set(identity)[0] == class_names.LTD
-    rule = {"min_score": 0.1, "nms_iou": 0.5} if ltd else {"min_score": 0.001, "nms_iou": 0.65}
+    thresholds = {"min_score": 0.1, "nms_iou": 0.5} if ltd else {"min_score": 0.001, "nms_iou": 0.65}
     arguments = dict(identity.arguments)
     anchors = arguments.pop("anchors")
     name = next((n for n in c.YOLOV4_SIZES if arguments == _yolov4_shapes(n)), None)
@@ -237,7 +237,7 @@ def _yolov4(identity: Identity, names: tuple[str, ...], size: int | None, guesse
     changes = {} if name else arguments
     if name is None or anchors_of != name:
         changes["anchors"] = anchors
-    model: c.Config = c.yolov4(name or "p5", len(names), **changes, **rule)
+    model: c.Config = c.yolov4(name or "p5", len(names), **changes, **thresholds)
     if size is None:
         known = name or anchors_of
         if known is None:
@@ -249,7 +249,9 @@ def _yolov4(identity: Identity, names: tuple[str, ...], size: int | None, guesse
         size = _YOLOV4_PIXELS[known]
         guessed.append(f"images are predicted at {size} pixels, as {known}")
     source = "on LTD" if ltd else "on COCO"
-    guessed.append("scores from {min_score} and NMS at IoU {nms_iou}, as released {0}".format(source, **rule))
+    guessed.append(
+        f"scores from {thresholds['min_score']} and NMS at IoU {thresholds['nms_iou']}, as released {source}"
+    )
     stride = 2 << (len(model.stages) - 1)
     data = c.yolov4_images(size, stride, names, batch_size=32 if ltd else 8)
     if names == class_names.LTD:
@@ -272,7 +274,7 @@ def _yolov4_shapes(name: str) -> dict:
 
 
 def _same_anchors(anchors) -> Iterator[str]:
-    """Sizes with these anchors; averaged files are off by rounding."""
+    """Names of sizes with these anchors, up to rounding by the averaging of weights."""
     for name, table in c.YOLOV4_SIZES.items():
         shape, known = np.shape(table["anchors"]), np.asarray(table["anchors"], np.float64)
         if np.shape(anchors) == shape and np.allclose(np.asarray(anchors), known, rtol=1e-4, atol=0):

@@ -4,8 +4,8 @@
         --workdir=runs/sid_week [--only=Sep] [--dry_run]
 
 Weights, frames and their numbers are checked before anything is computed; `--dry_run` prints the plan and
-everything that is missing. A run that was stopped goes on where it was. Months with annotations are scored
-before and after post-processing.
+everything that is missing. A run that was stopped is resumed. Months with annotations are scored before and
+after post-processing.
 """
 
 import logging
@@ -39,7 +39,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.string("data", None, "root of LTD, with Test/<month>/frames", required=True)
     flags.string("weights", None, "folder of the weights the recipe names", required=True)
     flags.string("workdir", None, "folder of the run", required=True)
-    flags.strings("only", [], "months to treat; default: all")
+    flags.strings("only", [], "months to process; default: all")
     flags.boolean("dry_run", False, "print the plan and what is missing, compute nothing")
     flags.integer("batch_size", 32, "images at a time")
 
@@ -62,8 +62,7 @@ def _run(flags: cli.Flags) -> None:
 
 
 def load_recipe(text: str) -> TrackRecipe:
-    """The recipe of `FILE.py:track`: rows, frames and weight of each month as `get_config(track)` gives
-    them."""
+    """Recipe of `FILE.py:track`: rows, frames and weight of each month; InputError for another config."""
     recipe = config_files.load(text, "--recipe")
     missing = [key for key in ("rows", "num_frames", "month_weights") if key not in recipe]
     if missing:
@@ -72,13 +71,13 @@ def load_recipe(text: str) -> TrackRecipe:
 
 
 class _Loader:
-    """Makes the detector of a row."""
+    """Loads the detector of a row of the recipe."""
 
     def __init__(self, batch_size: int):
         self._batch_size = batch_size
 
     def __call__(self, row: Row, weights: Path):
-        # A folder says which model it holds; of a released file the recipe knows.
+        # A folder stores its config; the model of a released file is named in the recipe.
         cfg: Any = ConfigDict(load_folder(weights)[1]) if weights.is_dir() else _released_config(row)
         with cfg.unlocked():
             cfg.model.min_score, cfg.model.nms_iou = row.conf, recipes.NMS_IOU

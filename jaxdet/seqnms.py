@@ -3,8 +3,8 @@
     python -m jaxdet.seqnms --detections=Sep_1536_w_51_0.5_0.1.pkl --min_score=0.6 --out=Sep.pkl
 
 Reads and writes detections of predict (.h5), released pickles (.pkl), .npz, MOT text (.txt), COCO results
-(.json) and tables (.csv). Frames belong to a clip up to the last underscore of their name. A pickle written
-here has no scores, as the challenge wants it; the other formats keep them.
+(.json) and tables (.csv). The name of a frame up to the last underscore is its clip. A pickle written here
+has no scores, as the challenge requires; the other formats keep them.
 """
 
 import logging
@@ -27,9 +27,9 @@ from jaxdet.viewing import comparison
 def _flags(flags: cli.Flags) -> None:
     defaults = seqnms.SeqNMSOptions()
     flags.string("detections", None, "detections of one month or of any number of clips", required=True)
-    flags.string("out", None, "where to write the result; the suffix chooses the layout", required=True)
+    flags.string("out", None, "file to write; the suffix chooses the format", required=True)
     flags.choice(
-        "rule", "seqnms", ("seqnms", "score"), "seqnms, or score: only drop what is not above min_score"
+        "rule", "seqnms", ("seqnms", "score"), "post-processing; score only drops boxes not above min_score"
     )
     flags.number("min_score", defaults.min_score, "boxes below this score are dropped at the end")
     flags.number("link_iou", defaults.link_iou, "boxes of neighbouring frames are linked from this IoU on")
@@ -38,7 +38,7 @@ def _flags(flags: cli.Flags) -> None:
     )
     flags.number("nms_iou", defaults.nms_iou, "the final NMS suppresses above this IoU")
     flags.choice(
-        "rescore", "mean", ("mean", "max"), "what the boxes of a path get: its mean or greatest score"
+        "rescore", "mean", ("mean", "max"), "new score of the boxes of a path: its mean or its maximum"
     )
     flags.boolean("link_by_class", False, "link boxes of equal class only")
     flags.string(
@@ -61,17 +61,17 @@ def _run(flags: cli.Flags) -> None:
     labels = months.read_labels(flags.labels) if flags.labels else None
     began = time.monotonic()
 
-    def rule(frames: Sequence[Boxes]) -> list[Boxes]:
+    def post_process(frames: Sequence[Boxes]) -> list[Boxes]:
         if flags.rule == "score":
             return seqnms.drop_scores_below(frames, options.min_score)
         return seqnms.rescore(frames, options)
 
     before = _read(source, flags.labels)
     if kind == files.format_of(source) == "h5":
-        files.map_clips([source], out, rule, flags.rule)
+        files.map_clips([source], out, post_process, flags.rule)
         after = files.read(out).frames
     else:
-        after = rule(before.frames)
+        after = post_process(before.frames)
         _write(out, before, after, flags.rule, of_pickle=files.format_of(source) == "pkl")
     logging.info(
         "%s: %d clips, %d frames, %d boxes -> %d in %.1f s",
@@ -93,13 +93,14 @@ def _read(source: Path, labels: str | None) -> BoxFile:
     if found.report:
         logging.warning("%s", found.report.line(str(source)))
     if not found.has_scores:
-        raise InputError(f"{source}: boxes without scores; take the ones written by predict")
+        raise InputError(
+            f"{source}: boxes without scores; give detections that have scores, as predict writes them"
+        )
     return found
 
 
 def _counted_from_one(frames: Sequence[Boxes]) -> list[Boxes]:
-    """Boxes whose labels are category ids without names: classes in their order, from 1 unless one has id
-    0."""
+    """Boxes with category ids without names as labels, numbered as classes from 0 on."""
     first = min((int(boxes.labels.min()) for boxes in frames if len(boxes)), default=0)
     logging.info(
         "the categories have no names; ids from %d are taken for the labelled classes", min(first, 1)
@@ -107,16 +108,16 @@ def _counted_from_one(frames: Sequence[Boxes]) -> list[Boxes]:
     return [replace(boxes, labels=boxes.labels - min(first, 1)) for boxes in frames]
 
 
-def _write(out: Path, before: BoxFile, after: Sequence[Boxes], rule: str, of_pickle: bool) -> None:
+def _write(out: Path, before: BoxFile, after: Sequence[Boxes], method: str, of_pickle: bool) -> None:
     if files.format_of(out) != "pkl":
-        files.write(out, after, before.class_names, {**before.metadata, "rule": rule})
+        files.write(out, after, before.class_names, {**before.metadata, "rule": method})
         return
-    # A released pickle has no frames but those in which something was found before.
+    # A released pickle has only the frames that had boxes before post-processing.
     present = {names.file_name(boxes) for boxes in before.frames if len(boxes)}
     kept = [boxes for boxes in after if names.file_name(boxes) in present]
     if not of_pickle:  # Parity: the released script writes what it read.
         kept = [pickle.rounded(boxes) for boxes in kept]
-    pickle.write_without_scores(out, kept, numpy_numbers=rule == "seqnms")
+    pickle.write_without_scores(out, kept, numpy_numbers=method == "seqnms")
 
 
 main = cli.command(_flags, _run, __doc__)

@@ -2,9 +2,8 @@
 
     python -m jaxdet.submit --detections=Jan.pkl,Mar.h5 --data=data/ltd --out=predictions.pkl
 
-The month is the file's name before the first "." or "_". With `--data` every frame of the month is listed,
-and what has no detections gets the placeholder; without it, each month must already have all the frames the
-challenge counts.
+The month is the file's name up to the first "." or "_". With `--data` every frame of the month is listed, and
+frames without detections get the placeholder; without it, the files must have all frames of their month.
 """
 
 import logging
@@ -20,7 +19,7 @@ from jaxdet.formats import names
 def _flags(flags: cli.Flags) -> None:
     flags.strings("detections", [], "files of detections, one or more a month", required=True)
     flags.string("data", None, "root of LTD: lists the frames of each month")
-    flags.string("out", "predictions.pkl", "where to write the submission")
+    flags.string("out", "predictions.pkl", "file of the submission")
     flags.string("labels", None, "LTD annotations (folder) or COCO annotations (.json): report AP by month")
 
 

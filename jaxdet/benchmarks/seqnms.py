@@ -56,8 +56,7 @@ def measure(
 
 
 def tracks(num_frames: int, max_boxes: int, num_classes: int = 4, seed: int = 0) -> list[Boxes]:
-    """Simulated detections of objects that appear, drift and leave, with duplicates, dropouts and wrong
-    labels.
+    """Simulated objects that appear, drift and leave, with duplicates, dropouts and wrong labels.
 
     Frames have three quarters of `max_boxes` boxes on average.
     """

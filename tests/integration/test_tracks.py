@@ -119,7 +119,7 @@ def test_a_dry_run_prints_the_plan_and_what_is_missing(place, tmp_path, capsys):
 
 def test_bad_arguments_are_one_clear_line(place, tmp_path, capsys):
     for arguments, message in (
-        (_arguments(place, "year", tmp_path), "'year' is none of day, week, month"),
+        (_arguments(place, "year", tmp_path), "'year' is not one of day, week, month"),
         (_arguments(place, "day", tmp_path, "--only=Feb"), "month 'Feb'"),
         (["--recipe=none.py:day", "--data=x", "--weights=x", "--workdir=x"], "none.py: no such file"),
     ):

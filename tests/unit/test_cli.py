@@ -22,7 +22,7 @@ def get_config(arg="b1"):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--config={tmp}/good.py:b9"], "'b9' is none of b1, b3"),
+        (["--config={tmp}/good.py:b9"], "'b9' is not one of b1, b3"),
         (["--config={tmp}/none.py"], "none.py: no such file"),
         (["--config={tmp}/raises.py"], "out of order"),
         (["--config={tmp}/key.py"], "key.py, line 1: KeyError 'gone'"),

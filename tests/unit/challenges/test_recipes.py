@@ -8,7 +8,7 @@ import pytest
 from jaxdet.challenges import recipes
 from jaxdet.evaluation import months
 
-# month: (model, size, flipped view, detector's threshold, rule, least score)
+# month: (model, size, flipped view, threshold of the detector, post-processing, minimum score)
 PUBLISHED = {
     "day": {
         **dict.fromkeys(

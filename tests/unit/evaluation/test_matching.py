@@ -1,5 +1,4 @@
-"""Images are matched by what identifies them, never by a bare number, and by a bare name only if it is
-unique."""
+"""Images are matched by path or id, never by a bare number, and by a bare name only if it is unique."""
 
 import pytest
 

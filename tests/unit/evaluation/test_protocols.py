@@ -103,8 +103,7 @@ def test_recordings_without_boxes_are_legal():
     assert _evaluate(((), ())).statistics.tolist() == [-1] * 12
     assert _evaluate((perfect, ())).statistics[0] == 0
     assert _evaluate(((), perfect)).statistics[0] == -1
-    # One box of two found, and it ranks first: recall reaches half, precision is 1 up to there (51 of 101
-    # points).
+    # One box of two is found and ranks first: precision is 1 up to a recall of a half (51 of 101 points).
     metrics = _evaluate((perfect, ()), (perfect, perfect), ((), ()))
     assert abs(metrics.statistics[0] - 51 / 101) < 1e-9
     assert metrics.ap_per_class[1] == -1

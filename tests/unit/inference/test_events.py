@@ -1,5 +1,4 @@
-"""Evaluation at the steps a protocol uses gives the numbers of the full pass; carries pass between
-segments."""
+"""Evaluation at the steps a protocol uses gives the numbers of the full pass; segments hand on the carry."""
 
 from functools import cache
 from typing import Any, NamedTuple
