@@ -10,6 +10,7 @@ import numpy as np
 from jaxdet import class_names
 from jaxdet import config as c
 from jaxdet.errors import InputError
+from jaxdet.models.hmnet_backbone import grids_of
 from jaxdet.models.yolov4 import scale_channels
 from jaxdet.weights.identify import Identity
 
@@ -187,13 +188,19 @@ def _geometry(identity: Identity, sensor, guessed: list[str]) -> tuple[tuple[int
         guessed.append(f"the sensor has {width}x{height} pixels, as {cells} cells suggest")
         return (height, width), _CELL
     height, width = _height_width(sensor)
-    window = math.isqrt(height * width // cells)
-    if not window or height % window or width % window or (height // window) * (width // window) != cells:
-        of_four = f"{height // _CELL * (width // _CELL)} cells of {_CELL} pixels"
-        raise InputError(
-            f"--sensor={width}x{height} has {of_four} a side, the file {cells} cells; give its own sensor"
-        )
-    return (height, width), window
+    about = math.isqrt(height * width // cells)
+    for window in (_CELL, *range(max(about, 1), 2 * about + 2)):
+        if _num_cells(height, width, window) == cells:
+            return (height, width), window
+    of_four = f"{_num_cells(height, width, _CELL)} cells of {_CELL} pixels"
+    raise InputError(
+        f"--sensor={width}x{height} has {of_four} a side, the file {cells} cells; give its own sensor"
+    )
+
+
+def _num_cells(height: int, width: int, window: int) -> int:
+    rows, columns = grids_of((height, width), window, 1)[0]
+    return rows * columns
 
 
 def _height_width(sensor: str | Sequence[int]) -> tuple[int, int]:

@@ -32,7 +32,7 @@ class HmnetCarry(NamedTuple):
     """
 
     latent: tuple[Array, ...]  # [B, H, W, D]
-    message: tuple[Array, ...]  # [B, 2 H, 2 W, lower D]   memories 2.., for the memory below; lives one step
+    message: tuple[Array, ...]  # as the latent below   memories 2.., for the memory below; lives one step
     published: tuple[Array, ...]  # [B, H, W, D]   memories 2.., the latent of the last finished cycle
     steps: Int[Array, " B"]  # since the lane's reset
 
@@ -40,9 +40,10 @@ class HmnetCarry(NamedTuple):
 class Hmnet(nnx.Module):
     """The backbone: events in, features of the labelled steps out.
 
-    `image_size` (height, width) is the sensor's size, rounded up to whole cells of the last memory, each of
-    which is `geometry.window` pixels wide times 2 for every further memory. `periods` must each divide the
-    next, the first being 1. `event_sizes` are the slice sizes tried for a step before the whole segment is
+    `image_size` (height, width) is the size of the sensor, or up to that in whole cells of the last memory.
+    The grid of the first memory has a cell for every `geometry.window` pixels, those of the further memories
+    half as many rows and columns as the one below; all are rounded up. `periods` must each divide the next,
+    the first being 1. `event_sizes` are the slice sizes tried for a step before the whole segment is
     read. `integer_events`: outside training, coordinates are integers and keys and values come from a table.
     `empty_step_per_lane`: a lane without events in a step skips the write, whatever its neighbours have.
     `remat`: in training, recompute each cycle in the backward pass; with `keep_products` only what lies
@@ -69,12 +70,12 @@ class Hmnet(nnx.Module):
         dtype=None,
     ):
         _check(geometry, image_size, widths, num_heads, depths, periods)
-        grid = (image_size[0] // geometry.window, image_size[1] // geometry.window)
+        grids = grids_of(image_size, geometry.window, len(widths))
         self.geometry = geometry
         self.num_memories = len(widths)
         for i in range(self.num_memories):
             memory = LatentMemory(
-                (grid[0] >> i, grid[1] >> i),
+                grids[i],
                 widths[i],
                 num_heads[i],
                 depths[i],
@@ -87,7 +88,7 @@ class Hmnet(nnx.Module):
                 dtype=dtype,
             )
             setattr(self, f"memory{i + 1}", memory)
-        self.grid, self.periods, self.event_sizes = grid, tuple(periods), tuple(event_sizes)
+        self.grid, self.periods, self.event_sizes = grids[0], tuple(periods), tuple(event_sizes)
         self.integer_events, self.empty_step_per_lane, self.remat = integer_events, empty_step_per_lane, remat
         self.keep_products = keep_products
 
@@ -248,6 +249,15 @@ class Hmnet(nnx.Module):
         return inside & (steps_before[:, None] + at_step >= self.cycle)
 
 
+def grids_of(size: Sequence[int], window: int, num_memories: int) -> list[tuple[int, int]]:
+    """Rows and columns of the grid of each memory, for an image of `size` (height, width)."""
+    grids = [(-(-size[0] // window), -(-size[1] // window))]
+    for _ in range(num_memories - 1):
+        rows, columns = grids[-1]
+        grids.append((-(-rows // 2), -(-columns // 2)))
+    return grids
+
+
 def _check(geometry, image_size, widths, num_heads, depths, periods):
     if len({len(widths), len(num_heads), len(depths), len(periods)}) != 1:
         raise InputError(
@@ -255,13 +265,11 @@ def _check(geometry, image_size, widths, num_heads, depths, periods):
             "periods: give one of each per memory"
         )
     multiple = geometry.window << (len(periods) - 1)
-    if image_size[0] % multiple or image_size[1] % multiple:
-        raise InputError(f"image size {tuple(image_size)}: height and width must be multiples of {multiple}")
     whole = tuple(-(-pixels // multiple) * multiple for pixels in geometry.size)
-    if tuple(image_size) != whole:
+    if not all(a <= b <= c for a, b, c in zip(geometry.size, image_size, whole, strict=True)):
         raise InputError(
             f"model.image_size is {tuple(image_size)}, the sensor (data.height, data.width) {geometry.size}, "
-            f"which takes {whole} in multiples of {multiple}; make them agree"
+            f"which takes {geometry.size}, or up to {whole} with padding; make them agree"
         )
     if not 0 < geometry.step_us <= np.iinfo(np.int16).max:
         raise InputError(f"step of {geometry.step_us} us, expected 1 to 32767; change data.step_us")

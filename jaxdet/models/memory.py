@@ -183,7 +183,7 @@ class TopDownWrite(nnx.Module):
 
 
 class MessageGenerator(nnx.Module):
-    """Message [B, 2 H, 2 W, C] for the memory below, from its latent and this memory's."""
+    """Message for the memory below, of the size of its grid, from its latent and this memory's."""
 
     def __init__(self, in_features: int, features: int, num_heads: int, *, rngs: nnx.Rngs, dtype=None):
         self.input_resize = MessageResize(in_features, features, rngs=rngs, dtype=dtype)
@@ -194,7 +194,7 @@ class MessageGenerator(nnx.Module):
 
     def __call__(self, latent, lower):
         merged = self.attn(self.norm_input(self.input_resize(lower)), self.norm_latent(latent))
-        return resize.double(self.out_proj(merged)).astype(latent.dtype)
+        return resize.bilinear(self.out_proj(merged), lower.shape[1:3]).astype(latent.dtype)
 
 
 class Readout(nnx.Module):

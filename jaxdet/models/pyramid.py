@@ -29,7 +29,10 @@ class FusePath(nnx.Module):
 
 
 class Pyramid(nnx.Module):
-    """Bottom-up, then top-down fusion of levels that halve in size: [S, h, w, C] each, same shapes out."""
+    """Bottom-up, then top-down fusion of levels [S, h, w, C], each half the size, rounded up, of the one below.
+
+    The outputs have the shapes of the inputs.
+    """
 
     def __init__(self, features: int, num_levels: int, *, rngs: nnx.Rngs, dtype=None):
         self.pyramid_fuse = nnx.List(
@@ -40,9 +43,11 @@ class Pyramid(nnx.Module):
         levels = list(levels)
         up, down = self.pyramid_fuse
         for i, block in enumerate(up.fuse):
-            levels[i + 1] = block(levels[i + 1] + resize.halve(levels[i]), train, mask)
+            levels[i + 1] = block(
+                levels[i + 1] + resize.bilinear(levels[i], levels[i + 1].shape[1:3]), train, mask
+            )
         for i, block in reversed(list(enumerate(down.fuse))):
-            levels[i] = block(levels[i] + resize.double(levels[i + 1]), train, mask)
+            levels[i] = block(levels[i] + resize.bilinear(levels[i + 1], levels[i].shape[1:3]), train, mask)
         return levels
 
 
