@@ -11,19 +11,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxdet import config_files, released
-from jaxdet.data.events.streams import EventChunk
+from jaxdet.data.events import fit as fits
+from jaxdet.data.events.fit import Fit, View
 from jaxdet.data.images import sets
 from jaxdet.errors import InputError
 from jaxdet.evaluation import of_weights
 from jaxdet.evaluation.metrics import Metrics
 from jaxdet.inference import folded, restore, sources
-from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.inference.streaming import StreamDetector
 from jaxdet.models import from_config
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Boxes, EventGeometry
+from jaxdet.structs import Boxes, EventGeometry, ReadReport
 from jaxdet.training import setup
 from jaxdet.weights import checkpoint, identify
 from jaxdet.weights.load import load_folder
@@ -140,7 +140,18 @@ class Model:
         self._check_kind("events", "geometry")
         return from_config.geometry(self.config)
 
-    def predict(self, source: Any, *, bgr: bool = False) -> Any:
+    def predict(
+        self,
+        source: Any,
+        *,
+        bgr: bool = False,
+        camera: str | tuple[int, int] | None = None,
+        fit: str | None = None,
+        region: Sequence[int] | None = None,
+        start_us: int | None = None,
+        end_us: int | None = None,
+        max_gap_s: float | None = None,
+    ) -> Any:
         """Boxes of `source`, best first.
 
         A model of images takes one image (a path, or an array [H, W] or [H, W, 3], uint8, red first, blue
@@ -149,21 +160,51 @@ class Model:
         logged and has no boxes.
 
         A model of events takes a recording (.dat, .raw or prepared folder), a list of them, or arrays (t_us,
-        x, y, polarity), and gives an iterator of the `Boxes` after every step.
+        x, y, polarity), and gives an iterator of the `Boxes` after every step, in the pixels and the clock of
+        the camera. `fit` ("none", "crop", "pad", "scale", "bin") lays a camera of another size, or its
+        `region` (x, y, width, height), on the model's sensor; without it one is chosen and logged. `camera`
+        ("640x480" or (height, width)) is the size of the camera that arrays come from. `start_us` and
+        `end_us` choose a part; silences longer than `max_gap_s` are skipped, with a fresh memory.
         """
+        view = View(fit, region, start_us, end_us, max_gap_s)
         if self.kind == "events":
-            return self._of_events(source)
+            return self._of_events(source, camera, view)
+        if view != View() or camera is not None:
+            raise InputError(f"fit, region, camera and times are for models of events; this is {self.family}")
         if isinstance(source, (str, os.PathLike)):
             return self._of_path(Path(source))
         if _is_image(source):
             return next(self._items().of_sources([_picture(source, bgr)]))
         return self._items().of_sources(_picture(item, bgr) for item in source)
 
-    def stream(self) -> "Stream":
-        """Boxes from events as they come, with a memory of its own."""
+    def stream(
+        self,
+        camera: str | tuple[int, int] | None = None,
+        *,
+        fit: str | None = None,
+        region: Sequence[int] | None = None,
+        max_events: int | None = None,
+    ) -> "Stream":
+        """Boxes from events as they come, with a memory of its own.
+
+        `camera` ("640x480" or (height, width)) is by default of the model's size; `fit` and `region` as in
+        `predict`. A step keeps its newest `max_events` events, and every program is compiled at once; without
+        it no event is left out, and a larger burst than any before compiles a program.
+        """
         self._check_kind("events", "stream")
+        chosen = self._fit(camera, fit, region)
         skeleton, variables = self._folded()
-        return Stream(StreamDetector(skeleton, variables, class_names=self.class_names))
+        detector = StreamDetector(
+            skeleton,
+            variables,
+            start_us=None,
+            class_names=self.class_names,
+            fit=chosen,
+            max_events=max_events,
+        )
+        if max_events is not None:
+            detector.compile()
+        return Stream(detector)
 
     def evaluate(
         self, data: str | os.PathLike | None = None, split: str | None = None, protocol: str = "hmnet"
@@ -221,46 +262,55 @@ class Model:
             raise InputError(f"{path}: not a readable image, as logged above")
         return boxes
 
-    def _of_events(self, source: Any) -> Iterator[Boxes]:
+    def _fit(self, camera, name: str | None, region: Sequence[int] | None) -> Fit:
+        size = self.geometry.size
+        chosen = fits.choose(name, size if camera is None else released.height_width(camera), size, region)
+        if not chosen.is_identity:
+            logger.info("events: %s", chosen.line())
+        return chosen
+
+    def _of_events(self, source: Any, camera, view: View) -> Iterator[Boxes]:
         if self._predictor is None:
             self._predictor = Predictor(*self._folded(), class_names=self.class_names)
         buckets = tuple(self.config.data.event_buckets)
         if isinstance(source, tuple) and len(source) == 4:
-            chunks = [EventChunk(*(np.asarray(column) for column in source))]
-            return (step.boxes for step in on_recordings.predict_stream(self._predictor, chunks, buckets))
+            events = sources.Arrays(source, self._fit(camera, view.fit, view.region), view)
+            return (step.boxes for step in sources.predict(self._predictor, events, buckets))
+        if camera is not None:
+            raise InputError("camera is the size of arrays; a file states its own, or give region=")
         paths = [source] if isinstance(source, (str, os.PathLike)) else source
-        return (
-            step.boxes for path in paths for step in sources.predict(self._predictor, Path(path), buckets)
-        )
+        size = self.geometry.size
+        opened = (sources.Source(Path(path), size, view) for path in paths)
+        return (step.boxes for one in opened for step in sources.predict(self._predictor, one, buckets))
 
 
 class Stream:
     """Events as they come to boxes after every step; made by `Model.stream`."""
 
     def __init__(self, detector: StreamDetector):
-        self._detector, self._started = detector, False
+        self._detector = detector
 
     def feed(self, t_us: Any, x: Any, y: Any, polarity: Any) -> list[Boxes]:
-        """Boxes of the steps that these events complete, in order.
+        """Boxes of the steps that these events complete, in order, in the pixels of the camera.
 
-        Arrays [N]: `t_us` microseconds in order of time, `x`, `y` pixels, `polarity` 0 or 1. The first step
-        begins at the time of the first event, rounded down to a step. Raises InputError for events that run
-        backwards or lie outside the sensor.
+        Arrays [N]: `t_us` microseconds, in any order, `x`, `y` pixels, `polarity` 0 and 1, or -1 and 1. The
+        first step begins at the time of the first event, rounded down to a step. Events outside the camera,
+        or later than their step's boxes, are left out; `report` counts them.
         """
-        times = np.asarray(t_us, np.int64)
-        if len(times) and not self._started:
-            step_us = self._detector.geometry.step_us
-            self._detector.reset(int(times[0]) // step_us * step_us)
-            self._started = True
-        return [found.boxes for found in self._detector.feed(times, x, y, polarity)]
+        return [found.boxes for found in self._detector.feed(t_us, x, y, polarity)]
 
     def advance(self, now_us: int) -> list[Boxes]:
         """Boxes of the steps that end by `now_us`, for a camera that has seen nothing since."""
-        return [found.boxes for found in self._detector.advance(now_us)] if self._started else []
+        return [found.boxes for found in self._detector.advance(now_us)]
 
     def reset(self) -> None:
         """Begin anew: the next event is the first of another recording."""
-        self._started = False
+        self._detector.reset(None, fit=self._detector.fit)
+
+    @property
+    def report(self) -> ReadReport:
+        """Count of the events that were left out since the last reset, by reason."""
+        return self._detector.report
 
 
 def _is_image(source: Any) -> bool:

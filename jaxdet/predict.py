@@ -11,10 +11,14 @@ go to --out as .h5, .json (COCO results), .pkl (as released), .npz, .csv, .txt (
 text, pictures to --render: a folder, a film, or the image with the most boxes. An image that cannot be read
 is named and left out, the rest is done, and the exit status is 1.
 
-For a model of events `--input` is one recording: a DAT or RAW (EVT2, EVT3) file or a prepared folder. Without
-it every recording of the split of the config's data set is predicted; `--chunk=1/4` takes the second quarter
-of them. Boxes come after every step of 5 ms, as `.npy` in the released layout and, for a split, also as
-detections.h5.
+For a model of events `--input` is one recording: a DAT or RAW (EVT2, EVT3) file or a prepared folder. A
+camera of another size than the model's sensor is fitted to it, and boxes come back in the camera's pixels:
+--fit=none, crop, pad, scale (real coordinates) or bin (whole pixels), of the whole camera or
+--region=x,y,w,h; by default pad for a smaller camera, else bin. Steps begin at the first event, rounded down
+to a step of the clock, and times are those of the clock; --start_us and --end_us choose a part, --max_gap=S
+skips silences longer than S seconds, with a fresh memory. Without --input every recording of the split of the
+config's data set is predicted; `--chunk=1/4` takes the second quarter of them. Boxes come after every step of
+5 ms, as `.npy` in the released layout and, for a split, also as detections.h5.
 """
 
 import logging
@@ -27,10 +31,12 @@ import jaxdet
 from jaxdet import api, cli, predictions
 from jaxdet.benchmarks import latency
 from jaxdet.data.events import recordings
+from jaxdet.data.events.fit import View
 from jaxdet.errors import InputError
 from jaxdet.inference import folded
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
+from jaxdet.inference.sources import Source
 from jaxdet.inference.streaming import StreamDetector
 from jaxdet.training import setup as runs
 
@@ -42,6 +48,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.string("weights", None, "a run, a weights folder, or a released .pth or .pt file", required=True)
     cli.model_flags(flags)
     flags.string("input", None, "recording (DAT, RAW or prepared folder), image, folder, .txt list or video")
+    cli.view_flags(flags)
     flags.string("images", None, "folder of images; the same as --input")
     flags.choice("tta", "none", list(VIEWS), "views of an image that are joined: mirrored, or scaled as well")
     flags.string("annotations", None, "COCO annotations whose ids a .json of --out takes")
@@ -76,15 +83,16 @@ def _run(flags: cli.Flags) -> None:
     if flags.images:
         raise InputError(f"--images needs a model of images; data.kind of this one is {cfg.data.kind!r}")
     skeleton, variables = folded.prepare(skeleton, variables, flags.fast)
-    names, buckets = tuple(cfg.data.classes), tuple(cfg.data.event_buckets)
+    names, buckets, view = tuple(cfg.data.classes), tuple(cfg.data.event_buckets), cli.view_of(flags)
     if flags.speed_test:
         stream = StreamDetector(skeleton, variables, class_names=names)
         for path in [Path(source)] if source else _part(flags, cfg)[0]:
-            print(latency.of_recording(stream, path))
+            print(latency.of_recording(stream, Source(path, stream.geometry.size, view)))
         return
     predictor = Predictor(skeleton, variables, 1 if source else flags.lanes, flags.lanes, class_names=names)
     if source:
-        predictions.of_recording(predictor, Path(source), buckets, flags.out, picture, metadata)
+        opened = Source(Path(source), predictor.geometry.size, view)
+        predictions.of_recording(predictor, opened, buckets, flags.out, picture, metadata)
         return
     paths, num_all = _part(flags, cfg)
     index, count = _chunk(flags.chunk)
@@ -96,6 +104,11 @@ def _run(flags: cli.Flags) -> None:
 def _check(flags: cli.Flags) -> None:
     """Refuse, before anything is loaded, flags that do not go together."""
     source = flags.input or flags.images
+    view = cli.view_of(flags)
+    if not source and view != View():
+        raise InputError("--fit, --region, --start_us, --end_us and --max_gap are for --input")
+    if flags.speed_test and flags.max_gap is not None:
+        raise InputError("--max_gap does not go with --speed_test; give --start_us and --end_us")
     if source:
         if not (flags.out or flags.render or flags.speed_test):
             raise InputError("nothing to write: give --out, --render or both")

@@ -13,7 +13,6 @@ from jaxdet.data.images import sets
 from jaxdet.detections import files
 from jaxdet.detections import recordings as split_files
 from jaxdet.errors import InputError
-from jaxdet.formats import npy
 from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference import sources
 from jaxdet.inference.events import Predictor, StepBoxes
@@ -80,26 +79,27 @@ def of_images(
 
 def of_recording(
     predictor: Predictor,
-    path: Path,
+    source: sources.Source,
     event_buckets: Sequence[int],
     out: str | None,
     rendering: Rendering,
     metadata: dict[str, Any],
 ) -> None:
-    """Predict one recording after every step; boxes go to `out` by its suffix."""
-    names, geometry, source = predictor.class_names, predictor.geometry, npy.recording_name(path)
+    """Predict one recording after every step; boxes go to `out` by its suffix, with the fit in `metadata`."""
+    names, step_us = predictor.class_names, predictor.geometry.step_us
+    metadata = {**metadata, "fit": source.fit.as_dict()}
     with ExitStack() as stack:
         writers: list[Callable[[StepBoxes], None]] = []
         if out:
-            write = stack.enter_context(files.writer(out, names, metadata, key="t_us", sources=[source]))
+            write = stack.enter_context(files.writer(out, names, metadata, key="t_us", sources=[source.name]))
             writers.append(lambda step: write(step.boxes))
         if rendering.path:
             film = films.of_events(
-                rendering.path, geometry.size, names, geometry.step_us, rendering.stride, rendering.min_score
+                rendering.path, source.fit.camera, names, step_us, rendering.stride, rendering.min_score
             )
             draw = stack.enter_context(film)
             writers.append(lambda step: draw(step.events, step.boxes))
-        _deliver(sources.predict(predictor, path, event_buckets), writers)
+        _deliver(sources.predict(predictor, source, event_buckets), writers)
 
 
 def of_split(
@@ -113,7 +113,7 @@ def of_split(
     """Predict prepared recordings; `folder` gets a `.npy` of each and the detections file `store_name` of
     all."""
     chosen, step_us = [recordings.open_recording(path) for path in paths], predictor.geometry.step_us
-    ends_us = [(r.name, -(-1000 * r.duration_ms // step_us) * step_us) for r in chosen]
+    ends_us = [(r.name, r.start_us + -(-1000 * r.duration_ms // step_us) * step_us) for r in chosen]
     with split_files.writer(folder, ends_us, store_name, predictor.class_names, metadata) as write:
         steps = on_recordings.predict(predictor, chosen, event_buckets)
         _deliver(steps, [lambda step: write(step.boxes)])

@@ -93,7 +93,7 @@ def overrule(
     with cfg.unlocked(), cfg.data.ignore_type():
         if sensor is not None:
             own = (cfg.data.get("height"), cfg.data.get("width"))
-            if _height_width(sensor) != own:
+            if height_width(sensor) != own:
                 raise InputError(f"--sensor={sensor}: the model is of a sensor of {own[1]}x{own[0]} pixels")
         if classes is not None:
             if len(classes) != cfg.model.num_classes:
@@ -187,7 +187,7 @@ def _geometry(identity: Identity, sensor, guessed: list[str]) -> tuple[tuple[int
         height, width = _SENSORS[cells]
         guessed.append(f"the sensor has {width}x{height} pixels, as {cells} cells suggest")
         return (height, width), _CELL
-    height, width = _height_width(sensor)
+    height, width = height_width(sensor)
     about = math.isqrt(height * width // cells)
     for window in (_CELL, *range(max(about, 1), 2 * about + 2)):
         if _num_cells(height, width, window) == cells:
@@ -203,7 +203,8 @@ def _num_cells(height: int, width: int, window: int) -> int:
     return rows * columns
 
 
-def _height_width(sensor: str | Sequence[int]) -> tuple[int, int]:
+def height_width(sensor: str | Sequence[int]) -> tuple[int, int]:
+    """Height and width from "WIDTHxHEIGHT" or (height, width); InputError for anything else."""
     if isinstance(sensor, str):
         match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", sensor)
         if match is None:

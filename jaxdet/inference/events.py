@@ -62,14 +62,19 @@ class Predictor:
         self.geometry: EventGeometry = backbone.geometry
         self._variables = jax.device_put(variables)
         advance = _advance_without_memory if reset_memory else _advance
-        self._advance = jax.jit(partial(advance, skeleton), donate_argnums=(1,))
+        self._advance = jax.jit(partial(advance, skeleton), donate_argnums=(1,), static_argnums=(5,))
         self._detect = jax.jit(partial(_detect, skeleton))
         self._init_carry = jax.jit(lambda v: functional.merge(skeleton, v).init_carry(num_lanes))
 
-    def every_slot(self, batches: Iterable[Batch], sources: Sequence[str]) -> Iterator[StepBoxes]:
-        """Boxes at every slot in use, in order of time per lane; `sources` are the names of recordings."""
+    def every_slot(
+        self, batches: Iterable[Batch], sources: Sequence[str], real_events: bool = False
+    ) -> Iterator[StepBoxes]:
+        """Boxes at every slot in use, in order of time per lane.
+
+        `sources` are the names of recordings. `real_events`: coordinates are not whole numbers.
+        """
         waiting: Callable[[], Iterator[StepBoxes]] = lambda: iter(())  # noqa: E731
-        for segment in self._segments(batches):
+        for segment in self._segments(batches, real_events):
             names = sorted(segment.slots.items(), key=lambda item: item[1])
             found = self._start(segment, segment, [(False, row) for _, row in names])
             # The results of the segment before are fetched while this one runs.
@@ -110,12 +115,14 @@ class Predictor:
                 ]
             last = segment
 
-    def _segments(self, batches: Iterable[Batch]) -> Iterator[_Segment]:
+    def _segments(self, batches: Iterable[Batch], real_events: bool = False) -> Iterator[_Segment]:
         carry = self._init_carry(self._variables)
         for batch in batches:
             mask, source = batch.targets.slot_mask, batch.source
             at_step = np.where(mask, batch.targets.at_step, -1).astype(np.int32)
-            features, valid, carry = self._advance(self._variables, carry, batch.inputs, at_step, batch.reset)
+            features, valid, carry = self._advance(
+                self._variables, carry, batch.inputs, at_step, batch.reset, real_events
+            )
             rows = np.flatnonzero(mask)
             names = source.reshape(-1, 2)[rows].tolist()
             slots = {(sequence, t_us): int(row) for (sequence, t_us), row in zip(names, rows)}
@@ -156,14 +163,15 @@ class Predictor:
             yield StepBoxes(of_step, sequence, _events_of(segment, (sequence, t_us)))
 
 
-def _advance(skeleton, variables, carry, inputs, at_step, reset):
+def _advance(skeleton, variables, carry, inputs, at_step, reset, real_events):
     # Steps without events must not depend on other lanes: boxes are those of the recording alone.
     backbone = functional.merge(skeleton, variables).backbone
-    out = backbone(inputs, at_step, reset, carry, False, empty_step_per_lane=True)
+    options = {"integer_events": False} if real_events else {}
+    out = backbone(inputs, at_step, reset, carry, False, empty_step_per_lane=True, **options)
     return out.features, out.valid.reshape(-1), out.carry
 
 
-def _advance_without_memory(skeleton, variables, carry, inputs, at_step, reset):
+def _advance_without_memory(skeleton, variables, carry, inputs, at_step, reset, real_events):
     """As `_advance`, but latents and messages are reset before every step."""
     backbone = functional.merge(skeleton, variables).backbone
     fresh = backbone.init_carry(reset.shape[0])
@@ -172,7 +180,9 @@ def _advance_without_memory(skeleton, variables, carry, inputs, at_step, reset):
         carry = carry._replace(latent=fresh.latent, message=fresh.message)
         one = inputs._replace(step_start=lax.dynamic_slice_in_dim(inputs.step_start, step, 2, 1))
         slots = jnp.where(at_step == step, 0, -1)
-        return backbone(one, slots, reset & (step == 0), carry, False, phase, empty_step_per_lane=True)
+        options = {"integer_events": False} if real_events else {}
+        first = reset & (step == 0)
+        return backbone(one, slots, first, carry, False, phase, empty_step_per_lane=True, **options)
 
     def one_cycle(state, first):
         carry, features, valid = state

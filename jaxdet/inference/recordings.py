@@ -1,14 +1,18 @@
 """Inference on recordings: boxes after every step, or batches with slots only at the steps wanted."""
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from jaxdet.data.events import fit as fits
 from jaxdet.data.events import sequences
+from jaxdet.data.events.fit import Fit
 from jaxdet.inference.events import Predictor, StepBoxes
-from jaxdet.structs import Batch
+from jaxdet.structs import Batch, ReadReport
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +28,13 @@ def predict(
     """Boxes after every step of recordings; with one lane, one recording after the other.
 
     `event_buckets` are the padded numbers of events per segment; `num_steps`, the steps per segment, is
-    rounded up to whole firing cycles.
+    rounded up to whole firing cycles. Times are those of the camera's clock.
     """
     recordings = list(recordings)
     found = batches(predictor, recordings, event_buckets, whole_cycles(predictor, num_steps))
-    return predictor.every_slot(found, [recording.name for recording in recordings])
+    for step in predictor.every_slot(found, [recording.name for recording in recordings]):
+        time_us = step.boxes.time_us + recordings[step.sequence].start_us
+        yield step._replace(boxes=replace(step.boxes, time_us=time_us))
 
 
 def predict_stream(
@@ -37,15 +43,56 @@ def predict_stream(
     event_buckets: Sequence[int],
     num_steps: int = FULL_STEPS,
     source: str = "",
+    fit: Fit | None = None,
+    origin_us: int | None = None,
+    max_gap_us: int | None = None,
+    report: ReadReport | None = None,
 ) -> Iterator[StepBoxes]:
     """Boxes after every step of a stream of events, given as chunks (t_us, x, y, polarity) in order of time.
 
-    `source` names the stream in the boxes; other arguments as in `predict`.
+    `source` names the stream in the boxes. Events are in the camera's pixels, all of them in the region of
+    `fit`, and boxes come back in the same. `origin_us`, `max_gap_us` and `report` are those of
+    `sequences.of_chunks`; other arguments as in `predict`.
     """
     num_steps, step_us = whole_cycles(predictor, num_steps), predictor.geometry.step_us
-    segments = sequences.of_chunks(chunks, num_steps * step_us, step_us)
-    found = _stream([segments], predictor, event_buckets, num_steps, None, None)
-    return predictor.every_slot(found, [source])
+    fit = fits.choose(None, predictor.geometry.size, predictor.geometry.size) if fit is None else fit
+    recent = _Recent(chunks)
+    segments = sequences.of_chunks(
+        chunks if fit.is_identity else recent, num_steps * step_us, step_us, origin_us, max_gap_us, report
+    )
+    found = _stream([segments], predictor, event_buckets, num_steps, None, None, fit.pixels())
+    for step in predictor.every_slot(found, [source], fit.real):
+        if not fit.is_identity:
+            end_us = step.boxes.time_us or 0
+            events = recent.between(end_us - step_us, end_us)
+            step = step._replace(boxes=fit.boxes(step.boxes), events=events)
+        yield step
+
+
+class _Recent:
+    """Chunks on their way to the detector, kept until their step is drawn: the fit cannot be undone."""
+
+    def __init__(self, chunks: Iterable[Any]):
+        self._chunks, self._kept = chunks, deque()
+
+    def __iter__(self) -> Iterator[Any]:
+        for chunk in self._chunks:
+            self._kept.append(chunk)
+            yield chunk
+
+    def between(self, start_us: int, end_us: int) -> tuple[np.ndarray, ...]:
+        """Events (x, y, polarity) with start_us <= t < end_us; the calls go forward in time."""
+        while self._kept and (not len(self._kept[0][0]) or self._kept[0][0][-1] < start_us):
+            self._kept.popleft()
+        parts = []
+        for t_us, *columns in self._kept:
+            if len(t_us) and t_us[0] >= end_us:
+                break
+            rows = slice(*np.searchsorted(t_us, (start_us, end_us)))
+            parts.append([np.asarray(column)[rows] for column in columns])
+        if not parts:
+            return (np.zeros(0, np.int16),) * 3
+        return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
 
 def whole_cycles(predictor: Predictor, num_steps: int) -> int:
@@ -54,7 +101,7 @@ def whole_cycles(predictor: Predictor, num_steps: int) -> int:
 
 
 def ends(recording: Any, step_us: int) -> np.ndarray:
-    """End times, us, of the steps that cover a recording."""
+    """End times, us from its start, of the steps that cover a recording."""
     return step_us * np.arange(1, -(-1000 * recording.duration_ms // step_us) + 1)
 
 
@@ -65,7 +112,10 @@ def batches(
     num_steps: int,
     wanted: sequences.Wanted | None = None,
 ) -> Iterator[Batch]:
-    """Segments of `num_steps` steps of all recordings, with slots at the `wanted` steps (None: at all)."""
+    """Segments of `num_steps` steps of all recordings, with slots at the `wanted` steps (None: at all).
+
+    Times count from the start of each recording.
+    """
     step_us, most = predictor.geometry.step_us, num_steps
     if wanted is not None:
         slots = (_most(wanted(i, ends(r, step_us)), num_steps) for i, r in enumerate(recordings))
@@ -81,7 +131,7 @@ def _most(chosen: np.ndarray, num_steps: int) -> int:
     return int(padded.reshape(-1, num_steps).sum(1).max(initial=0))
 
 
-def _stream(segments, predictor, event_buckets, num_steps, max_slots, wanted) -> Iterator[Batch]:
+def _stream(segments, predictor, event_buckets, num_steps, max_slots, wanted, pixels=None) -> Iterator[Batch]:
     geometry = predictor.geometry
     stream = sequences.SequenceBatches(
         segments,
@@ -92,6 +142,7 @@ def _stream(segments, predictor, event_buckets, num_steps, max_slots, wanted) ->
         event_buckets=event_buckets,
         max_slots=max_slots,
         wanted=wanted,
+        pixels=pixels,
     )
     yield from stream
     if stream.lost_events:

@@ -1,49 +1,137 @@
-"""Recordings by their path: opened, compared with the model's sensor, predicted."""
+"""Recordings by their path: opened, cut, fitted to the model's sensor, predicted."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from jaxdet.data.events import fit as fits
 from jaxdet.data.events import recordings
+from jaxdet.data.events.fit import Fit, View
+from jaxdet.data.events.recordings import Recording
+from jaxdet.data.events.streams import EventChunk
 from jaxdet.errors import InputError
 from jaxdet.formats import npy
 from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference.events import Predictor, StepBoxes
+from jaxdet.structs import ReadReport
+
+logger = logging.getLogger(__name__)
 
 
-def predict(predictor: Predictor, path: Path, event_buckets: Sequence[int]) -> Iterator[StepBoxes]:
-    """Boxes after every step of a DAT or RAW file, or of a prepared recording.
+class Source:
+    """A DAT or RAW file or a prepared folder, on a model's sensor of `size` (height, width).
 
-    Raises InputError for a recording of another sensor than the model's.
+    `fit` maps its pixels; `report` counts, after a pass over the events, what was left out. Raises InputError
+    for a file that is not a recording, and for a view that does not fit it.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file; expected a recording (.dat, .raw) or a prepared folder")
-    if path.is_dir():
-        recording = recordings.open_recording(path)
-        _check_size(path, recording.height, recording.width, predictor.geometry.size)
-        return on_recordings.predict(predictor, [recording], event_buckets)
-    chunks = events(path, predictor.geometry.size)
-    return on_recordings.predict_stream(predictor, chunks, event_buckets, source=npy.recording_name(path))
+
+    def __init__(self, path: Path, size: tuple[int, int], view: View = View()):  # noqa: B008   (immutable)
+        if not path.exists():
+            raise InputError(f"{path}: no such file; expected a recording (.dat, .raw) or a prepared folder")
+        self.path, self.view, self.report = path, view, ReadReport()
+        self.name = npy.recording_name(path)
+        self.recording = recordings.open_recording(path) if path.is_dir() else None
+        self._stream = recordings.open_events(path)
+        height, width = self._stream.height, self._stream.width
+        self._stated = height is not None and width is not None
+        camera = (height, width) if height is not None and width is not None else _implied(size, view)
+        try:
+            self.fit: Fit = fits.choose(view.fit, camera, size, view.region)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        if not self.fit.is_identity:
+            logger.info("%s: %s", path, self.fit.line())
+        if view.start_us is not None and view.end_us is not None and view.start_us >= view.end_us:
+            raise InputError(f"{path}: a part from {view.start_us} to {view.end_us} us holds nothing")
+
+    @property
+    def whole(self) -> Recording | None:
+        """The prepared recording, if it is seen as it is."""
+        plain = View(self.view.fit, self.view.region)
+        return self.recording if self.fit.is_identity and self.view == plain else None
+
+    @property
+    def origin_us(self) -> int | None:
+        """Start of the first step where it is not the first event's."""
+        if self.recording is None or self.view.start_us is not None:
+            return None
+        return self.recording.start_us
+
+    def chunks(self) -> Iterator[EventChunk]:
+        """Events of the view, in the camera's pixels and clock, in order of time."""
+        self.report.counts.clear()
+        for chunk in self._stream.ordered():
+            if len(chunk.t_us) and self.view.end_us is not None and chunk.t_us[0] >= self.view.end_us:
+                break
+            chunk = _between(chunk, self.view.start_us, self.view.end_us)
+            if not self._stated:
+                self._check(chunk)
+            yield self.fit.kept(chunk, self.report)
+
+    def _check(self, chunk: EventChunk) -> None:
+        """Refuse events that show that the size, which the file does not state, was a wrong guess."""
+        height, width = self.fit.camera
+        if self.view.region is None and len(chunk.x) and (chunk.x.max() >= width or chunk.y.max() >= height):
+            raise InputError(
+                f"{self.path}: an event in column {chunk.x.max()} or row {chunk.y.max()}, the file states no "
+                f"size and the model sees {width}x{height}; give the camera's as --region=0,0,WIDTH,HEIGHT"
+            )
 
 
-def events(path: Path, size: tuple[int, int]) -> Iterator[Any]:
-    """Chunks of events of a DAT or RAW file in order of time, all of them on a sensor of `size` (height,
-    width)."""
-    stream = recordings.open_events(path)
-    _check_size(path, stream.height, stream.width, size)
-    return _inside(path, stream.ordered(), size)
+class Arrays:
+    """Events in arrays (t_us, x, y, polarity), in order of time, seen as a `Source` is."""
+
+    whole, origin_us, name, path = None, None, "", "events"
+
+    def __init__(self, columns: Sequence[Any], fit: Fit, view: View):
+        self.fit, self.view, self.report = fit, view, ReadReport()
+        self._events = EventChunk(*(np.asarray(column) for column in columns))
+
+    def chunks(self) -> Iterator[EventChunk]:
+        """The events of the view."""
+        self.report.counts.clear()
+        yield self.fit.kept(_between(self._events, self.view.start_us, self.view.end_us), self.report)
 
 
-def _inside(path: Path, chunks: Iterable[Any], size: tuple[int, int]) -> Iterator[Any]:
-    for chunk in chunks:
-        if len(chunk.x) and (chunk.x.max() >= size[1] or chunk.y.max() >= size[0]):
-            _check_size(path, int(chunk.y.max()) + 1, int(chunk.x.max()) + 1, size)
-        yield chunk
+def predict(
+    predictor: Predictor, source: Source | Arrays, event_buckets: Sequence[int]
+) -> Iterator[StepBoxes]:
+    """Boxes after every step of a recording, in the pixels and the clock of its camera.
+
+    What was left out is logged at the end.
+    """
+    if source.whole is not None:
+        yield from on_recordings.predict(predictor, [source.whole], event_buckets)
+        return
+    gap_s = source.view.max_gap_s
+    yield from on_recordings.predict_stream(
+        predictor,
+        source.chunks(),
+        event_buckets,
+        source=source.name,
+        fit=source.fit,
+        origin_us=source.origin_us,
+        max_gap_us=None if gap_s is None else round(gap_s * 1e6),
+        report=source.report,
+    )
+    if source.report:
+        logger.info("%s", source.report.line(str(source.path)))
 
 
-def _check_size(path: Path, height: int | None, width: int | None, size: tuple[int, int]) -> None:
-    if None not in (height, width) and (height, width) != size:
-        raise InputError(
-            f"{path}: a recording of {width}x{height} pixels, the model sees {size[1]}x{size[0]}; "
-            "predict it with a model of its sensor"
-        )
+def _implied(size: tuple[int, int], view: View) -> tuple[int, int]:
+    """Size of a camera whose file does not state it: the region's, else the model's."""
+    if view.region is None or len(view.region) != 4:
+        return size
+    x, y, width, height = view.region
+    return y + height, x + width
+
+
+def _between(chunk: EventChunk, start_us: int | None, end_us: int | None) -> EventChunk:
+    if start_us is None and end_us is None:
+        return chunk
+    low = 0 if start_us is None else int(np.searchsorted(chunk.t_us, start_us))
+    high = len(chunk.t_us) if end_us is None else int(np.searchsorted(chunk.t_us, end_us))
+    return chunk.take(slice(low, high))

@@ -1,20 +1,27 @@
 """Inference on a live stream of events, step by step with small latency."""
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdet.data.events import fit as fits
+from jaxdet.data.events.fit import Fit
+from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.errors import InputError
 from jaxdet.inference.events import StepBoxes
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Boxes, EventGeometry, Events
+from jaxdet.structs import Boxes, EventGeometry, Events, ReadReport
 
 # Released speed tests leave out the first 43 steps of a recording.
 WARM_UP_STEPS = 43
+LATE, OVER_LIMIT = "events of steps that were over", "events beyond the limit of a step"
+_LATENCIES = 12_000  # of the last steps, a minute of 5 ms
 
 
 class StreamDetector:
@@ -22,7 +29,11 @@ class StreamDetector:
 
     A step is compiled for each pattern of firing memories and each size of `event_sizes`, with the state
     donated. The smallest size that holds the step's events is used; for a larger burst the largest size is
-    doubled until it fits, so that no event is lost. Steps start at `start_us`.
+    doubled until it fits, so that no event is lost. With `max_events`, a step keeps its newest events up to
+    that number instead, so that nothing is compiled after the first event.
+
+    Steps start at `start_us`, or, if it is None, at the first event, rounded down to a step. `fit` maps the
+    camera's pixels to the model's, by default each to itself. `report` counts the events that were left out.
     """
 
     def __init__(
@@ -30,27 +41,41 @@ class StreamDetector:
         skeleton: Skeleton,
         variables: Variables,
         event_sizes: Sequence[int] = (1024, 4096, 16384),
-        start_us: int = 0,
+        start_us: int | None = 0,
         class_names: Sequence[str] = (),
+        fit: Fit | None = None,
+        max_events: int | None = None,
     ):
         self._skeleton, self._event_sizes = skeleton, sorted(event_sizes)
-        self._class_names = tuple(class_names)
+        if max_events is not None:
+            self._event_sizes = [*(size for size in self._event_sizes if size < max_events), max_events]
+        self._max_events, self._class_names = max_events, tuple(class_names)
         self._variables = jax.device_put(variables)
         backbone = functional.merge(skeleton, self._variables).backbone
         self._backbone_cycle, self._pattern = backbone.cycle, backbone.pattern
         self.geometry: EventGeometry = backbone.geometry
         self._columns = backbone.grid[1]
         self._table = jax.jit(self._make_table)(self._variables)
-        self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
-        self.reset(start_us)
+        self._compiled: dict[tuple[int, int, bool], jax.stages.Compiled] = {}
+        self.reset(start_us, fit=fit)
 
-    def reset(self, start_us: int = 0, source: str = "") -> None:
-        """Start a new recording, named `source`, with its first step at `start_us`; the state is cleared."""
+    def reset(self, start_us: int | None = 0, source: str = "", fit: Fit | None = None) -> None:
+        """Start a new recording, named `source`, with its first step at `start_us`; the state is cleared.
+
+        `fit` replaces that of the recording before; without one pixels are those of the model.
+        """
+        size = self.geometry.size
+        self.fit = fits.choose("none", size, size) if fit is None else fit
+        self._pixels = self.fit.pixels()
         merged = functional.merge(self._skeleton, self._variables)
         # Copies: the state is donated, and the initial latents are parameters.
         self._carry = jax.tree.map(jnp.array, merged.init_carry(1))
         self._steps, self._start_us, self._source = 0, start_us, source
-        self._waiting = [np.zeros((0, 4), np.int64)]
+        self._now_us: int | None = None
+        self._waiting: list[EventChunk] = []
+        self._arrivals: deque[tuple[int, float]] = deque()
+        self.report = ReadReport()
+        self.latencies: deque[float] = deque(maxlen=_LATENCIES)
 
     def compile(self) -> None:
         """Compile all steps before the first event."""
@@ -58,69 +83,104 @@ class StreamDetector:
             for size in self._event_sizes:
                 self._executable(phase, size)
 
-    def feed(
-        self, t_us: np.ndarray, x: np.ndarray, y: np.ndarray, polarity: np.ndarray
-    ) -> Iterator[StepBoxes]:
-        """Add events [N] in order of time and yield the boxes of the steps they complete.
+    @property
+    def end_us(self) -> int | None:
+        """End of the last step that was yielded, in the clock of the camera; None before the first event."""
+        return None if self._start_us is None else self._start_us + self._steps * self.geometry.step_us
 
-        Times are in us, coordinates in pixels, polarity is 0 or 1. Raises InputError for events that are out
-        of order, that belong to a completed step, or that lie outside the sensor.
+    @property
+    def num_waiting(self) -> int:
+        """Events that wait for the end of their step, or for their step to be taken."""
+        return sum(len(events.t_us) for events in self._waiting)
+
+    @property
+    def steps_due(self) -> int:
+        """Steps that have ended and wait to be taken."""
+        if self._now_us is None or self.end_us is None:
+            return 0
+        return max((self._now_us - self.end_us) // self.geometry.step_us, 0)
+
+    def feed(self, t_us: Any, x: Any, y: Any, polarity: Any) -> Iterator[StepBoxes]:
+        """Add events [N] and return an iterator of the boxes of the steps they complete.
+
+        The events are taken in at once; steps that nobody takes from the iterator come from the next one.
+        Times are in us and need no order within what is fed; the newest ends steps. Coordinates are pixels of
+        the camera. Polarity is 0 or 1, or -1 or 1. Events outside the camera or the region, and events of a
+        step that was already yielded, are left out and counted. InputError for another polarity, or columns
+        of unequal length.
         """
-        rows = np.stack([np.asarray(a, np.int64) for a in (t_us, x, y, polarity)], -1)
-        if not len(rows):
-            return
-        end_us = self._start_us + self._steps * self.geometry.step_us
-        if rows[0, 0] < end_us or (np.diff(rows[:, 0]) < 0).any():
-            raise InputError(
-                f"events at {rows[:, 0].min()} us are out of order or before {end_us} us, the start of the "
-                "current step; sort them by time"
-            )
-        self._waiting.append(rows)
-        yield from self.advance(int(rows[-1, 0]))
+        events = _columns(t_us, x, y, polarity)
+        if len(events.t_us):
+            newest = int(events.t_us.max())
+            self._take_in(events)
+            self._arrivals.append((newest, time.perf_counter()))
+            self._now_us = newest if self._now_us is None else max(self._now_us, newest)
+        return self._due()
 
     def advance(self, now_us: int) -> Iterator[StepBoxes]:
         """Boxes of all steps that end at or before `now_us`, also of steps without events."""
-        step_us = self.geometry.step_us
-        while self._start_us + (self._steps + 1) * step_us <= now_us:
-            rows = np.concatenate(self._waiting)
-            begin = self._start_us + self._steps * step_us
-            cut = np.searchsorted(rows[:, 0], begin + step_us)
-            self._waiting = [rows[cut:]]
-            t, x, y, polarity = rows[:cut].T
-            yield self.step(t - begin, x, y, polarity)
+        self._now_us = now_us if self._now_us is None else max(self._now_us, now_us)
+        return self._due()
 
-    def step(self, t_us: np.ndarray, x: np.ndarray, y: np.ndarray, polarity: np.ndarray) -> StepBoxes:
-        """Boxes after one step with these events; `t_us` [N] counts from the start of the step.
+    def _take_in(self, events: EventChunk) -> None:
+        if self._start_us is None:
+            step_us = self.geometry.step_us
+            self._start_us = int(events.t_us.min()) // step_us * step_us
+        in_time = events.t_us >= self.end_us
+        self.report.add(LATE, int((~in_time).sum()))
+        events = events if in_time.all() else events.take(in_time)
+        if not (events.t_us[1:] >= events.t_us[:-1]).all():
+            events = events.take(np.argsort(events.t_us, kind="stable"))
+        self._waiting.append(self.fit.kept(events, self.report))
 
-        Raises InputError for events outside the sensor.
-        """
-        height, width = self.geometry.size
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        if not inside.all():
-            raise InputError(
-                f"{(~inside).sum()} events outside {width}x{height} pixels, the sensor of the model; "
-                "leave them out"
-            )
+    def _due(self) -> Iterator[StepBoxes]:
+        while self.steps_due:
+            begin, step_us = self.end_us, self.geometry.step_us
+            assert begin is not None
+            parts = []
+            for number, events in enumerate(self._waiting):
+                cut = int(np.searchsorted(events.t_us, begin + step_us))
+                parts.append(events.take(slice(0, cut)))
+                self._waiting[number] = events.take(slice(cut, None))
+            self._waiting = [events for events in self._waiting if len(events.t_us)]
+            events = concatenate(parts)
+            if len(parts) > 1:
+                events = events.take(np.argsort(events.t_us, kind="stable"))
+            yield self._step(events._replace(t_us=events.t_us - begin))
+
+    def _step(self, events: EventChunk) -> StepBoxes:
+        """Boxes after one step with these events, whose times count from the start of the step."""
+        if self._max_events is not None and len(events.t_us) > self._max_events:
+            self.report.add(OVER_LIMIT, len(events.t_us) - self._max_events)
+            events = events.take(slice(-self._max_events, None))
         phase = self._pattern(self._steps % self._backbone_cycle)
-        size = self._size(len(t_us))
+        size = self._size(len(events.t_us))
         run = self._executable(phase, size)
         begin = time.perf_counter()
-        events = self._pack(t_us, x, y, polarity, size)
-        found, self._carry = run(self._variables, self._table, self._carry, events)
+        packed = self._pack(events, size)
+        found, self._carry = run(self._variables, self._table, self._carry, packed)
         boxes, scores, labels, mask = (a[0, 0] for a in jax.device_get(found))
-        seconds = time.perf_counter() - begin
+        done = time.perf_counter()
         self._steps += 1
-        end_us = self._start_us + self._steps * self.geometry.step_us
+        self._note_latency(done)
         of_step = Boxes(
             boxes[mask],
             scores[mask],
             labels[mask],
             self._class_names,
             self._source,
-            end_us,
+            self.end_us,
             image_size=self.geometry.size,
         )
-        return StepBoxes(of_step, seconds=seconds)
+        return StepBoxes(self.fit.boxes(of_step), seconds=done - begin)
+
+    def _note_latency(self, done: float) -> None:
+        """Keep the time from the arrival of the packet that ended the step to its boxes."""
+        assert self.end_us is not None
+        while self._arrivals and self._arrivals[0][0] < self.end_us:
+            self._arrivals.popleft()
+        if self._arrivals:
+            self.latencies.append(done - self._arrivals[0][1])
 
     def _size(self, count: int) -> int:
         size = next((s for s in self._event_sizes if s >= count), self._event_sizes[-1])
@@ -129,34 +189,53 @@ class StreamDetector:
         return size
 
     def _executable(self, phase: int, size: int) -> jax.stages.Compiled:
-        if (phase, size) not in self._compiled:
-            nothing = np.zeros(0, np.int64)
-            events = self._pack(nothing, nothing, nothing, nothing, size)
-            jitted = jax.jit(self._run, static_argnums=4, donate_argnums=2)
-            lowered = jitted.lower(self._variables, self._table, self._carry, events, phase)
-            self._compiled[phase, size] = lowered.compile()
-        return self._compiled[phase, size]
+        key = (phase, size, self.fit.real)
+        if key not in self._compiled:
+            events = self._pack(concatenate([]), size)
+            jitted = jax.jit(self._run, static_argnums=(4, 5), donate_argnums=2)
+            arguments = (self._variables, self._table, self._carry, events, phase, self.fit.real)
+            self._compiled[key] = jitted.lower(*arguments).compile()
+        return self._compiled[key]
 
-    def _pack(self, t_us, x, y, polarity, size: int) -> Events:
-        """Events of one step and lane, sorted by window and padded to `size`."""
+    def _pack(self, events: EventChunk, size: int) -> Events:
+        """Events of one step and lane on the model's sensor, sorted by window and padded to `size`."""
         window = self.geometry.window
-        cell = y // window * self._columns + x // window
+        x, y = self._pixels.x[events.x], self._pixels.y[events.y]
+        cell = (y // window).astype(np.int64) * self._columns + (x // window).astype(np.int64)
         order = np.argsort(cell, kind="stable")
         count = len(order)
         xy = np.zeros((1, size, 2), np.float32)
         xy[0, :count, 0], xy[0, :count, 1] = x[order], y[order]
         times, signs = np.zeros((1, size), np.int16), np.zeros((1, size), np.int8)
-        times[0, :count], signs[0, :count] = t_us[order], polarity[order]
+        times[0, :count], signs[0, :count] = events.t_us[order], events.p[order]
         return Events(xy, times, signs, np.array([[0, count]], np.int32))
 
     def _make_table(self, variables):
         return functional.merge(self._skeleton, variables).backbone.event_table()
 
-    def _run(self, variables, table, carry, events, phase):
+    def _run(self, variables, table, carry, events, phase, real_events):
         model = functional.merge(self._skeleton, variables)
         at_step, reset = jnp.zeros((1, 1), jnp.int32), jnp.zeros(1, bool)
-        out = model.backbone(events, at_step, reset, carry, start_phase=phase, table=table, event_sizes=())
+        options = {"integer_events": False} if real_events else {"table": table}
+        out = model.backbone(events, at_step, reset, carry, start_phase=phase, event_sizes=(), **options)
         return model.detect(out.features, out.valid), out.carry
+
+
+def _columns(t_us: Any, x: Any, y: Any, polarity: Any) -> EventChunk:
+    """Events [N] from columns of any integer type; polarity -1 becomes 0."""
+    columns = [np.asarray(column) for column in (t_us, x, y, polarity)]
+    if len({column.shape for column in columns}) != 1 or columns[0].ndim != 1:
+        shapes = ", ".join(str(column.shape) for column in columns)
+        raise InputError(f"columns of shapes {shapes}; expected t_us, x, y and polarity of one length")
+    times, x, y, signs = columns
+    if signs.dtype == bool:
+        signs = signs.astype(np.int8)
+    low, high = (signs.min(), signs.max()) if len(signs) else (0, 0)
+    if low < -1 or high > 1 or (low == -1 and (signs == 0).any()):
+        raise InputError(f"polarity from {low} to {high}; expected 0 and 1, or -1 and 1")
+    return EventChunk(
+        times.astype(np.int64), x.astype(np.int64), y.astype(np.int64), (signs > 0).astype(np.int8)
+    )
 
 
 def latency(frames_seconds: Sequence[float], skip: int = WARM_UP_STEPS) -> dict[str, float]:

@@ -126,24 +126,27 @@ class Hmnet(nnx.Module):
         table: Array | None = None,
         event_sizes: Sequence[int] | None = None,
         empty_step_per_lane: bool | None = None,
+        integer_events: bool | None = None,
     ) -> BackboneOutput:
         """Run a segment. Slot k of a lane gets the features after step `at_step` of it, -1 being no slot.
 
         `start_phase`: steps modulo the cycle that every lane has behind it; lanes may be reset only at phase
-        0. `table`: `event_table()`, if it was made ahead. `event_sizes` and `empty_step_per_lane` are those
-        of the model unless they are given.
+        0. `table`: `event_table()`, if it was made ahead. `event_sizes`, `empty_step_per_lane` and
+        `integer_events` are those of the model unless they are given.
         """
         if event_sizes is None:
             event_sizes = self.event_sizes
         if empty_step_per_lane is None:
             empty_step_per_lane = self.empty_step_per_lane
+        if integer_events is None:
+            integer_events = self.integer_events
         num_steps = inputs.step_start.shape[1] - 1
         carry = self._reset(reset, carry)
         steps_before = carry.steps
         events = StepEvents(
             inputs, event_sizes, self.grid[1], self.grid[0] * self.grid[1], self.geometry.window
         )
-        if table is None and self.integer_events and not train:
+        if table is None and integer_events and not train:
             table = self.event_table()
         stepper = self.stepper(events, table, empty_step_per_lane)
         slot_of_step = _slot_of_step(at_step, num_steps)

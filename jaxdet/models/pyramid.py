@@ -29,9 +29,9 @@ class FusePath(nnx.Module):
 
 
 class Pyramid(nnx.Module):
-    """Bottom-up, then top-down fusion of levels [S, h, w, C], each half the size, rounded up, of the one below.
+    """Bottom-up, then top-down fusion of levels [S, h, w, C] to levels of the same shapes.
 
-    The outputs have the shapes of the inputs.
+    A level has half the height and width, rounded up, of the one before.
     """
 
     def __init__(self, features: int, num_levels: int, *, rngs: nnx.Rngs, dtype=None):
@@ -43,11 +43,11 @@ class Pyramid(nnx.Module):
         levels = list(levels)
         up, down = self.pyramid_fuse
         for i, block in enumerate(up.fuse):
-            levels[i + 1] = block(
-                levels[i + 1] + resize.bilinear(levels[i], levels[i + 1].shape[1:3]), train, mask
-            )
+            lower = resize.bilinear(levels[i], levels[i + 1].shape[1:3])
+            levels[i + 1] = block(levels[i + 1] + lower, train, mask)
         for i, block in reversed(list(enumerate(down.fuse))):
-            levels[i] = block(levels[i] + resize.bilinear(levels[i + 1], levels[i].shape[1:3]), train, mask)
+            upper = resize.bilinear(levels[i + 1], levels[i].shape[1:3])
+            levels[i] = block(levels[i] + upper, train, mask)
         return levels
 
 

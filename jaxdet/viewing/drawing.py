@@ -130,7 +130,7 @@ def open_sink(path: str | os.PathLike, fps: float) -> Iterator[Sink]:
 class EventSink:
     """Draws the events of `stride` steps into one picture, with the boxes of the last step.
 
-    A recording of S steps gives S // stride pictures. `size` is (height, width).
+    A recording of S steps gives S // stride pictures, or one if it is shorter. `size` is (height, width).
     """
 
     def __init__(
@@ -139,14 +139,21 @@ class EventSink:
         self._sink, self._size, self._names = sink, size, class_names
         self._stride, self._min_score = stride, min_score
         self._scale = scale_of(size[1])
-        self._step, self._picture = 0, self._empty()
+        self._step, self._picture, self._boxes = 0, self._empty(), Boxes.none()
 
     def add(self, x, y, polarity, boxes: Boxes) -> None:
         """Add one step: its events [N] and its boxes, of which those with at least `min_score` are drawn."""
         add_events(self._picture, x, y, polarity)
-        self._step += 1
-        if self._step % self._stride:
-            return
+        self._step, self._boxes = self._step + 1, boxes
+        if self._step % self._stride == 0:
+            self._draw(boxes)
+
+    def close(self) -> None:
+        """Draw a recording that is shorter than a picture."""
+        if 0 < self._step < self._stride:
+            self._draw(self._boxes)
+
+    def _draw(self, boxes: Boxes) -> None:
         drawn = draw(self._picture, boxes, self._names, self._scale, self._min_score)
         self._sink(drawn, int((boxes.scores >= self._min_score).sum()))
         self._picture = self._empty()

@@ -71,3 +71,4 @@ def of_events(
             pictures.add(x, y, polarity, boxes)
 
         yield take
+        pictures.close()

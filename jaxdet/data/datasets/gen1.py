@@ -28,6 +28,7 @@ from jaxdet.data.processes import exit_with_parent
 from jaxdet.errors import InputError
 
 GEN1_SIZE = (304, 240)
+START_US = 5_000  # a recording that does not begin at time 0 begins at a multiple, the step of HMNet
 _EXTRACTED = "extracted files"  # in the marker of the folder for them
 
 
@@ -35,7 +36,7 @@ _EXTRACTED = "extracted files"  # in the marker of the folder for them
 class Gen1Options:
     """Settings that, with the source files, determine the bytes of a prepared recording."""
 
-    duration_ms: int | None = 60_000  # None: as long as its events and boxes
+    duration_ms: int | None = 60_000  # from time 0; None: from the first event to the last event or box
 
 
 class RecordingJob(NamedTuple):
@@ -195,6 +196,10 @@ def _convert(pair: SourceFiles, out: Path, options: Gen1Options) -> dict[str, An
     if not was_sorted:
         order = np.argsort(t_us, kind="stable")
         t_us, records = t_us[order], records[order]
+    # Records keep their times: the start is a multiple of 1 ms, of which they store the rest.
+    start_us = int(t_us[0]) // START_US * START_US if options.duration_ms is None and len(t_us) else 0
+    t_us = t_us - start_us
+    found, num_before = labels.counted_from(found, start_us)
     last_us = max([0, *t_us[-1:].tolist(), *found["t"][-1:].tolist()])
     duration_ms = last_us // 1000 + 1 if options.duration_ms is None else options.duration_ms
     ms_start = recordings.index(t_us, duration_ms)
@@ -202,9 +207,13 @@ def _convert(pair: SourceFiles, out: Path, options: Gen1Options) -> dict[str, An
         "width": width,
         "height": height,
         "duration_ms": duration_ms,
+        "start_us": start_us,
         "label_interval_us": labels.interval_us(found),
         "was_sorted": was_sorted,
-        "suspicious": labels.suspicious(boxes, found, duration_ms),
+        "suspicious": {
+            **labels.suspicious(boxes, found, duration_ms),
+            **({"before the first event, left out": num_before} if num_before else {}),
+        },
         "source": _origin(pair, options),
     }
     words = _packed(records, width, height, pair.events)

@@ -24,6 +24,14 @@ def from_boxes(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     return labels[np.argsort(labels["t"], kind="stable")]
 
 
+def counted_from(labels: np.ndarray, start_us: int) -> tuple[np.ndarray, int]:
+    """Labels with times from `start_us` on, counted from there, and the number of earlier ones left out."""
+    late = labels["t"].astype(np.int64) >= start_us
+    kept = labels[late]
+    kept["t"] -= np.uint64(start_us)
+    return kept, int((~late).sum())
+
+
 def interval_us(labels: np.ndarray) -> int:
     """Smallest distance between two label times in microseconds, at most (and by default) one second."""
     steps = np.diff(np.unique(labels["t"]))

@@ -8,8 +8,10 @@ A recording is a folder `<root>/<split>/<name>/`, renamed into place when it is 
     info.json      geometry, counts, label interval, where it came from, size and SHA-256 of the files above
     .jaxdet        marker of a folder that `prepare` made and may therefore replace (`folders`)
 
-The millisecond of an event is in the index and the rest of its time in its word. An event therefore takes 4
-bytes, half of a DAT record, and a random read of 10,000 events touches 10 consecutive pages of one file.
+Times in these arrays count from `start_us` of info.json (0 if it is not there), which is in the clock of the
+camera, a multiple of 1 ms. The millisecond of an event is in the index and the rest of its time in its word.
+An event therefore takes 4 bytes, half of a DAT record, and a random read of 10,000 events touches 10
+consecutive pages of one file.
 """
 
 import json
@@ -45,6 +47,7 @@ class Recording:
             self.width: int = self.info["width"]
             self.height: int = self.info["height"]
             self.duration_ms: int = self.info["duration_ms"]
+            self.start_us: int = int(self.info.get("start_us", 0))  # in the clock of the camera
             self.num_events: int = self.info["num_events"]
             self.label_interval_us: int = self.info["label_interval_us"]
         except InputError:
@@ -74,7 +77,7 @@ class Recording:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """All boxes, LABEL_DTYPE, in order of time; `invalid` ones included."""
+        """All boxes, LABEL_DTYPE, in order of time from the start; `invalid` ones included."""
         return self._load("labels.npy")
 
     @cached_property
@@ -106,7 +109,10 @@ class Recording:
         return word
 
     def events(self, start_ms: int, stop_ms: int) -> EventChunk:
-        """Events with start_ms <= t < stop_ms (milliseconds); there are none outside the recording."""
+        """Events with start_ms <= t < stop_ms, milliseconds from the start; there are none outside it.
+
+        Their times count from the start as well.
+        """
         start, stop = (min(max(ms, 0), self.duration_ms) for ms in (start_ms, stop_ms))
         if stop <= start:
             return EventChunk(*(np.zeros(0, d) for d in (np.int64, np.int16, np.int16, np.int8)))
@@ -121,9 +127,10 @@ class Recording:
         )
 
     def stream(self, chunk_ms: int = 50) -> Iterator[EventChunk]:
-        """All events in order of time."""
+        """All events in order of time, in the clock of the camera."""
         for start in range(0, self.duration_ms, chunk_ms):
-            yield self.events(start, start + chunk_ms)
+            events = self.events(start, start + chunk_ms)
+            yield events._replace(t_us=events.t_us + self.start_us)
 
 
 def open_recording(path: str | os.PathLike) -> Recording:
@@ -157,7 +164,7 @@ def check_size(path: str | os.PathLike, width: int, height: int) -> None:
         raise InputError(
             f"{path}: a sensor of {width} x {height} pixels, "
             f"a prepared recording holds at most {MAX_WIDTH} x {MAX_HEIGHT}; "
-            "crop or scale the recording before it is prepared"
+            "predict reads the file itself, without preparation"
         )
 
 
@@ -168,7 +175,7 @@ def pack(events: EventChunk) -> np.ndarray:
             worst = column.min() if column.min() < 0 else column.max()
             raise InputError(
                 f"event in {name} {worst}, a prepared recording holds {name}s 0 to {limit - 1}; "
-                "crop or scale it first"
+                "predict reads the file itself, without preparation"
             )
     word = (events.t_us % 1000).astype(np.uint32) << 22
     word |= events.p.astype(np.uint32) << 21
@@ -184,7 +191,8 @@ def index(t_us: np.ndarray, duration_ms: int) -> np.ndarray:
         raise InputError(
             f"{late} of {len(t_us)} events at or after {duration_ms / 1000:g} s "
             f"(the last at {t_us[-1] / 1e6:.6f} s), expected none; "
-            f"prepare with --duration_s={int(t_us[-1]) // 1_000_000 + 1} to keep them"
+            f"prepare with --duration_s={int(t_us[-1]) // 1_000_000 + 1} to keep them, "
+            "or with --duration_s=0, where a recording begins at its first event"
         )
     return np.searchsorted(t_us, np.arange(duration_ms + 1, dtype=t_us.dtype) * 1000).astype(np.int64)
 

@@ -72,7 +72,7 @@ class Counter(nnx.Module):
 class Recording:
     def __init__(self, seed, duration_ms, interval_us):
         rng = np.random.default_rng(seed)
-        self.name, self.duration_ms = f"r{seed}", duration_ms
+        self.name, self.duration_ms, self.start_us = f"r{seed}", duration_ms, 0
         count = duration_ms * 5
         self._t = np.sort(rng.integers(0, duration_ms * 1000, count))
         self._xyp = [rng.integers(0, limit, count).astype(np.int16) for limit in (64, 48, 2)]

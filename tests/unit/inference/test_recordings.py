@@ -27,7 +27,7 @@ def _recording():
     def events(start_ms, stop_ms):
         return chunk.take(slice(*np.searchsorted(t_us, [1000 * start_ms, 1000 * stop_ms])))
 
-    return chunk, SimpleNamespace(name="drive", duration_ms=DURATION_MS, events=events)
+    return chunk, SimpleNamespace(name="drive", duration_ms=DURATION_MS, start_us=0, events=events)
 
 
 def test_a_stream_equals_the_segments_at_steps_of_ten_milliseconds():

@@ -18,7 +18,7 @@ def test_doubling_and_halving_equal_opencv():
     ("size", "new"), [((28, 40), (55, 80)), ((55, 7), (28, 4)), ((5, 3), (5, 8)), ((1, 2), (2, 3))]
 )
 def test_any_size_equals_opencv(size, new):
-    """The grids of 440 x 640 pixels and others whose ratio is not 2; OpenCV has the same centres and edges."""
+    """OpenCV has the same centres and edges; among the sizes are the grids of 440 x 640 pixels."""
     image = np.random.default_rng(0).random((*size, 2)).astype(np.float32)
     expected = cv2.resize(image, new[::-1], interpolation=cv2.INTER_LINEAR)
     # OpenCV keeps positions in float32.
