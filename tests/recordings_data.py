@@ -30,7 +30,17 @@ def labels(times_us, rng=None):
     return rows
 
 
-def write(root, split, name, events, label_rows, duration_ms, interval_us=50_000, size=(WIDTH, HEIGHT)):
+def write(
+    root,
+    split,
+    name,
+    events,
+    label_rows,
+    duration_ms,
+    interval_us=50_000,
+    size=(WIDTH, HEIGHT),
+    start_us=0,
+):
     """Write one prepared recording and return its folder."""
     path = root / split / name
     info = {
@@ -38,6 +48,7 @@ def write(root, split, name, events, label_rows, duration_ms, interval_us=50_000
         "height": size[1],
         "duration_ms": duration_ms,
         "label_interval_us": interval_us,
+        "start_us": start_us,
     }
     recordings.write(
         path, recordings.pack(events), recordings.index(events.t_us, duration_ms), label_rows, info

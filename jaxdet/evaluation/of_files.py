@@ -1,6 +1,6 @@
 """Metrics of boxes in files, which `predict` or any other tool wrote, in any format."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,17 @@ def of_files(
         truth = label_sets.of_images(items, rows)
         return against_images(detections, truth, class_names, backend, report)
     class_names = names_of.GEN1 if data is None else tuple(data.classes)
+    starts_us: dict[str, int] = {}
     if labels is not None:
         truth = label_sets.of_files(labels)
     elif data is not None:
         paths = prepared.find(data.root, split or data.test_split)
-        truth = label_sets.of_recordings(prepared.open_recording(path) for path in paths)
+        opened = [prepared.open_recording(path) for path in paths]
+        truth = label_sets.of_recordings(opened)
+        starts_us = {recording.name: recording.start_us for recording in opened}
     else:
         raise InputError("--detections needs --labels, --config, --images or --annotations to compare with")
-    return against_recordings(detections, truth, protocol, class_names, backend)
+    return against_recordings(detections, truth, protocol, class_names, backend, starts_us)
 
 
 def against_annotations(
@@ -95,18 +98,23 @@ def against_recordings(
     protocol: str,
     class_names: Sequence[str],
     backend: str = "pycocotools",
+    starts_us: Mapping[str, int] | None = None,
 ) -> Metrics:
     """Metrics of boxes of recordings: a folder of `.npy` files, one each, or a file of boxes with times.
 
-    Raises InputError if one side lacks a recording, with its name, or if boxes have no time.
+    `starts_us` are the starts of recordings, in the clock of their camera, from which the times of `truth`
+    count; those of the detections are of the clock. Raises InputError if one side lacks a recording, with its
+    name, or if boxes have no time.
     """
     path = Path(detections)
     recordings = {boxes.source for boxes in truth}
     if path.is_dir():
-        return evaluate(_of_folder(path, recordings), truth, protocol, class_names, backend)
+        frames = _from_start(_of_folder(path, recordings), starts_us)
+        return evaluate(frames, truth, protocol, class_names, backend)
     if path.suffix in (".h5", ".hdf5"):
         with store.read(path) as reader:
-            return evaluate(_of_store(path, reader, recordings), truth, protocol, class_names, backend)
+            frames = _from_start(_of_store(path, reader, recordings), starts_us)
+            return evaluate(frames, truth, protocol, class_names, backend)
     found = files.read(path)
     frames = sorted(
         found.frames, key=lambda boxes: boxes.source
@@ -125,7 +133,17 @@ def against_recordings(
         )
     everything = [replace(boxes, source=npy.recording_name(boxes.source)) for boxes in timed]
     everything += [Boxes.none(source=name) for name in absent]
-    return evaluate(everything, truth, protocol, class_names, backend, found.report)
+    frames = _from_start(everything, starts_us)
+    return evaluate(frames, truth, protocol, class_names, backend, found.report)
+
+
+def _from_start(frames: Iterable[Boxes], starts_us: Mapping[str, int] | None) -> Iterator[Boxes]:
+    """Frames with times from the start of their recording."""
+    for boxes in frames:
+        start_us = (starts_us or {}).get(boxes.source, 0)
+        if start_us and boxes.time_us is not None:
+            boxes = replace(boxes, time_us=boxes.time_us - start_us)
+        yield boxes
 
 
 def _of_folder(path: Path, recordings: set[str]) -> Iterator[Boxes]:

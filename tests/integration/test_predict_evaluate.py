@@ -129,6 +129,19 @@ def test_a_file_gives_boxes_and_a_video_of_them(place, monkeypatch):
     prepared = place / "data" / "test" / "rec_a"
     assert _run(predict, place, f"--input={prepared}", f"--out={place / 'b.npy'}") == 0
     assert (place / "b.npy").read_bytes() == out.read_bytes()
+    # At 913 s of a clock, and from a camera of twice the size, the boxes are the same, elsewhere.
+    events = _events(0)
+    late = events._replace(t_us=events.t_us + 913_000_000, x=2 * events.x + 1, y=2 * events.y)
+    dat.write_dat(place / "late_td.dat", late, 2 * WIDTH, 2 * HEIGHT)
+    parts = ["--render=" + str(place / "late.png"), "--render_stride=1000"]
+    assert _run(predict, place, f"--input={place / 'late_td.dat'}", f"--out={place / 'late.h5'}", *parts) == 0
+    with store.read(place / "late.h5") as reader:
+        assert reader.metadata["fit"]["name"] == "bin"
+        rows = np.concatenate([npy.rows_of(boxes) for boxes in reader.frames("late")])
+    assert (rows["t"] - 913_000_000).tolist() == table["t"].tolist()
+    for field in ("x", "y", "w", "h"):
+        np.testing.assert_allclose(rows[field], 2 * table[field], atol=1e-4)
+    assert cv2.imread(str(place / "late.png")).shape[1] % (2 * WIDTH) == 0
 
 
 def test_numbers_of_the_model_are_those_of_its_files(place):
@@ -178,7 +191,7 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
     dat.write_dat(tmp_path / "plain_td.dat", _events(0)._replace(x=_events(0).x + 10), None, None)
     cases = (
         (
-            [f"--input={tmp_path / 'large_td.dat'}", f"--out={tmp_path / 'x.npy'}"],
+            [f"--input={tmp_path / 'large_td.dat'}", f"--out={tmp_path / 'x.npy'}", "--fit=none"],
             "320x240 pixels, the model sees 64x48",
         ),
         ([f"--input={tmp_path / 'plain_td.dat'}", f"--out={tmp_path / 'x.npy'}"], "the model sees 64x48"),

@@ -301,7 +301,36 @@ def test_late_events_are_kept_with_a_longer_duration(source, tmp_path):
     assert recording.duration_ms == 61_000
     assert len(recording.events(60_000, 61_000).t_us) == 7
     assert run(source, tmp_path / "out", "--duration_s=0") == 0
-    assert recordings.open_recording(tmp_path / "out" / "train" / "r0").duration_ms == 60_001
+    recording = recordings.open_recording(tmp_path / "out" / "train" / "r0")
+    assert recording.start_us // 1000 + recording.duration_ms == 60_001
+
+
+def test_a_recording_of_any_clock_begins_at_its_first_event(source, tmp_path):
+    """At 913 s it has the events and labels that it has at 0, and costs no empty milliseconds."""
+    hour_us = 913_000_000
+    folder = source / ROOT / "train"
+    events = EventChunk(np.array([7_000, 12_345, 60_000]), *(np.arange(3, dtype=np.int16) % 2 for _ in "xyp"))
+    boxes = np.zeros(3, dat.BOX_DTYPE)
+    boxes["t"], boxes["w"], boxes["h"] = (1_000, 20_000, 70_000), 40, 50
+    for name, clock_us in (("r0", 0), ("r1", hour_us)):
+        dat.write_dat(folder / f"{name}_td.dat", events._replace(t_us=events.t_us + clock_us))
+        shifted = boxes.copy()
+        shifted["t"] += np.uint64(clock_us)
+        dat.write_boxes(folder / f"{name}_bbox.npy", shifted)
+    assert run(source, tmp_path / "out", "--duration_s=0") == 0
+    near, late = (recordings.open_recording(tmp_path / "out" / "train" / name) for name in ("r0", "r1"))
+    assert (near.start_us, late.start_us) == (5_000, 5_000 + hour_us)
+    assert near.duration_ms == late.duration_ms == 66  # up to the box at 70 ms
+    for recording in (near, late):
+        assert recording.labels["t"].tolist() == [15_000, 65_000]
+        assert recording.info["suspicious"]["before the first event, left out"] == 1
+        assert recording.events(0, 66).t_us.tolist() == [2_000, 7_345, 55_000]
+        clock = np.concatenate([chunk.t_us for chunk in recording.stream()])
+        assert (clock - recording.start_us).tolist() == [2_000, 7_345, 55_000]
+    # In a fixed duration, as GEN1 has, time 0 is the start.
+    assert run(source, tmp_path / "fixed", "--duration_s=1000") == 0
+    fixed = recordings.open_recording(tmp_path / "fixed" / "train" / "r1")
+    assert (fixed.start_us, fixed.duration_ms) == (0, 1_000_000)
 
 
 def test_a_label_file_without_boxes_is_told_and_prepared(source, tmp_path, capsys):

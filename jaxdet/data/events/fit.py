@@ -93,10 +93,16 @@ class Fit:
         return scaled + corner
 
     def boxes(self, found: Boxes) -> Boxes:
-        """Detected boxes in the camera's pixels; float32, as detectors give them."""
+        """Detected boxes in the camera's pixels, float32 as detectors give them, clipped to the region.
+
+        Those left empty are dropped, as detectors do at the edge of their sensor.
+        """
         if self.is_identity:
             return found
-        return replace(found, xyxy=self.to_camera(found.xyxy).astype(np.float32), image_size=self.camera)
+        x, y, width, height = self.region
+        xyxy = np.clip(self.to_camera(found.xyxy), (x, y, x, y), (x + width, y + height) * 2)
+        boxes = replace(found, xyxy=xyxy.astype(np.float32), image_size=self.camera)
+        return boxes.take((xyxy[:, 2:] > xyxy[:, :2]).all(1))
 
     def line(self) -> str:
         """Phrase for the log: both sizes, the region, the fit and its scale."""

@@ -78,6 +78,18 @@ def test_files_of_all_recordings_give_them_too(folders):
     assert numbers["h5"] == numbers["csv"] == numbers["npz"]
 
 
+def test_boxes_in_the_clock_of_a_camera_meet_labels_from_the_start(folders):
+    folder, _ = folders
+    truth = labels.of_files(folder / "labels")
+    starts = {boxes.source: 913_000_000 + number for number, boxes in enumerate(truth)}
+    found = files.read(folder / "all.h5").frames
+    late = [replace(b, time_us=b.time_us + starts[b.source]) for b in found]
+    files.write(folder / "late.h5", late, GEN1)
+    same = of_files.against_recordings(folder / "late.h5", truth, "hmnet", GEN1, starts_us=starts).as_json()
+    alone = of_files.against_recordings(folder / "all.h5", truth, "hmnet", GEN1).as_json()
+    assert same == alone
+
+
 def test_protocols_differ(folders):
     folder, _ = folders
     values = [

@@ -1,24 +1,85 @@
-"""Recordings by their path are compared with the model's sensor before anything is predicted."""
+"""Recordings by their path: their part, their place on the model's sensor, and what does not fit."""
 
 import numpy as np
 import pytest
+import recordings_data
 
-from jaxdet.data.events import dat
-from jaxdet.data.events.streams import EventChunk
+from jaxdet.data.events import dat, fit
+from jaxdet.data.events.fit import View
+from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.errors import InputError
-from jaxdet.inference import sources
+from jaxdet.inference.sources import Source
 
-CHUNK = EventChunk(np.arange(4), np.array([0, 5, 9, 63]), np.array([0, 7, 8, 47]), np.array([0, 1, 0, 1]))
+CHUNK = EventChunk(
+    np.array([913_000_001, 913_000_002, 913_007_000, 913_020_000]),
+    np.array([0, 5, 9, 63]),
+    np.array([0, 7, 8, 47]),
+    np.array([0, 1, 0, 1]),
+)
+
+
+def _write(folder, width=64, height=48):
+    dat.write_dat(folder / "a.dat", CHUNK, width=width, height=height)
+    return folder / "a.dat"
 
 
 def test_events_of_the_sensor_come_as_they_are(tmp_path):
-    dat.write_dat(tmp_path / "a.dat", CHUNK, width=64, height=48)
-    (chunk,) = [c for c in sources.events(tmp_path / "a.dat", (48, 64)) if len(c.x)]
-    np.testing.assert_array_equal(chunk.x, CHUNK.x)
+    source = Source(_write(tmp_path), (48, 64))
+    assert source.fit.is_identity
+    for one, two in zip(concatenate(source.chunks()), CHUNK, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize(("width", "height"), [(64, 48), (None, None)])
-def test_another_sensor_is_one_line(tmp_path, width, height):
-    dat.write_dat(tmp_path / "a.dat", CHUNK, width=width, height=height)
-    with pytest.raises(InputError, match="64x48 pixels, the model sees 32x48"):
-        list(sources.events(tmp_path / "a.dat", (48, 32)))
+@pytest.mark.parametrize(
+    ("start_us", "end_us", "expected"),
+    [(913_000_002, None, [5, 9, 63]), (None, 913_007_000, [0, 5]), (913_000_002, 913_020_000, [5, 9])],
+)
+def test_a_part_is_chosen_in_the_clock_of_the_camera(tmp_path, start_us, end_us, expected):
+    source = Source(_write(tmp_path), (48, 64), View(start_us=start_us, end_us=end_us))
+    assert concatenate(source.chunks()).x.tolist() == expected
+
+
+def test_another_camera_is_fitted_and_what_is_left_out_counted(tmp_path, caplog):
+    caplog.set_level("INFO")
+    path = _write(tmp_path)
+    assert Source(path, (24, 32)).fit.name == "bin"
+    assert "64x48 pixels on the model's 32x24: --fit=bin" in caplog.text
+    source = Source(path, (24, 32), View("crop", (0, 0, 32, 24)))
+    assert concatenate(source.chunks()).x.tolist() == [0, 5, 9]
+    assert source.report.counts == {fit.OUTSIDE_REGION: 1}
+
+
+def test_a_file_without_a_size_has_the_model_s_until_an_event_says_otherwise(tmp_path):
+    path = _write(tmp_path, None, None)
+    assert len(concatenate(Source(path, (48, 64)).chunks()).x) == 4
+    with pytest.raises(InputError, match=r"column 63 or row 47, .*--region=0,0,WIDTH,HEIGHT"):
+        list(Source(path, (48, 32)).chunks())
+    told = Source(path, (24, 32), View(region=(0, 0, 64, 48)))
+    assert (told.fit.camera, told.fit.name) == ((48, 64), "bin")
+
+
+@pytest.mark.parametrize(
+    ("view", "said"),
+    [
+        (View("none"), "the model sees 32x48"),
+        (View(region=(0, 0, 65, 48)), "inside 64x48"),
+        (View(start_us=5, end_us=5), "holds nothing"),
+    ],
+)
+def test_a_view_that_does_not_fit_is_one_line_with_the_path(tmp_path, view, said):
+    with pytest.raises(InputError, match=rf"a\.dat: .*{said}"):
+        Source(_write(tmp_path), (48, 32), view)
+
+
+def test_a_prepared_recording_begins_where_it_was_told(tmp_path):
+    chunk = recordings_data.chunk(np.random.default_rng(0), 50, 20)
+    size = (recordings_data.HEIGHT, recordings_data.WIDTH)
+    path = recordings_data.write(
+        tmp_path, "test", "r0", chunk, recordings_data.labels([]), 20, start_us=913_000_000
+    )
+    source = Source(path, size)
+    assert source.whole is not None
+    assert source.origin_us == 913_000_000
+    np.testing.assert_array_equal(concatenate(source.chunks()).t_us, chunk.t_us + 913_000_000)
+    part = Source(path, size, View(start_us=913_005_000))
+    assert (part.whole, part.origin_us) == (None, None)

@@ -7,6 +7,7 @@ import recordings_data as rd
 from jaxdet.data.events import recordings, sequences
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.errors import InputError
+from jaxdet.structs import ReadReport
 
 STEP_US, SEGMENT_US = 5000, 45_000
 
@@ -111,3 +112,46 @@ def test_a_clock_that_ran_for_an_hour_costs_no_empty_segments():
     found = list(sequences.of_chunks([chunk], 10_000, 5_000))
     assert [segment.start_us - hour for segment in found] == [10_000, 20_000, 30_000]
     assert [len(segment.events.t_us) for segment in found] == [1, 0, 1]
+
+
+def _at(times):
+    times = np.asarray(times, np.int64)
+    return EventChunk(times, *(np.zeros(len(times), d) for d in (np.int16, np.int16, np.int8)))
+
+
+@pytest.mark.parametrize("clock_us", [0, 7_000, 913_000_000, 3_600_000_000, 1_764_100_000_000_000])
+def test_the_first_step_holds_the_first_event_whatever_the_clock_says(clock_us):
+    segments = list(sequences.of_chunks([_at([clock_us + 6_001, clock_us + 17_000])], 10_000, 5_000))
+    start_us = (clock_us + 6_001) // 5_000 * 5_000
+    assert [s.start_us for s in segments] == [start_us, start_us + 10_000][: len(segments)]
+    ends = [s.start_us + 5_000 * s.num_steps for s in segments]
+    assert ends[-1] - 5_000 <= clock_us + 17_000 < ends[-1]
+    from_zero = next(sequences.of_chunks([_at([6_001])], 10_000, 5_000, origin_us=0))
+    assert (from_zero.start_us, from_zero.num_steps) == (0, 2)
+
+
+@pytest.mark.parametrize("num_chunks", [1, 2, 5])
+def test_a_long_silence_is_kept_or_skipped_with_a_reset(num_chunks):
+    times = [0, 6_000, 9_000, 2_009_001, 2_012_000, 4_000_000]
+    chunks = [_at(part) for part in np.array_split(times, num_chunks)]
+    kept = list(sequences.of_chunks(chunks, 10_000, 5_000))
+    assert len(kept) == 401
+    assert not any(segment.reset for segment in kept)
+    report = ReadReport()
+    found = list(sequences.of_chunks(chunks, 10_000, 5_000, max_gap_us=2_000_000, report=report))
+    steps = [(s.start_us, s.num_steps, len(s.events.t_us), s.reset) for s in found if s.start_us < 2_100_000]
+    assert steps == [(0, 2, 3, False), (2_005_000, 2, 2, True), *steps[2:]]
+    assert report.counts == {sequences.SKIPPED: 1}
+    assert report.first[sequences.SKIPPED] == "2.000 s before 2009001 us"
+    assert sum(len(s.events.t_us) for s in found) == len(times)
+    with pytest.raises(InputError, match="at least a step"):
+        list(sequences.of_chunks(chunks, 10_000, 5_000, max_gap_us=4_000))
+
+
+def test_a_reset_inside_a_sequence_reaches_the_batch():
+    segments = sequences.of_chunks([_at([0, 1_000_000])], 10_000, 5_000, max_gap_us=100_000)
+    batches = sequences.SequenceBatches(
+        [segments], segment_us=10_000, step_us=5_000, size=(48, 64), event_buckets=(16,)
+    )
+    found = [(bool(b.reset[0]), b.source[0, b.targets.slot_mask[0], 1].tolist()) for b in batches]
+    assert found == [(True, [5_000]), (True, [1_005_000])]
