@@ -62,9 +62,9 @@ class Predictor:
         self.geometry: EventGeometry = backbone.geometry
         self._variables = jax.device_put(variables)
         advance = _advance_without_memory if reset_memory else _advance
-        self._advance = jax.jit(partial(advance, skeleton), donate_argnums=(1,), static_argnums=(5,))
-        self._detect = jax.jit(partial(_detect, skeleton))
-        self._init_carry = jax.jit(lambda v: functional.merge(skeleton, v).init_carry(num_lanes))
+        self._advance = lambda real_events: functional.compiled(advance, skeleton, real_events, donate=(1,))
+        self._detect = functional.compiled(_detect, skeleton)
+        self._init_carry = functional.compiled(_init_carry, skeleton, num_lanes)
 
     def every_slot(
         self, batches: Iterable[Batch], sources: Sequence[str], real_events: bool = False
@@ -116,13 +116,11 @@ class Predictor:
             last = segment
 
     def _segments(self, batches: Iterable[Batch], real_events: bool = False) -> Iterator[_Segment]:
-        carry = self._init_carry(self._variables)
+        carry, advance = self._init_carry(self._variables), self._advance(real_events)
         for batch in batches:
             mask, source = batch.targets.slot_mask, batch.source
             at_step = np.where(mask, batch.targets.at_step, -1).astype(np.int32)
-            features, valid, carry = self._advance(
-                self._variables, carry, batch.inputs, at_step, batch.reset, real_events
-            )
+            features, valid, carry = advance(self._variables, carry, batch.inputs, at_step, batch.reset)
             rows = np.flatnonzero(mask)
             names = source.reshape(-1, 2)[rows].tolist()
             slots = {(sequence, t_us): int(row) for (sequence, t_us), row in zip(names, rows)}
@@ -163,7 +161,11 @@ class Predictor:
             yield StepBoxes(of_step, sequence, _events_of(segment, (sequence, t_us)))
 
 
-def _advance(skeleton, variables, carry, inputs, at_step, reset, real_events):
+def _init_carry(skeleton, num_lanes, variables):
+    return functional.merge(skeleton, variables).init_carry(num_lanes)
+
+
+def _advance(skeleton, real_events, variables, carry, inputs, at_step, reset):
     # Steps without events must not depend on other lanes: boxes are those of the recording alone.
     backbone = functional.merge(skeleton, variables).backbone
     options = {"integer_events": False} if real_events else {}
@@ -171,7 +173,7 @@ def _advance(skeleton, variables, carry, inputs, at_step, reset, real_events):
     return out.features, out.valid.reshape(-1), out.carry
 
 
-def _advance_without_memory(skeleton, variables, carry, inputs, at_step, reset, real_events):
+def _advance_without_memory(skeleton, real_events, variables, carry, inputs, at_step, reset):
     """As `_advance`, but latents and messages are reset before every step."""
     backbone = functional.merge(skeleton, variables).backbone
     fresh = backbone.init_carry(reset.shape[0])

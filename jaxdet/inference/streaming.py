@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -55,8 +56,7 @@ class StreamDetector:
         self._backbone_cycle, self._pattern = backbone.cycle, backbone.pattern
         self.geometry: EventGeometry = backbone.geometry
         self._columns = backbone.grid[1]
-        self._table = jax.jit(self._make_table)(self._variables)
-        self._compiled: dict[tuple[int, int, bool], jax.stages.Compiled] = {}
+        self._table = functional.compiled(_event_table, skeleton)(self._variables)
         self.reset(start_us, fit=fit)
 
     def reset(self, start_us: int | None = 0, source: str = "", fit: Fit | None = None) -> None:
@@ -81,7 +81,7 @@ class StreamDetector:
         """Compile all steps before the first event."""
         for phase in sorted({self._pattern(p) for p in range(self._backbone_cycle)}):
             for size in self._event_sizes:
-                self._executable(phase, size)
+                _program(self._skeleton, phase, size, self.fit.real)
 
     @property
     def end_us(self) -> int | None:
@@ -155,7 +155,7 @@ class StreamDetector:
             events = events.take(slice(-self._max_events, None))
         phase = self._pattern(self._steps % self._backbone_cycle)
         size = self._size(len(events.t_us))
-        run = self._executable(phase, size)
+        run = _program(self._skeleton, phase, size, self.fit.real)
         begin = time.perf_counter()
         packed = self._pack(events, size)
         found, self._carry = run(self._variables, self._table, self._carry, packed)
@@ -188,15 +188,6 @@ class StreamDetector:
             size *= 2
         return size
 
-    def _executable(self, phase: int, size: int) -> jax.stages.Compiled:
-        key = (phase, size, self.fit.real)
-        if key not in self._compiled:
-            events = self._pack(concatenate([]), size)
-            jitted = jax.jit(self._run, static_argnums=(4, 5), donate_argnums=2)
-            arguments = (self._variables, self._table, self._carry, events, phase, self.fit.real)
-            self._compiled[key] = jitted.lower(*arguments).compile()
-        return self._compiled[key]
-
     def _pack(self, events: EventChunk, size: int) -> Events:
         """Events of one step and lane on the model's sensor, sorted by window and padded to `size`."""
         window = self.geometry.window
@@ -210,15 +201,33 @@ class StreamDetector:
         times[0, :count], signs[0, :count] = events.t_us[order], events.p[order]
         return Events(xy, times, signs, np.array([[0, count]], np.int32))
 
-    def _make_table(self, variables):
-        return functional.merge(self._skeleton, variables).backbone.event_table()
 
-    def _run(self, variables, table, carry, events, phase, real_events):
-        model = functional.merge(self._skeleton, variables)
+def _event_table(skeleton, variables):
+    return functional.merge(skeleton, variables).backbone.event_table()
+
+
+@lru_cache(maxsize=256)
+def _program(skeleton: Skeleton, phase: int, size: int, real_events: bool) -> jax.stages.Compiled:
+    """One step of one lane with room for `size` events; streams of equal detectors share it."""
+    variables = functional.shapes(skeleton)
+    table = jax.eval_shape(partial(_event_table, skeleton), variables)
+    carry = jax.eval_shape(lambda v: functional.merge(skeleton, v).init_carry(1), variables)
+    shape = jax.ShapeDtypeStruct
+    events = Events(
+        shape((1, size, 2), np.float32),
+        shape((1, size), np.int16),
+        shape((1, size), np.int8),
+        shape((1, 2), np.int32),
+    )
+
+    def run(variables, table, carry, events):
+        model = functional.merge(skeleton, variables)
         at_step, reset = jnp.zeros((1, 1), jnp.int32), jnp.zeros(1, bool)
         options = {"integer_events": False} if real_events else {"table": table}
         out = model.backbone(events, at_step, reset, carry, start_phase=phase, event_sizes=(), **options)
         return model.detect(out.features, out.valid), out.carry
+
+    return jax.jit(run, donate_argnums=2).lower(variables, table, carry, events).compile()
 
 
 def _columns(t_us: Any, x: Any, y: Any, polarity: Any) -> EventChunk:

@@ -146,8 +146,7 @@ class EventWrite(nnx.Module):
 def cells(xy: Float[Array, "*S 2"], width: int, size: int) -> Int[Array, "*S"]:
     """Window of `size` pixels a side that each event falls in, on a grid `width` cells wide.
 
-    Parity: truncation, so that a flipped x in (-1, 0) belongs to window 0 while its place inside is in (3,
-    4).
+    Parity: truncation, so that a flipped x in (-1, 0) belongs to window 0, with a place inside it in (3, 4).
     """
     window = jnp.trunc(xy / size).astype(jnp.int32)
     return window[..., 1] * width + window[..., 0]

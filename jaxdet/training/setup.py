@@ -21,6 +21,7 @@ from jaxdet.structs import Batch
 from jaxdet.training import recipe as recipes
 from jaxdet.training import state
 from jaxdet.training.loop import NonFiniteLoss
+from jaxdet.training.recipe import TrainingRecipe
 from jaxdet.training.state import TrainState
 from jaxdet.training.step import TrainStep, make_train_step
 from jaxdet.weights import stored_config
@@ -54,17 +55,11 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
     fresh = state.create(initial(variables), recipe.optimizer, recipe.averaging is not None)
     layout = sharding.by_path(fresh, mesh, cfg.sharding)
     placed = jax.tree.map(sharding.place, fresh, layout)
-    carries, batches = jax.tree.map(lambda _: lanes, carry), lanes
-    step = jax.jit(
-        make_train_step(skeleton, recipe, cfg.train.microbatches),
-        in_shardings=(layout, carries, batches),
-        out_shardings=(layout, carries, sharding.replicated(mesh)),
-        donate_argnums=(0, 1),
-    )
+    carries = jax.tree.map(lambda _: lanes, carry)
     return Run(
         skeleton,
         mesh,
-        step,
+        compiled_step(cfg, skeleton, recipe, mesh, (layout, carries)),
         placed,
         carry,
         recipe.schedule,
@@ -72,6 +67,16 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
         cfg.train.num_iterations * segments,
         num_parameters(variables),
         model.head.loss_names,
+    )
+
+
+def compiled_step(cfg, skeleton: Skeleton, recipe: TrainingRecipe, mesh: Mesh, layouts) -> TrainStep:
+    """The jitted train step of a run; `layouts` are the shardings of its state and carry, both donated."""
+    return jax.jit(
+        make_train_step(skeleton, recipe, cfg.train.microbatches),
+        in_shardings=(*layouts, sharding.lanes(mesh)),
+        out_shardings=(*layouts, sharding.replicated(mesh)),
+        donate_argnums=(0, 1),
     )
 
 
