@@ -20,10 +20,11 @@ from jaxdet.evaluation.metrics import Metrics
 from jaxdet.inference import folded, restore, sources
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
-from jaxdet.inference.streaming import StreamDetector
+from jaxdet.inference.live import Stream
+from jaxdet.inference.streaming import Limits, StreamDetector
 from jaxdet.models import from_config
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Boxes, EventGeometry, ReadReport
+from jaxdet.structs import Boxes, EventGeometry
 from jaxdet.training import setup
 from jaxdet.weights import checkpoint, identify
 from jaxdet.weights.load import load_folder
@@ -184,12 +185,17 @@ class Model:
         fit: str | None = None,
         region: Sequence[int] | None = None,
         max_events: int | None = None,
-    ) -> "Stream":
+        max_delay_us: int | None = None,
+        max_gap_us: int | None = None,
+    ) -> Stream:
         """Boxes from events as they come, with a memory of its own.
 
         `camera` ("640x480" or (height, width)) is by default of the model's size; `fit` and `region` as in
         `predict`. A step keeps its newest `max_events` events, and every program is compiled at once; without
-        it no event is left out, and a larger burst than any before compiles a program.
+        it no event is left out, and a larger burst than any before compiles a program. Steps that are more
+        than `max_delay_us` behind the newest event are skipped, and silences longer than `max_gap_us` with a
+        fresh memory; `statistics` counts all that is left out. A clock that jumps back by more than a second
+        begins another recording.
         """
         self._check_kind("events", "stream")
         chosen = self._fit(camera, fit, region)
@@ -200,7 +206,7 @@ class Model:
             start_us=None,
             class_names=self.class_names,
             fit=chosen,
-            max_events=max_events,
+            limits=Limits(max_events, max_delay_us, max_gap_us),
         )
         if max_events is not None:
             detector.compile()
@@ -282,35 +288,6 @@ class Model:
         size = self.geometry.size
         opened = (sources.Source(Path(path), size, view) for path in paths)
         return (step.boxes for one in opened for step in sources.predict(self._predictor, one, buckets))
-
-
-class Stream:
-    """Events as they come to boxes after every step; made by `Model.stream`."""
-
-    def __init__(self, detector: StreamDetector):
-        self._detector = detector
-
-    def feed(self, t_us: Any, x: Any, y: Any, polarity: Any) -> list[Boxes]:
-        """Boxes of the steps that these events complete, in order, in the pixels of the camera.
-
-        Arrays [N]: `t_us` microseconds, in any order, `x`, `y` pixels, `polarity` 0 and 1, or -1 and 1. The
-        first step begins at the time of the first event, rounded down to a step. Events outside the camera,
-        or later than their step's boxes, are left out; `report` counts them.
-        """
-        return [found.boxes for found in self._detector.feed(t_us, x, y, polarity)]
-
-    def advance(self, now_us: int) -> list[Boxes]:
-        """Boxes of the steps that end by `now_us`, for a camera that has seen nothing since."""
-        return [found.boxes for found in self._detector.advance(now_us)]
-
-    def reset(self) -> None:
-        """Begin anew: the next event is the first of another recording."""
-        self._detector.reset(None, fit=self._detector.fit)
-
-    @property
-    def report(self) -> ReadReport:
-        """Count of the events that were left out since the last reset, by reason."""
-        return self._detector.report
 
 
 def _is_image(source: Any) -> bool:

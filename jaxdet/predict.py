@@ -16,9 +16,10 @@ camera of another size than the model's sensor is fitted to it, and boxes come b
 --fit=none, crop, pad, scale (real coordinates) or bin (whole pixels), of the whole camera or
 --region=x,y,w,h; by default pad for a smaller camera, else bin. Steps begin at the first event, rounded down
 to a step of the clock, and times are those of the clock; --start_us and --end_us choose a part, --max_gap=S
-skips silences longer than S seconds, with a fresh memory. Without --input every recording of the split of the
-config's data set is predicted; `--chunk=1/4` takes the second quarter of them. Boxes come after every step of
-5 ms, as `.npy` in the released layout and, for a split, also as detections.h5.
+skips silences longer than S seconds, with a fresh memory. tcp://HOST:PORT, udp://HOST:PORT and - (a pipe) are
+live cameras: packets of events, or EVT3 words in a pipe; see docs/live.md. Without --input every recording of
+the split of the config's data set is predicted; `--chunk=1/4` takes the second quarter of them. Boxes come
+after every step of 5 ms, as `.npy` in the released layout and, for a split, also as detections.h5.
 """
 
 import logging
@@ -30,17 +31,19 @@ import numpy as np
 import jaxdet
 from jaxdet import api, cli, predictions
 from jaxdet.benchmarks import latency
-from jaxdet.data.events import recordings
+from jaxdet.data.events import packets, recordings
 from jaxdet.data.events.fit import View
 from jaxdet.errors import InputError
 from jaxdet.inference import folded
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.inference.sources import Source
-from jaxdet.inference.streaming import StreamDetector
+from jaxdet.inference.streaming import Limits, StreamDetector
 from jaxdet.training import setup as runs
 
 logger = logging.getLogger(__name__)
+
+_MAX_EVENTS, _MAX_DELAY_MS = 65_536, 200  # of a live step
 
 
 def _flags(flags: cli.Flags) -> None:
@@ -49,6 +52,8 @@ def _flags(flags: cli.Flags) -> None:
     cli.model_flags(flags)
     flags.string("input", None, "recording (DAT, RAW or prepared folder), image, folder, .txt list or video")
     cli.view_flags(flags)
+    flags.integer("max_events", None, "live: newest events that a step keeps; default: 65536")
+    flags.integer("max_delay_ms", None, "live: older steps are skipped; default: 200")
     flags.string("images", None, "folder of images; the same as --input")
     flags.choice("tta", "none", list(VIEWS), "views of an image that are joined: mirrored, or scaled as well")
     flags.string("annotations", None, "COCO annotations whose ids a .json of --out takes")
@@ -76,6 +81,8 @@ def _run(flags: cli.Flags) -> None:
             raise InputError(
                 "missing --input; a model of images predicts an image, a folder, a list or a video"
             )
+        if cli.view_of(flags) != View():
+            raise InputError("--fit, --region, --start_us, --end_us and --max_gap are for models of events")
         detector = ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast)
         predictor = ItemPredictor(cfg.data, detector)
         predictions.of_images(predictor, source, flags.out, picture, metadata, flags.annotations)
@@ -84,6 +91,10 @@ def _run(flags: cli.Flags) -> None:
         raise InputError(f"--images needs a model of images; data.kind of this one is {cfg.data.kind!r}")
     skeleton, variables = folded.prepare(skeleton, variables, flags.fast)
     names, buckets, view = tuple(cfg.data.classes), tuple(cfg.data.event_buckets), cli.view_of(flags)
+    if source and packets.is_address(source):
+        stream = StreamDetector(skeleton, variables, class_names=names, limits=_limits(flags))
+        predictions.of_live(stream, source, view, flags.out, metadata)
+        return
     if flags.speed_test:
         stream = StreamDetector(skeleton, variables, class_names=names)
         for path in [Path(source)] if source else _part(flags, cfg)[0]:
@@ -101,6 +112,11 @@ def _run(flags: cli.Flags) -> None:
     logger.info("%d of %d recordings -> %s", len(paths), num_all, flags.out)
 
 
+def _limits(flags: cli.Flags) -> Limits:
+    gap_us = None if flags.max_gap is None else round(flags.max_gap * 1e6)
+    return Limits(flags.max_events or _MAX_EVENTS, 1000 * (flags.max_delay_ms or _MAX_DELAY_MS), gap_us)
+
+
 def _check(flags: cli.Flags) -> None:
     """Refuse, before anything is loaded, flags that do not go together."""
     source = flags.input or flags.images
@@ -109,7 +125,16 @@ def _check(flags: cli.Flags) -> None:
         raise InputError("--fit, --region, --start_us, --end_us and --max_gap are for --input")
     if flags.speed_test and flags.max_gap is not None:
         raise InputError("--max_gap does not go with --speed_test; give --start_us and --end_us")
-    if source:
+    live = source and packets.is_address(source)
+    if not live and (flags.max_events is not None or flags.max_delay_ms is not None):
+        raise InputError("--max_events and --max_delay_ms are for a live --input")
+    if live:
+        if not flags.out or flags.render or flags.speed_test or view != View(*view[:2], max_gap_s=view[4]):
+            raise InputError(
+                "a live --input takes --out (- for lines of JSON), --fit, --region, --max_gap, --max_events "
+                "and --max_delay_ms"
+            )
+    elif source:
         if not (flags.out or flags.render or flags.speed_test):
             raise InputError("nothing to write: give --out, --render or both")
         if not Path(source).exists():

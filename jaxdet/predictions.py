@@ -1,6 +1,7 @@
 """Boxes of a detector, written and drawn: of images and videos, of one recording, of the recordings of a
 split."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -8,19 +9,24 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdet.data.events import recordings
+from jaxdet.data.events import fit as fits
+from jaxdet.data.events import packets, recordings
+from jaxdet.data.events.fit import View
 from jaxdet.data.images import sets
 from jaxdet.detections import files
 from jaxdet.detections import recordings as split_files
 from jaxdet.errors import InputError
+from jaxdet.inference import live, sources
 from jaxdet.inference import recordings as on_recordings
-from jaxdet.inference import sources
 from jaxdet.inference.events import Predictor, StepBoxes
 from jaxdet.inference.images import ItemPredictor
+from jaxdet.inference.streaming import StreamDetector
+from jaxdet.structs import Boxes
 from jaxdet.viewing import films
 
 logger = logging.getLogger(__name__)
 
+_QUEUE_EVENTS = 4_000_000  # of a live camera, about 100 MB
 _PICTURES_PER_S = 5  # of a film made of single images
 _REPORT_S = 30
 
@@ -100,6 +106,48 @@ def of_recording(
             draw = stack.enter_context(film)
             writers.append(lambda step: draw(step.events, step.boxes))
         _deliver(sources.predict(predictor, source, event_buckets), writers)
+
+
+def of_live(detector: StreamDetector, address: str, view: View, out: str, metadata: dict[str, Any]) -> None:
+    """Predict a live camera (see `data.events.packets`) until it ends or the user interrupts.
+
+    Boxes go to `out` by its suffix, or, for "-", to standard output as a line of JSON a step. Every program
+    is compiled before the first event; statistics are logged now and then.
+    """
+    detector.compile(real_events=view.fit == "scale")
+    names, size = detector.class_names, detector.geometry.size
+    queue = live.Queue(packets.receive(address), _QUEUE_EVENTS)
+
+    def begin(packet: packets.Packet) -> None:
+        fit = fits.choose(view.fit, packet.camera or size, size, view.region)
+        logger.info("%s: %s", address, fit.line())
+        detector.reset(None, "live", fit)
+
+    def report(numbers: dict[str, float]) -> None:
+        numbers = {**numbers, **queue.report.counts}
+        logger.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+
+    logger.info("waiting for %s", address)
+    with ExitStack() as stack:
+        write: Callable[[Boxes], None] = _print_line
+        if out != "-":
+            write = stack.enter_context(files.writer(out, names, metadata, key="t_us", sources=["live"]))
+        try:
+            for step in live.predict(detector, queue, begin, report):
+                write(step.boxes)
+        except KeyboardInterrupt:
+            report(detector.statistics())
+            logger.info("interrupted; the boxes so far are kept")
+
+
+def _print_line(boxes: Boxes) -> None:
+    line = {
+        "t_us": boxes.time_us,
+        "boxes": boxes.xyxy.tolist(),
+        "scores": boxes.scores.tolist(),
+        "classes": list(boxes.names),
+    }
+    print(json.dumps(line), flush=True)
 
 
 def of_split(

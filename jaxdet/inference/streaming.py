@@ -3,8 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,10 @@ import numpy as np
 
 from jaxdet.data.events import fit as fits
 from jaxdet.data.events.fit import Fit
+from jaxdet.data.events.sequences import SKIPPED
 from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.errors import InputError
+from jaxdet.inference import programs
 from jaxdet.inference.events import StepBoxes
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
@@ -22,7 +23,18 @@ from jaxdet.structs import Boxes, EventGeometry, Events, ReadReport
 # Released speed tests leave out the first 43 steps of a recording.
 WARM_UP_STEPS = 43
 LATE, OVER_LIMIT = "events of steps that were over", "events beyond the limit of a step"
+BEHIND, STEPS_BEHIND = "events of steps that were too late", "steps that were too late"
+RESTARTS, ABANDONED = "restarts of the clock", "events before a restart of the clock"
+_RESTART_US = 1_000_000  # a packet that is older by this begins another recording
 _LATENCIES = 12_000  # of the last steps, a minute of 5 ms
+
+
+class Limits(NamedTuple):
+    """Bounds that keep a live stream from falling behind; None: no bound."""
+
+    max_events: int | None = None  # of a step, which keeps the newest
+    max_delay_us: int | None = None  # older steps are skipped, the memory is kept
+    max_gap_us: int | None = None  # longer silences are skipped, with a fresh memory
 
 
 class StreamDetector:
@@ -30,8 +42,8 @@ class StreamDetector:
 
     A step is compiled for each pattern of firing memories and each size of `event_sizes`, with the state
     donated. The smallest size that holds the step's events is used; for a larger burst the largest size is
-    doubled until it fits, so that no event is lost. With `max_events`, a step keeps its newest events up to
-    that number instead, so that nothing is compiled after the first event.
+    doubled until it fits, so that no event is lost. With `limits.max_events`, a step keeps its newest events
+    up to that number instead, so that nothing is compiled after the first event.
 
     Steps start at `start_us`, or, if it is None, at the first event, rounded down to a step. `fit` maps the
     camera's pixels to the model's, by default each to itself. `report` counts the events that were left out.
@@ -45,18 +57,18 @@ class StreamDetector:
         start_us: int | None = 0,
         class_names: Sequence[str] = (),
         fit: Fit | None = None,
-        max_events: int | None = None,
+        limits: Limits = Limits(),  # noqa: B008   (immutable)
     ):
         self._skeleton, self._event_sizes = skeleton, sorted(event_sizes)
-        if max_events is not None:
-            self._event_sizes = [*(size for size in self._event_sizes if size < max_events), max_events]
-        self._max_events, self._class_names = max_events, tuple(class_names)
+        if (most := limits.max_events) is not None:
+            self._event_sizes = [*(size for size in self._event_sizes if size < most), most]
+        self.limits, self.class_names = limits, tuple(class_names)
         self._variables = jax.device_put(variables)
         backbone = functional.merge(skeleton, self._variables).backbone
         self._backbone_cycle, self._pattern = backbone.cycle, backbone.pattern
         self.geometry: EventGeometry = backbone.geometry
         self._columns = backbone.grid[1]
-        self._table = functional.compiled(_event_table, skeleton)(self._variables)
+        self._table = functional.compiled(programs.event_table, skeleton)(self._variables)
         self.reset(start_us, fit=fit)
 
     def reset(self, start_us: int | None = 0, source: str = "", fit: Fit | None = None) -> None:
@@ -67,21 +79,28 @@ class StreamDetector:
         size = self.geometry.size
         self.fit = fits.choose("none", size, size) if fit is None else fit
         self._pixels = self.fit.pixels()
-        merged = functional.merge(self._skeleton, self._variables)
-        # Copies: the state is donated, and the initial latents are parameters.
-        self._carry = jax.tree.map(jnp.array, merged.init_carry(1))
-        self._steps, self._start_us, self._source = 0, start_us, source
+        self._source = source
+        self._begin(start_us)
         self._now_us: int | None = None
         self._waiting: list[EventChunk] = []
         self._arrivals: deque[tuple[int, float]] = deque()
         self.report = ReadReport()
         self.latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self.num_steps = self.num_events = 0  # that were processed
+        self._busy_s = 0.0
 
-    def compile(self) -> None:
-        """Compile all steps before the first event."""
+    def _begin(self, start_us: int | None) -> None:
+        merged = functional.merge(self._skeleton, self._variables)
+        # Copies: the state is donated, and the initial latents are parameters.
+        self._carry = jax.tree.map(jnp.array, merged.init_carry(1))
+        self._steps, self._start_us = 0, start_us
+
+    def compile(self, real_events: bool | None = None) -> None:
+        """Compile all steps before the first event, by default for the coordinates of this fit."""
+        real_events = self.fit.real if real_events is None else real_events
         for phase in sorted({self._pattern(p) for p in range(self._backbone_cycle)}):
             for size in self._event_sizes:
-                _program(self._skeleton, phase, size, self.fit.real)
+                programs.step(self._skeleton, phase, size, real_events)
 
     @property
     def end_us(self) -> int | None:
@@ -100,27 +119,31 @@ class StreamDetector:
             return 0
         return max((self._now_us - self.end_us) // self.geometry.step_us, 0)
 
-    def feed(self, t_us: Any, x: Any, y: Any, polarity: Any) -> Iterator[StepBoxes]:
+    def feed(
+        self, t_us: Any, x: Any, y: Any, polarity: Any, arrived: float | None = None
+    ) -> Iterator[StepBoxes]:
         """Add events [N] and return an iterator of the boxes of the steps they complete.
 
         The events are taken in at once; steps that nobody takes from the iterator come from the next one.
         Times are in us and need no order within what is fed; the newest ends steps. Coordinates are pixels of
         the camera. Polarity is 0 or 1, or -1 or 1. Events outside the camera or the region, and events of a
-        step that was already yielded, are left out and counted. InputError for another polarity, or columns
-        of unequal length.
+        step that was already yielded, are left out and counted. `arrived` is the time of arrival by
+        `time.perf_counter`, by default now. InputError for another polarity, or columns of unequal length.
         """
         events = _columns(t_us, x, y, polarity)
         if len(events.t_us):
             newest = int(events.t_us.max())
+            if self.end_us is not None and newest < self.end_us - _RESTART_US:
+                self._restart()
             self._take_in(events)
-            self._arrivals.append((newest, time.perf_counter()))
+            self._arrivals.append((newest, time.perf_counter() if arrived is None else arrived))
             self._now_us = newest if self._now_us is None else max(self._now_us, newest)
-        return self._due()
+        return self.due()
 
     def advance(self, now_us: int) -> Iterator[StepBoxes]:
         """Boxes of all steps that end at or before `now_us`, also of steps without events."""
         self._now_us = now_us if self._now_us is None else max(self._now_us, now_us)
-        return self._due()
+        return self.due()
 
     def _take_in(self, events: EventChunk) -> None:
         if self._start_us is None:
@@ -131,10 +154,42 @@ class StreamDetector:
         events = events if in_time.all() else events.take(in_time)
         if not (events.t_us[1:] >= events.t_us[:-1]).all():
             events = events.take(np.argsort(events.t_us, kind="stable"))
-        self._waiting.append(self.fit.kept(events, self.report))
+        events = self.fit.kept(events, self.report)
+        if len(events.t_us):
+            self._waiting.append(events)
 
-    def _due(self) -> Iterator[StepBoxes]:
+    def _restart(self) -> None:
+        """Begin another recording, as the clock of the camera did."""
+        self.report.add(RESTARTS)
+        self.report.add(ABANDONED, self.num_waiting)
+        self._begin(None)
+        self._now_us, self._waiting = None, []
+        self._arrivals.clear()
+
+    def _skip(self) -> None:
+        """Leave out steps that are too late, and silences that are too long."""
+        step_us, begin = self.geometry.step_us, self.end_us
+        assert begin is not None
+        gap_us, delay_us = self.limits.max_gap_us, self.limits.max_delay_us
+        first = min((int(events.t_us[0]) for events in self._waiting), default=None)
+        if gap_us is not None and first is not None and first - begin > gap_us:
+            self.report.add(SKIPPED)
+            self._begin(first // step_us * step_us)
+        if delay_us is not None and (late := self.steps_due - max(delay_us // step_us, 1)) > 0:
+            assert self._start_us is not None
+            self._start_us += late * step_us
+            num_before = self.num_waiting
+            self._waiting = [events.take(events.t_us >= self.end_us) for events in self._waiting]
+            self._waiting = [events for events in self._waiting if len(events.t_us)]
+            self.report.add(STEPS_BEHIND, late)
+            self.report.add(BEHIND, num_before - self.num_waiting)
+
+    def due(self) -> Iterator[StepBoxes]:
+        """Boxes of the steps that have ended; those that are not taken now come later."""
         while self.steps_due:
+            self._skip()
+            if not self.steps_due:
+                return
             begin, step_us = self.end_us, self.geometry.step_us
             assert begin is not None
             parts = []
@@ -150,29 +205,51 @@ class StreamDetector:
 
     def _step(self, events: EventChunk) -> StepBoxes:
         """Boxes after one step with these events, whose times count from the start of the step."""
-        if self._max_events is not None and len(events.t_us) > self._max_events:
-            self.report.add(OVER_LIMIT, len(events.t_us) - self._max_events)
-            events = events.take(slice(-self._max_events, None))
+        most = self.limits.max_events
+        if most is not None and len(events.t_us) > most:
+            self.report.add(OVER_LIMIT, len(events.t_us) - most)
+            events = events.take(slice(-most, None))
         phase = self._pattern(self._steps % self._backbone_cycle)
         size = self._size(len(events.t_us))
-        run = _program(self._skeleton, phase, size, self.fit.real)
+        run = programs.step(self._skeleton, phase, size, self.fit.real)
         begin = time.perf_counter()
         packed = self._pack(events, size)
         found, self._carry = run(self._variables, self._table, self._carry, packed)
         boxes, scores, labels, mask = (a[0, 0] for a in jax.device_get(found))
         done = time.perf_counter()
-        self._steps += 1
+        self._busy_s += done - begin
+        self._steps, self.num_steps = self._steps + 1, self.num_steps + 1
+        self.num_events += len(events.t_us)
         self._note_latency(done)
         of_step = Boxes(
             boxes[mask],
             scores[mask],
             labels[mask],
-            self._class_names,
+            self.class_names,
             self._source,
             self.end_us,
             image_size=self.geometry.size,
         )
         return StepBoxes(self.fit.boxes(of_step), seconds=done - begin)
+
+    def statistics(self) -> dict[str, float]:
+        """Numbers of the stream since the last reset.
+
+        p50_ms and p99_ms are of the time from the arrival of the packet that ends a step to its boxes, over
+        the last minute; real_time is the time that the steps cover in units of the time they took.
+        """
+        latencies = np.asarray(self.latencies or [np.nan]) * 1e3
+        covered_s = self.num_steps * self.geometry.step_us / 1e6
+        return {
+            "steps": self.num_steps,
+            "events": self.num_events,
+            "p50_ms": float(np.percentile(latencies, 50)),
+            "p99_ms": float(np.percentile(latencies, 99)),
+            "waiting_events": self.num_waiting,
+            "waiting_steps": self.steps_due,
+            "real_time": covered_s / self._busy_s if self._busy_s else 0.0,
+            **dict(sorted(self.report.counts.items())),
+        }
 
     def _note_latency(self, done: float) -> None:
         """Keep the time from the arrival of the packet that ended the step to its boxes."""
@@ -200,34 +277,6 @@ class StreamDetector:
         times, signs = np.zeros((1, size), np.int16), np.zeros((1, size), np.int8)
         times[0, :count], signs[0, :count] = events.t_us[order], events.p[order]
         return Events(xy, times, signs, np.array([[0, count]], np.int32))
-
-
-def _event_table(skeleton, variables):
-    return functional.merge(skeleton, variables).backbone.event_table()
-
-
-@lru_cache(maxsize=256)
-def _program(skeleton: Skeleton, phase: int, size: int, real_events: bool) -> jax.stages.Compiled:
-    """One step of one lane with room for `size` events; streams of equal detectors share it."""
-    variables = functional.shapes(skeleton)
-    table = jax.eval_shape(partial(_event_table, skeleton), variables)
-    carry = jax.eval_shape(lambda v: functional.merge(skeleton, v).init_carry(1), variables)
-    shape = jax.ShapeDtypeStruct
-    events = Events(
-        shape((1, size, 2), np.float32),
-        shape((1, size), np.int16),
-        shape((1, size), np.int8),
-        shape((1, 2), np.int32),
-    )
-
-    def run(variables, table, carry, events):
-        model = functional.merge(skeleton, variables)
-        at_step, reset = jnp.zeros((1, 1), jnp.int32), jnp.zeros(1, bool)
-        options = {"integer_events": False} if real_events else {"table": table}
-        out = model.backbone(events, at_step, reset, carry, start_phase=phase, event_sizes=(), **options)
-        return model.detect(out.features, out.valid), out.carry
-
-    return jax.jit(run, donate_argnums=2).lower(variables, table, carry, events).compile()
 
 
 def _columns(t_us: Any, x: Any, y: Any, polarity: Any) -> EventChunk:
