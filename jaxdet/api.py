@@ -280,13 +280,13 @@ class Model:
             self._predictor = Predictor(*self._folded(), class_names=self.class_names)
         buckets = tuple(self.config.data.event_buckets)
         if isinstance(source, tuple) and len(source) == 4:
-            events = sources.Arrays(source, self._fit(camera, view.fit, view.region), view)
+            events = sources.FittedArrays(source, self._fit(camera, view.fit, view.region), view)
             return (step.boxes for step in sources.predict(self._predictor, events, buckets))
         if camera is not None:
             raise InputError("camera is the size of arrays; a file states its own, or give region=")
         paths = [source] if isinstance(source, (str, os.PathLike)) else source
         size = self.geometry.size
-        opened = (sources.Source(Path(path), size, view) for path in paths)
+        opened = (sources.FittedRecording(Path(path), size, view) for path in paths)
         return (step.boxes for one in opened for step in sources.predict(self._predictor, one, buckets))
 
 

@@ -37,7 +37,7 @@ from jaxdet.errors import InputError
 from jaxdet.inference import folded
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
-from jaxdet.inference.sources import Source
+from jaxdet.inference.sources import FittedRecording
 from jaxdet.inference.streaming import Limits, StreamDetector
 from jaxdet.training import setup as runs
 
@@ -98,11 +98,11 @@ def _run(flags: cli.Flags) -> None:
     if flags.speed_test:
         stream = StreamDetector(skeleton, variables, class_names=names)
         for path in [Path(source)] if source else _part(flags, cfg)[0]:
-            print(latency.of_recording(stream, Source(path, stream.geometry.size, view)))
+            print(latency.of_recording(stream, FittedRecording(path, stream.geometry.size, view)))
         return
     predictor = Predictor(skeleton, variables, 1 if source else flags.lanes, flags.lanes, class_names=names)
     if source:
-        opened = Source(Path(source), predictor.geometry.size, view)
+        opened = FittedRecording(Path(source), predictor.geometry.size, view)
         predictions.of_recording(predictor, opened, buckets, flags.out, picture, metadata)
         return
     paths, num_all = _part(flags, cfg)

@@ -85,7 +85,7 @@ def of_images(
 
 def of_recording(
     predictor: Predictor,
-    source: sources.Source,
+    source: sources.FittedRecording,
     event_buckets: Sequence[int],
     out: str | None,
     rendering: Rendering,

@@ -1,11 +1,11 @@
 """Time from a step's events on the host to its boxes, one step after the other, as a live camera gives
 them."""
 
-from jaxdet.inference.sources import Source
+from jaxdet.inference.sources import FittedRecording
 from jaxdet.inference.streaming import StreamDetector, latency
 
 
-def of_recording(detector: StreamDetector, source: Source) -> str:
+def of_recording(detector: StreamDetector, source: FittedRecording) -> str:
     """One line: number of steps, and the latency of a step in ms.
 
     Every program is compiled before the first event. Steps begin where those of `predict` do.

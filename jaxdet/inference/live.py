@@ -133,4 +133,6 @@ def predict(
             reported = time.perf_counter()
             report(detector.statistics())
     yield from detector.due()
+    if detector.end_us is not None and detector.num_waiting:  # the step that the source left open
+        yield from detector.advance(detector.end_us + detector.geometry.step_us)
     report(detector.statistics())

@@ -21,7 +21,7 @@ from jaxdet.structs import ReadReport
 logger = logging.getLogger(__name__)
 
 
-class Source:
+class FittedRecording:
     """A DAT or RAW file or a prepared folder, on a model's sensor of `size` (height, width).
 
     `fit` maps its pixels; `report` counts, after a pass over the events, what was left out. Raises InputError
@@ -81,8 +81,8 @@ class Source:
             )
 
 
-class Arrays:
-    """Events in arrays (t_us, x, y, polarity), in order of time, seen as a `Source` is."""
+class FittedArrays:
+    """Events in arrays (t_us, x, y, polarity), in order of time, seen as a `FittedRecording` is."""
 
     whole, origin_us, name, path = None, None, "", "events"
 
@@ -97,7 +97,7 @@ class Arrays:
 
 
 def predict(
-    predictor: Predictor, source: Source | Arrays, event_buckets: Sequence[int]
+    predictor: Predictor, source: FittedRecording | FittedArrays, event_buckets: Sequence[int]
 ) -> Iterator[StepBoxes]:
     """Boxes after every step of a recording, in the pixels and the clock of its camera.
 

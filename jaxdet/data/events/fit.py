@@ -39,7 +39,7 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class Fit:
-    """How a region of a camera lies on the model's sensor; made by `choose`."""
+    """Placement of a camera's region on the model's sensor; made by `choose`."""
 
     name: str  # of FITS
     camera: tuple[int, int]  # height, width, pixels

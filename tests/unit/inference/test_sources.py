@@ -8,7 +8,7 @@ from jaxdet.data.events import dat, fit
 from jaxdet.data.events.fit import View
 from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.errors import InputError
-from jaxdet.inference.sources import Source
+from jaxdet.inference.sources import FittedRecording
 
 CHUNK = EventChunk(
     np.array([913_000_001, 913_000_002, 913_007_000, 913_020_000]),
@@ -24,7 +24,7 @@ def _write(folder, width=64, height=48):
 
 
 def test_events_of_the_sensor_come_as_they_are(tmp_path):
-    source = Source(_write(tmp_path), (48, 64))
+    source = FittedRecording(_write(tmp_path), (48, 64))
     assert source.fit.is_identity
     for one, two in zip(concatenate(source.chunks()), CHUNK, strict=True):
         np.testing.assert_array_equal(one, two)
@@ -35,26 +35,26 @@ def test_events_of_the_sensor_come_as_they_are(tmp_path):
     [(913_000_002, None, [5, 9, 63]), (None, 913_007_000, [0, 5]), (913_000_002, 913_020_000, [5, 9])],
 )
 def test_a_part_is_chosen_in_the_clock_of_the_camera(tmp_path, start_us, end_us, expected):
-    source = Source(_write(tmp_path), (48, 64), View(start_us=start_us, end_us=end_us))
+    source = FittedRecording(_write(tmp_path), (48, 64), View(start_us=start_us, end_us=end_us))
     assert concatenate(source.chunks()).x.tolist() == expected
 
 
 def test_another_camera_is_fitted_and_what_is_left_out_counted(tmp_path, caplog):
     caplog.set_level("INFO")
     path = _write(tmp_path)
-    assert Source(path, (24, 32)).fit.name == "bin"
+    assert FittedRecording(path, (24, 32)).fit.name == "bin"
     assert "64x48 pixels on the model's 32x24: --fit=bin" in caplog.text
-    source = Source(path, (24, 32), View("crop", (0, 0, 32, 24)))
+    source = FittedRecording(path, (24, 32), View("crop", (0, 0, 32, 24)))
     assert concatenate(source.chunks()).x.tolist() == [0, 5, 9]
     assert source.report.counts == {fit.OUTSIDE_REGION: 1}
 
 
 def test_a_file_without_a_size_has_the_model_s_until_an_event_says_otherwise(tmp_path):
     path = _write(tmp_path, None, None)
-    assert len(concatenate(Source(path, (48, 64)).chunks()).x) == 4
+    assert len(concatenate(FittedRecording(path, (48, 64)).chunks()).x) == 4
     with pytest.raises(InputError, match=r"column 63 or row 47, .*--region=0,0,WIDTH,HEIGHT"):
-        list(Source(path, (48, 32)).chunks())
-    told = Source(path, (24, 32), View(region=(0, 0, 64, 48)))
+        list(FittedRecording(path, (48, 32)).chunks())
+    told = FittedRecording(path, (24, 32), View(region=(0, 0, 64, 48)))
     assert (told.fit.camera, told.fit.name) == ((48, 64), "bin")
 
 
@@ -68,7 +68,7 @@ def test_a_file_without_a_size_has_the_model_s_until_an_event_says_otherwise(tmp
 )
 def test_a_view_that_does_not_fit_is_one_line_with_the_path(tmp_path, view, said):
     with pytest.raises(InputError, match=rf"a\.dat: .*{said}"):
-        Source(_write(tmp_path), (48, 32), view)
+        FittedRecording(_write(tmp_path), (48, 32), view)
 
 
 def test_a_prepared_recording_begins_where_it_was_told(tmp_path):
@@ -77,9 +77,9 @@ def test_a_prepared_recording_begins_where_it_was_told(tmp_path):
     path = recordings_data.write(
         tmp_path, "test", "r0", chunk, recordings_data.labels([]), 20, start_us=913_000_000
     )
-    source = Source(path, size)
+    source = FittedRecording(path, size)
     assert source.whole is not None
     assert source.origin_us == 913_000_000
     np.testing.assert_array_equal(concatenate(source.chunks()).t_us, chunk.t_us + 913_000_000)
-    part = Source(path, size, View(start_us=913_005_000))
+    part = FittedRecording(path, size, View(start_us=913_005_000))
     assert (part.whole, part.origin_us) == (None, None)
