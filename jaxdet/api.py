@@ -21,6 +21,7 @@ from jaxdet.inference import folded, restore, sources
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.inference.live import Stream
+from jaxdet.inference.resized import resized
 from jaxdet.inference.streaming import Limits, StreamDetector
 from jaxdet.models import from_config
 from jaxdet.nn.functional import Skeleton, Variables
@@ -40,6 +41,7 @@ def load(
     sensor: str | tuple[int, int] | None = None,
     classes: Sequence[str] | None = None,
     size: int | None = None,
+    model_size: str | tuple[int, int] | None = None,
     min_score: float | None = None,
     tta: str = "none",
     fast: bool = False,
@@ -49,9 +51,10 @@ def load(
     Family, size, class names and sensor come from the file; what a released file does not say comes from a
     table and is logged in one line. `config` ("gen1_hmnet:b3", a file, or a ConfigDict) overrules all of it.
     `sensor` ("304x240" or (height, width)), `classes` and `size` (pixels of the longer side of images)
-    overrule single values. `min_score` drops boxes below it. `tta` joins views of an image: "none", "flip" or
-    "scales". `fast` takes Winograd's algorithm for wide convolutions, for CPU: boxes move by fractions of a
-    pixel. Raises InputError if the weights do not fit.
+    overrule single values. `model_size` ("640x480" or (height, width)) runs HMNet at another size than that
+    of its training, with resized initial latents. `min_score` drops boxes below it. `tta` joins views of an
+    image: "none", "flip" or "scales". `fast` takes Winograd's algorithm for wide convolutions, for CPU: boxes
+    move by fractions of a pixel. Raises InputError if the weights do not fit.
     """
     chosen = config_files.load(config) if isinstance(config, str) else config
 
@@ -61,8 +64,8 @@ def load(
                 cfg.model.min_score = float(min_score)
         return cfg
 
-    found = open_weights(weights, chosen, override=with_score, sensor=sensor, classes=classes, size=size)
-    return Model(*found, tta=tta, fast=fast)
+    described = {"sensor": sensor, "classes": classes, "size": size, "model_size": model_size}
+    return Model(*open_weights(weights, chosen, override=with_score, **described), tta=tta, fast=fast)
 
 
 def open_weights(
@@ -73,9 +76,15 @@ def open_weights(
     sensor: str | tuple[int, int] | None = None,
     classes: Sequence[str] | None = None,
     size: int | None = None,
+    model_size: str | tuple[int, int] | None = None,
 ) -> tuple[Any, Skeleton, Variables]:
     """Config, skeleton and weights of a detector; see `load`. `override` changes the config before it is
     built."""
+    if model_size is not None:
+        cfg, _, variables = open_weights(
+            weights, config, override=override, sensor=sensor, classes=classes, size=size
+        )
+        return resized(cfg, variables, released.height_width(model_size))
     path = Path(weights)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected a weights folder, a run or a .pth or .pt file")
@@ -102,6 +111,7 @@ def open_weights_of(flags: Any) -> tuple[Any, Skeleton, Variables]:
         sensor=flags.sensor,
         classes=flags.classes or None,
         size=flags.size,
+        model_size=flags.model_size,
     )
 
 

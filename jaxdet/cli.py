@@ -137,6 +137,7 @@ def model_flags(flags: Flags) -> None:
     flags.string("sensor", None, "WIDTHxHEIGHT of the event camera that the model was trained for")
     flags.strings("classes", [], "names of the classes, in the order of their labels")
     flags.integer("size", None, "pixels of the longer side at which images are predicted")
+    flags.string("model_size", None, "WIDTHxHEIGHT at which HMNet runs instead of the size of its training")
 
 
 def view_flags(flags: Flags) -> None:
