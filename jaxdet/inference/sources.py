@@ -37,7 +37,7 @@ class FittedRecording:
         self._stream = recordings.open_events(path)
         height, width = self._stream.height, self._stream.width
         self._stated = height is not None and width is not None
-        camera = (height, width) if height is not None and width is not None else _implied(size, view)
+        camera = (height, width) if height is not None and width is not None else fits.implied(size, view)
         try:
             self.fit: Fit = fits.choose(view.fit, camera, size, view.region)
         except InputError as error:
@@ -119,14 +119,6 @@ def predict(
     )
     if source.report:
         logger.info("%s", source.report.line(str(source.path)))
-
-
-def _implied(size: tuple[int, int], view: View) -> tuple[int, int]:
-    """Size of a camera whose file does not state it: the region's, else the model's."""
-    if view.region is None or len(view.region) != 4:
-        return size
-    x, y, width, height = view.region
-    return y + height, x + width
 
 
 def _between(chunk: EventChunk, start_us: int | None, end_us: int | None) -> EventChunk:

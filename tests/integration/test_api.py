@@ -57,7 +57,7 @@ def _blocks(page: str) -> str:
     return "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/live.md"])
 def test_the_examples_of_the_page_run(place, monkeypatch, page):
     monkeypatch.chdir(place)
     exec(_blocks(page), {})

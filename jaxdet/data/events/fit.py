@@ -178,6 +178,14 @@ def _checked(region: Sequence[int], camera: tuple[int, int]) -> tuple[int, int, 
     )
 
 
+def implied(size: tuple[int, int], view: View) -> tuple[int, int]:
+    """Size of a camera whose file does not state it: the region's, else the model's."""
+    if view.region is None or len(view.region) != 4:
+        return size
+    x, y, width, height = view.region
+    return y + height, x + width
+
+
 def parse_region(text: str) -> tuple[int, ...]:
     """Region "x,y,width,height"; InputError for another text."""
     words = text.split(",")

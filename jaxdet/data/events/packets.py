@@ -118,6 +118,14 @@ def _packets(read: Callable[[int], bytes], begun: bytes = b"") -> Iterator[Packe
         yield decode(header + read(size))
 
 
+def _stated_size(line: bytes) -> tuple[int, int] | None:
+    """Height and width that a header line states."""
+    if match := re.match(rb"% geometry (\d+)x(\d+)\s", line):
+        return int(match[2]), int(match[1])
+    settings = dict(re.findall(rb"(height|width)=(\d+)", line)) if line.startswith(b"% format ") else {}
+    return (int(settings[b"height"]), int(settings[b"width"])) if len(settings) == 2 else None
+
+
 def _piped(file: BinaryIO) -> Iterator[Packet]:
     begun = file.read(4)
     if begun == MAGIC:
@@ -126,8 +134,7 @@ def _piped(file: BinaryIO) -> Iterator[Packet]:
     camera = None
     while begun.startswith(b"% "):
         line = begun + file.readline(4096)
-        if match := re.match(rb"% geometry (\d+)x(\d+)\s", line):
-            camera = int(match[2]), int(match[1])
+        camera = _stated_size(line) or camera
         if line.startswith(b"% end"):
             begun = b""
             break

@@ -40,6 +40,23 @@ def test_bytes_there_and_back(rows, camera):
     _assert_equal(packet.events, columns)
 
 
+@pytest.mark.parametrize(
+    ("names", "dtypes"),
+    [
+        (("t", "x", "y", "p"), ("<i8", "<u2", "<u2", "<i2")),  # Metavision SDK
+        (("timestamp", "x", "y", "polarity"), ("<i8", "<i2", "<i2", "i1")),  # dv-processing
+        (("timestamp", "x", "y", "polarity"), ("<i8", "<i2", "<i2", "?")),  # aestream
+    ],
+)
+def test_the_arrays_of_the_makers_libraries_are_packets(names, dtypes):
+    events = _events(3)
+    table = np.zeros(len(events.t_us), list(zip(names, dtypes, strict=True)))
+    for name, column in zip(names, events, strict=True):
+        table[name] = column
+    packet = packets.decode(packets.encode([table[name] for name in names], (24, 32)))
+    _assert_equal(packet.events, events)
+
+
 def test_a_packet_by_hand():
     data = b"JDE1" + bytes([0x40, 1, 0xF0, 0, 1, 0, 0, 0, 0, 0, 0, 0])  # 320 x 240, one event
     data += bytes([7, 0, 0, 0, 0, 0, 0, 0]) + bytes([3, 0]) + bytes([4, 0]) + b"\xff"
