@@ -14,7 +14,10 @@ from absl import flags as absl_flags
 from jaxdet import config_files, distributed
 from jaxdet.distributed.flags import cache_folder
 from jaxdet.errors import InputError
+from jaxdet.structs import ReadReport
 
+STRICT = "exit status 1 if anything was left out while reading; the work is done all the same"
+RADIOMETRIC = "16-bit pixels to 8: auto, minmax, percentile, kelvin:LO,HI; default: data.radiometric"
 _CONFIG = "config: NAME:argument of a published one, or FILE.py:argument (Python, which runs)"
 
 
@@ -136,6 +139,32 @@ def model_flags(flags: Flags) -> None:
     flags.string("sensor", None, "WIDTHxHEIGHT of the event camera that the model was trained for")
     flags.strings("classes", [], "names of the classes, in the order of their labels")
     flags.integer("size", None, "pixels of the longer side at which images are predicted")
+
+
+def class_map(pairs: Sequence[str]) -> dict[str, str]:
+    """Names of classes by other names, from words such as bike:bicycle; InputError for other words."""
+    found = dict(pair.partition(":")[::2] for pair in pairs)
+    wrong = [name for name, to in found.items() if not name or not to]
+    if wrong:
+        raise InputError(f"--class_map={','.join(pairs)}, expected pairs such as bike:bicycle")
+    return found
+
+
+def data_flags(flags: Flags, block: Any) -> None:
+    """Put the values of `--class_map` and `--radiometric`, where given, into a data block of images."""
+    if block.kind != "images":
+        return
+    with block.unlocked():
+        if flags.class_map:
+            block.class_map = class_map(flags.class_map)
+        if flags.radiometric is not None:
+            block.radiometric = flags.radiometric
+
+
+def check_losses(report: ReadReport, strict: bool) -> None:
+    """With `strict`, raise InputError for a report of things that were left out."""
+    if strict and report.num_lost:
+        raise InputError(f"--strict: {report.line()}; the rest is done")
 
 
 def _typed(name: str, convert: Callable[[str], Any], expected: str) -> Callable[[str], Any]:

@@ -57,6 +57,9 @@ def _flags(flags: cli.Flags) -> None:
     flags.boolean(
         "allow_missing", False, "leave out annotated images that are missing without an error status"
     )
+    flags.strings("class_map", [], "annotated:own names of classes, such as bike:bicycle,motor:motorcycle")
+    flags.string("radiometric", None, cli.RADIOMETRIC)
+    flags.boolean("strict", False, cli.STRICT)
     flags.choice("tta", "none", list(VIEWS), "test-time augmentation: mirrored views, or scaled as well")
     flags.choice(
         "protocol", "hmnet", list(protocols.PROTOCOLS), "protocol by which boxes of recordings are compared"
@@ -78,10 +81,12 @@ def _run(flags: cli.Flags) -> None:
     distributed.barrier()
     if found.problems:
         raise InputError("; ".join(found.problems))
+    cli.check_losses(found.metrics.report, flags.strict)
 
 
 def _of_weights(flags) -> Evaluation:
     cfg, skeleton, variables = api.open_weights_of(flags)
+    cli.data_flags(flags, cfg.data)
     shared = {"split": flags.split, "fast": flags.fast, "backend": flags.backend}
     if cfg.data.kind == "images":
         return of_images(
@@ -94,6 +99,8 @@ def _of_weights(flags) -> Evaluation:
 
 
 def _of_files(flags):
+    if flags.config is not None:
+        cli.data_flags(flags, flags.config.data)
     return of_files(
         flags.detections,
         labels=flags.labels,
@@ -103,6 +110,7 @@ def _of_files(flags):
         split=flags.split,
         protocol=flags.protocol,
         backend=flags.backend,
+        class_map=cli.class_map(flags.class_map),
     )
 
 

@@ -48,6 +48,10 @@ def _flags(flags: cli.Flags) -> None:
     flags.string(
         "init", None, "weights to start from: a run, a converted folder, or a released .pth or .pt file"
     )
+    flags.choice("check", None, ("headers", "full"), "look at the images before the first step; full decodes")
+    flags.string("radiometric", None, cli.RADIOMETRIC)
+    flags.strings("class_map", [], "annotated:own names of classes, such as bike:bicycle,motor:motorcycle")
+    flags.boolean("strict", False, cli.STRICT)
     flags.integer("overfit", 0, "train on this many fixed samples only")
     flags.boolean("dry_run", False, "print parameters, memory, steps and time per epoch, and stop")
 
@@ -56,6 +60,9 @@ def _run(flags: cli.Flags) -> None:
     cfg, workdir = _config(flags)
     if flags.overfit:
         cfg.data.overfit = flags.overfit
+    cli.data_flags(flags, cfg.data)
+    if flags.check and cfg.data.kind == "images":
+        cfg.data.check = flags.check
     if cfg.model.num_classes != len(cfg.data.classes):
         raise InputError(
             f"data.classes names {len(cfg.data.classes)} classes, model.num_classes is "
