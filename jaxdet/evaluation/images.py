@@ -43,9 +43,9 @@ def annotated(
 ) -> Result:
     """Metrics of the images in `folder` that COCO annotations name.
 
-    Classes are matched by name, that of `class_map` if it has one; `class_names` are the detector's. Annotated
-    images that are missing from the folder are counted and left out; unreadable images count as images
-    without detections.
+    Classes are matched by name, that of `class_map` if it has one; `class_names` are the detector's.
+    Annotated images that are missing from the folder are counted and left out; unreadable images count as
+    images without detections.
 
     Raises InputError if all are missing, or if boxes are annotated of a class that the detector does not
     have.

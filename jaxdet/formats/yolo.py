@@ -21,39 +21,42 @@ TOLERANCE = 0.01
 _EXPECTED = "lines of class xc yc w h"
 
 
-def read_labels(path: str | os.PathLike, num_classes: int, report: ReadReport) -> np.ndarray | None:
+def read_labels(
+    path: str | os.PathLike, num_classes: int, report: ReadReport | None = None
+) -> np.ndarray | None:
     """Rows (class, xc, yc, w, h) of a label file, sides relative to the image -> float32 [M, 5].
 
-    A missing file is an image without boxes; a file that is no text is None. A sixth column, the confidence
-    of whatever made the labels, is passed over, and of longer lines, which are polygons, the box around them
-    is taken. Values up to `TOLERANCE` outside 0 to 1 are set to the border. `report` counts all this, and lines
-    that cannot be read, which are left out. A class that the data set does not have is an InputError: it
-    speaks of the whole set.
+    A missing file is an image without boxes. A sixth column, the confidence of whatever made the labels, is
+    passed over; of longer lines, which are polygons, the box around them is taken; values up to `TOLERANCE`
+    outside 0 to 1 are set to the border. `report` counts all this. With a report a line that cannot be read
+    is left out and counted and a file that is no text is None, without it they are an InputError. A class
+    that the data set does not have is an InputError in any case: it speaks of the whole set.
     """
     if not os.path.lexists(path):
         return np.zeros((0, 5), np.float32)
     try:
         lines = read_lines(path, _EXPECTED).splitlines()
     except InputError as error:
+        if report is None:
+            raise
         report.add("images whose label file cannot be read", where=str(error))
         return None
-    rows = []
+    rows, noted = [], ReadReport() if report is None else report
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
         row = _numbers(line.split())
-        if row is None:
-            report.add("label lines that are not numbers", where=where)
-            continue
-        if len(row) == 6:
-            report.note("label lines without their sixth column", where=where)
-            row = row[:5]
-        elif len(row) >= 7 and len(row) % 2:
-            report.note("polygons as the boxes around them", where=where)
-            row = [row[0], *_around(row[1:])]
-        if fault := _fault(row):
-            report.add(f"label lines with {fault}", where=where)
+        if row is not None:
+            row = _box_of(row, noted, where)
+        fault = "not numbers" if row is None else _fault(row)
+        if row is None or fault:
+            if report is None:
+                raise InputError(f"{where}: {shown(line.strip())}: {fault}; expected class xc yc w h")
+            report.add(
+                f"label lines with {fault}" if row is not None else "label lines that are not numbers",
+                where=where,
+            )
             continue
         if row[0] != int(row[0]) or not 0 <= row[0] < num_classes:
             raise InputError(
@@ -61,9 +64,20 @@ def read_labels(path: str | os.PathLike, num_classes: int, report: ReadReport) -
             )
         inside = [min(max(value, 0.0), 1.0) for value in row[1:]]
         if inside != row[1:]:
-            report.note("label lines just outside of their image, clipped to it", where=where)
+            noted.note("label lines just outside of their image, clipped to it", where=where)
         rows.append([row[0], *inside])
     return np.asarray(rows, np.float32).reshape(-1, 5)
+
+
+def _box_of(row: list[float], report: ReadReport, where: str) -> list[float]:
+    """The five numbers of a line that has more."""
+    if len(row) == 6:
+        report.note("label lines without their sixth column", where=where)
+        return row[:5]
+    if len(row) < 7 or len(row) % 2 == 0:
+        return row
+    report.note("polygons as the boxes around them", where=where)
+    return [row[0], *_around(row[1:])]
 
 
 def _around(corners: Sequence[float]) -> list[float]:

@@ -4,6 +4,7 @@ The kind of a file is told by its content. Images are turned as their orientatio
 format. Pixels of 16 bits or floats are radiometric counts more often than pictures, see `to_bytes`.
 """
 
+import os
 import struct
 from pathlib import Path
 
@@ -138,7 +139,9 @@ def size_of(path: str | Path) -> tuple[int, int]:
         height, width = read(path).shape[:2]
         return height, width
     _check_size(path, size)
-    if not _ends(path, data):
+    if len(data) < _HEAD:
+        _check_whole(path, data)
+    elif not _ends(path, data):
         _check_whole(path, _bytes(path))
     return size
 
@@ -163,10 +166,10 @@ def _bytes(path: Path, count: int = -1) -> bytes:
 
 
 def _ends(path: Path, head: bytes) -> bool:
-    """True if the last bytes of a file hold the end marker of its kind; False says nothing."""
+    """True if the last bytes of a large file hold the end marker of its kind; False says nothing."""
     marker = b"\xff\xd9" if head.startswith(_JPEG) else b"IEND"
     with open(path, "rb") as file:
-        file.seek(-min(_TAIL, path.stat().st_size), 2)
+        file.seek(-_TAIL, os.SEEK_END)
         return marker in file.read()
 
 
