@@ -54,6 +54,7 @@ def of_images(
     items = [] if video else sets.open_input(source, report)
     if report:
         logger.warning("%s", report.line(str(source)))
+        metadata = metadata | {"left_out": dict(report.counts)}
     with ExitStack() as stack:
         write = draw = None
         if out:

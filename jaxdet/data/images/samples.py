@@ -234,6 +234,11 @@ class LabelledImages:
             )
 
     @property
+    def report(self) -> ReadReport:
+        """Count of what was left out when the set was opened."""
+        return self._set.report
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps of one epoch, each image being a sample's first once; incomplete batches are left out."""
         return max(1, (self._overfit or len(self._set.items)) // self.batch_size)
