@@ -144,7 +144,7 @@ def model_flags(flags: Flags) -> None:
 
 def class_map(pairs: Sequence[str]) -> dict[str, str]:
     """Names of classes by other names, from words such as bike:bicycle; InputError for other words."""
-    found = dict(pair.partition(":")[::2] for pair in pairs)
+    found = {name: to for name, _, to in (pair.partition(":") for pair in pairs)}
     wrong = [name for name, to in found.items() if not name or not to]
     if wrong:
         raise InputError(f"--class_map={','.join(pairs)}, expected pairs such as bike:bicycle")

@@ -147,7 +147,8 @@ class Loader:
                 logger.warning("skipped: %s", error)
         if loaded:
             kept, pixels, placements, originals, reports = map(list, zip(*loaded, strict=True))
-            for report in reports if self.report is not None else ():
-                self.report.merge(report)
+            if self.report is not None:
+                for report in reports:
+                    self.report.merge(report)
             rows = pixels + [pixels[0]] * (self.batch_size - len(pixels))
             yield ImageBatch(np.stack(rows), kept, placements, originals if self.keep else [])
