@@ -29,7 +29,7 @@ def matches(head: bytes, path: Path) -> bool:
 
 
 def open_stream(path: Path, chunk_events: int) -> EventStream:
-    """Stream of the columns; InputError if they do not fit each other or need a codec that is not installed."""
+    """Stream of the columns; InputError if they do not fit each other."""
     load_codecs()
     with hdf5.open_own(path, "events") as file:
         group = file["events"]

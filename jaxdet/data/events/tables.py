@@ -101,8 +101,8 @@ def _checked(path: Path, table: np.ndarray) -> np.ndarray:
     plain = table.ndim == 2 and table.shape[1] >= 4 and table.dtype.kind in "iuf"
     if not plain and not (table.ndim == 1 and table.dtype.names):
         raise InputError(
-            f"{path}: an array of shape {table.shape} of {table.dtype}; expected events as rows of t, x, y, p "
-            "or fields of these names"
+            f"{path}: an array of shape {table.shape} of {table.dtype}; "
+            "expected events as rows of t, x, y, p or fields of these names"
         )
     if table.dtype.names and {"w", "h"} <= set(table.dtype.names):
         raise InputError(f"{path}: boxes, not events; boxes are read by --detections and --labels")
@@ -232,7 +232,7 @@ def _chunk(path: Path, parts: list[np.ndarray], scale: float) -> EventChunk:
         if column.dtype.kind == "f" and not np.isfinite(column).all():
             raise InputError(f"{path}: a value of {name} is not a number; expected finite values")
     for name, column in (("x", x), ("y", y)):
-        if len(column) and not (-(1 << 15) <= column.min() and column.max() < 1 << 15):
+        if len(column) and not (column.min() >= -(1 << 15) and column.max() < 1 << 15):
             raise InputError(f"{path}: {name} of {column.max():g}, expected pixels below 32768")
     t_us = np.rint(t * scale).astype(np.int64) if scale != 1 else t.astype(np.int64)
     return EventChunk(
