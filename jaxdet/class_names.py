@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 GEN1 = ("car", "pedestrian")
+ONEMPX = ("pedestrian", "two wheeler", "car", "truck", "bus", "traffic sign", "traffic light")
 LTD = ("human", "bicycle", "motorcycle", "vehicle")
 COCO = tuple(
     """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop

@@ -9,7 +9,9 @@
     python -m jaxdet.evaluate --weights=runs/day_p6 --split=Sep/images
 
 Protocols for recordings: `hmnet`, of the released evaluator (the nearest time stamp, closer than 25 ms);
-`rvt` and `toolbox`, all boxes within 50 ms. Images are compared one by one, as in COCO.
+`toolbox` and `window50`, all boxes within 50 ms; `rvt` and `etram`, one output per label time, at the times on
+RVT's grid. Sizes that are too small depend on --camera; the line with AP says what was scored. Images are
+compared one by one, as in COCO.
 
 --detections is a file of boxes of any format that predict writes, COCO results of any tool, a folder with a
 .npy per recording, or a folder of YOLO text. The same boxes give the same numbers as with --weights. Labels
@@ -60,7 +62,13 @@ def _flags(flags: cli.Flags) -> None:
     cli.image_flags(flags)
     flags.choice("tta", "none", list(VIEWS), "test-time augmentation: mirrored views, or scaled as well")
     flags.choice(
-        "protocol", "hmnet", list(protocols.PROTOCOLS), "protocol by which boxes of recordings are compared"
+        "protocol", "hmnet", list(protocols.NAMES), "protocol by which boxes of recordings are compared"
+    )
+    flags.choice(
+        "camera",
+        None,
+        list(protocols.CAMERAS),
+        "camera whose size filter, label times and classes apply; default: the one that the labels fit",
     )
     flags.choice("backend", "pycocotools", ["pycocotools", "faster"], "faster needs faster-coco-eval")
     flags.boolean("fast", False, "Winograd convolutions, for CPU: faster, boxes move slightly")
@@ -92,8 +100,9 @@ def _of_weights(flags) -> Evaluation:
             allow_missing=flags.allow_missing, **shared,
         )  # fmt: skip
     return of_recordings(
-        cfg.data, skeleton, variables, protocol=flags.protocol, lanes=flags.lanes, full=flags.full, **shared
-    )
+        cfg.data, skeleton, variables, protocol=flags.protocol, camera=flags.camera, lanes=flags.lanes,
+        full=flags.full, **shared,
+    )  # fmt: skip
 
 
 def _of_files(flags):
@@ -106,6 +115,7 @@ def _of_files(flags):
         data=None if flags.config is None else flags.config.data,
         split=splits.get(flags.split, flags.split),
         protocol=flags.protocol,
+        camera=flags.camera,
         backend=flags.backend,
         class_map=cli.class_map(flags.class_map),
     )
@@ -119,11 +129,13 @@ def _report(flags, found: Evaluation, took_s: float) -> None:
     )  # fmt: skip
     if metrics.report:
         logger.warning("%s", metrics.report.line())
+    if metrics.protocol_line:
+        print(f"AP {metrics.ap:.4f} by {metrics.protocol_line}")
     print(metrics.table())
     if found.seqyolo:
         print(found.seqyolo)
     out = Path(flags.out)
-    settings = {k: getattr(flags, k) for k in ("weights", "detections", "protocol", "split")}
+    settings = {k: getattr(flags, k) for k in ("weights", "detections", "protocol", "camera", "split")}
     with atomic(out) as temporary:
         temporary.write_text(json.dumps({**metrics.as_json(), "settings": settings}, indent=2) + "\n")
     plots.precision_recall(out.with_suffix(".png"), **metrics.curves())

@@ -114,7 +114,7 @@ RECORDINGS = [Recording(0, 1900, 250_000), Recording(1, 1203, 37_000), Recording
 def test_sparse_numbers_are_those_of_the_full_pass(large_every, lanes, heads, step_us):
     # A large box after some steps (for 13, none within reach of some labels), or after none.
     run = _predictor(large_every, lanes, heads, step_us)
-    for protocol in protocols.PROTOCOLS.values():
+    for protocol in map(protocols.of, protocols.NAMES):
         sparse, full = (
             on_recordings.evaluate(run, RECORDINGS, BUCKETS, protocol, full=f) for f in (False, True)
         )
