@@ -9,7 +9,7 @@
     python -m jaxdet.evaluate --weights=runs/day_p6 --split=Sep/images
 
 Protocols for recordings: `hmnet`, of the released evaluator (the nearest time stamp, closer than 25 ms);
-`toolbox` and `window50`, all boxes within 50 ms; `rvt` and `etram`, one output per label time, at the times on
+`toolbox` and `window50`, all boxes within 50 ms; `rvt` and `etram`, one output per label time, at times on
 RVT's grid. Sizes that are too small depend on --camera; the line with AP says what was scored. Images are
 compared one by one, as in COCO.
 

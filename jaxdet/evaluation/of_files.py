@@ -36,8 +36,8 @@ def of_files(
 
     The labels are COCO `annotations`, YOLO text beside `images` (a folder or list), a folder of `.npy` files
     of recordings (`labels`), or the `split` of a config's `data` block, by default its test split. `protocol`
-    and `camera` (see `evaluation.protocols`) apply to recordings. Raises InputError if no labels are given, or
-    if they do not belong to the detections.
+    and `camera` (see `evaluation.protocols`) apply to recordings. Raises InputError if no labels are given,
+    or if they do not belong to the detections.
     """
     if annotations is not None:
         return against_annotations(detections, annotations, backend, class_map)
@@ -184,7 +184,7 @@ def _of_folder(path: Path, recordings: set[str]) -> Iterator[Boxes]:
 
 
 def _name_of_table(path: Path, recordings: set[str]) -> str:
-    """Recording of a file of detections: `a` of `a_td.npy` and of `a_results_bbox.npy`, the toolbox's name."""
+    """Recording of a file of detections: `a` of `a_td.npy` and of `a_results_bbox.npy`, as the toolbox's."""
     name = npy.recording_name(path)
     plain = name.removesuffix("_results")
     return plain if name not in recordings and plain in recordings else name

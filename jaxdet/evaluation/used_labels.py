@@ -55,7 +55,7 @@ def select(labels: Iterable[Boxes], protocol: Protocol, class_names: Sequence[st
         kept = _of_time_and_size(frames, protocol, used)
         used.of_recording[name] = kept or [Boxes.none(source=name)]
         used.num_used += sum(map(len, kept))
-        distances.append(np.diff(np.unique([boxes.time_us for boxes in kept])))
+        distances.append(np.diff(np.unique([_time(boxes) for boxes in kept])))
     distances = np.concatenate(distances) if distances else np.zeros(0)
     if len(distances):
         used.rate_hz = 1e6 / float(np.median(distances))
@@ -85,7 +85,7 @@ def _of_class(boxes: Boxes, class_names: Sequence[str], used: UsedLabels) -> Box
     outside = (boxes.labels < 0) | (boxes.labels >= len(known))
     if outside.any():
         raise InputError(
-            f"{names.file_name(boxes)}: a label of class {boxes.labels[outside][0]}, expected 0 to "
+            f"{names.file_name(boxes)}: class {boxes.labels[outside][0]} found, expected 0 to "
             f"{len(known) - 1} ({', '.join(known)})"
         )
     foreign = [known[label] for label in boxes.labels.tolist() if known[label] not in class_names]
@@ -105,15 +105,15 @@ def _of_time_and_size(frames: Sequence[Boxes], protocol: Protocol, used: UsedLab
     if protocol.grid is not None:
         grid = protocol.grid
         big = protocol._replace(skip_us=-(2**62), min_diagonal=grid.min_diagonal, min_side=grid.min_side)
-        times = {boxes.time_us for boxes in frames if _kept(boxes, big).any()}
+        times = {_time(boxes) for boxes in frames if _kept(boxes, big).any()}
         scored = set(on_grid(np.array(sorted(times), np.int64), grid).tolist())
-        off = [boxes for boxes in frames if boxes.time_us not in scored]
+        off = [boxes for boxes in frames if _time(boxes) not in scored]
         used.left_out["off the grid of label times"] += sum(map(len, off))
-        frames = [boxes for boxes in frames if boxes.time_us in scored]
+        frames = [boxes for boxes in frames if _time(boxes) in scored]
     result = []
     for boxes in frames:
         kept = _kept(boxes, protocol)
-        early = len(boxes) if boxes.time_us <= protocol.skip_us else 0
+        early = len(boxes) if _time(boxes) <= protocol.skip_us else 0
         used.left_out["too early"] += early
         used.left_out["too small"] += 0 if early else int((~kept).sum())
         if kept.any():
@@ -123,4 +123,10 @@ def _of_time_and_size(frames: Sequence[Boxes], protocol: Protocol, used: UsedLab
 
 def _kept(boxes: Boxes, protocol: Protocol) -> np.ndarray:
     xywh = boxes.xywh
-    return protocol.keep(np.full(len(boxes), boxes.time_us, np.int64), xywh[:, 2], xywh[:, 3])
+    return protocol.keep(np.full(len(boxes), _time(boxes), np.int64), xywh[:, 2], xywh[:, 3])
+
+
+def _time(boxes: Boxes) -> int:
+    if boxes.time_us is None:
+        raise InputError(f"{names.file_name(boxes)}: labels without time; expected time_us")
+    return boxes.time_us
