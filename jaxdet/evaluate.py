@@ -7,6 +7,7 @@
         --images=val2017 --annotations=instances_val2017.json
     python -m jaxdet.evaluate --config=configs/ltd_yolov4.py:p6 --weights=soup.pt --images=data/ltd/Sep/images
     python -m jaxdet.evaluate --weights=runs/day_p6 --split=Sep/images
+    python -m jaxdet.evaluate --metric=ltdv2 --detections=submission.json --annotations=Valid.json
 
 Protocols for recordings: `hmnet`, of the released evaluator (the nearest time stamp, closer than 25 ms);
 `rvt` and `toolbox`, all boxes within 50 ms. Images are compared one by one, as in COCO.
@@ -30,8 +31,9 @@ import time
 from pathlib import Path
 
 from jaxdet import api, cli, distributed
+from jaxdet.data.images import samples
 from jaxdet.errors import InputError
-from jaxdet.evaluation import protocols
+from jaxdet.evaluation import ltdv2_board, protocols
 from jaxdet.evaluation.of_files import of_files
 from jaxdet.evaluation.of_weights import Evaluation, of_images, of_recordings
 from jaxdet.files import atomic
@@ -61,6 +63,9 @@ def _flags(flags: cli.Flags) -> None:
     flags.choice(
         "protocol", "hmnet", list(protocols.PROTOCOLS), "protocol by which boxes of recordings are compared"
     )
+    flags.choice(
+        "metric", "coco", ["coco", "ltdv2"], "ltdv2: also AP50 by month, CoV and balance of LTDv2's board"
+    )
     flags.choice("backend", "pycocotools", ["pycocotools", "faster"], "faster needs faster-coco-eval")
     flags.boolean("fast", False, "Winograd convolutions, for CPU: faster, boxes move slightly")
     flags.boolean("full", False, "run neck and head at every step: the same numbers, slower")
@@ -74,6 +79,7 @@ def _run(flags: cli.Flags) -> None:
     began = time.perf_counter()
     found = _of_weights(flags) if flags.weights else Evaluation(_of_files(flags))
     if distributed.is_main():
+        found.board = ltdv2_board.score(found.metrics, flags.backend) if flags.metric == "ltdv2" else None
         _report(flags, found, time.perf_counter() - began)
     distributed.barrier()
     if found.problems:
@@ -94,6 +100,8 @@ def _of_weights(flags) -> Evaluation:
 
 
 def _of_files(flags):
+    if flags.metric == "ltdv2":
+        return ltdv2_board.of_files(flags.detections, _ltdv2_labels(flags), flags.backend)
     return of_files(
         flags.detections,
         labels=flags.labels,
@@ -104,6 +112,18 @@ def _of_files(flags):
         protocol=flags.protocol,
         backend=flags.backend,
     )
+
+
+def _ltdv2_labels(flags) -> str | Path:
+    if flags.annotations:
+        return flags.annotations
+    if flags.config is None:
+        raise InputError("--metric=ltdv2 needs --annotations, or --config with a split that has them")
+    split = flags.split or flags.config.data.test_split
+    annotated = samples.annotated_split(flags.config.data.root, split)
+    if annotated is None:
+        raise InputError(f"split {split}: --metric=ltdv2 needs COCO annotations whose image ids are uids")
+    return annotated[0]
 
 
 def _report(flags, found: Evaluation, took_s: float) -> None:
@@ -117,10 +137,15 @@ def _report(flags, found: Evaluation, took_s: float) -> None:
     print(metrics.table())
     if found.seqyolo:
         print(found.seqyolo)
+    if found.board:
+        print(found.board)
     out = Path(flags.out)
     settings = {k: getattr(flags, k) for k in ("weights", "detections", "protocol", "split")}
+    board = {"ltdv2": found.board.as_json()} if found.board else {}
     with atomic(out) as temporary:
-        temporary.write_text(json.dumps({**metrics.as_json(), "settings": settings}, indent=2) + "\n")
+        temporary.write_text(
+            json.dumps({**metrics.as_json(), **board, "settings": settings}, indent=2) + "\n"
+        )
     plots.precision_recall(out.with_suffix(".png"), **metrics.curves())
 
 

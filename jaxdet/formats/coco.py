@@ -46,7 +46,11 @@ def read_annotations(path: str | os.PathLike) -> Annotations:
     An annotation without bbox gets the box around its polygons, which is counted. Missing or null areas are
     width times height, missing or null image sizes are None.
     """
-    content = read_json(path, _EXPECTED)
+    return annotations_of(read_json(path, _EXPECTED), path)
+
+
+def annotations_of(content: Any, path: str | os.PathLike) -> Annotations:
+    """Annotations of the decoded content of a JSON file; `path` is its name in errors."""
     keys = ("images", "annotations", "categories")
     missing = [k for k in keys if not isinstance(content, dict) or not isinstance(content.get(k), list)]
     if missing:

@@ -51,16 +51,26 @@ def open_set(root: str | Path, split: str, class_names: Sequence[str]) -> Labell
     `images` beside the file, or where `FILE.json:FOLDER` says, below `root`. Labels that cannot be read are
     left out and counted. Raises InputError for missing images, boxes of other classes and sets without a box.
     """
-    name, _, folder = split.partition(":")
-    path = Path(root) / name
-    if path.suffix == ".json":
-        found = _coco(path, Path(root) / folder if folder else path.parent / "images", class_names)
+    annotated = annotated_split(root, split)
+    if annotated is not None:
+        path, folder = annotated
+        found = _coco(path, folder, class_names)
     else:
+        path = Path(root) / split.partition(":")[0]
         found = _yolo(path, len(class_names))
     if not sum(len(rows) for rows in found.labels):
         why = f" ({found.report.line()})" if found.report else ""
         raise InputError(f"{path}: {len(found.items)} images without a box{why}; expected labels")
     return found
+
+
+def annotated_split(root: str | Path, split: str) -> tuple[Path, Path] | None:
+    """COCO annotations of a split and the folder of their images; None for a split with YOLO labels."""
+    name, _, folder = split.partition(":")
+    path = Path(root) / name
+    if path.suffix != ".json":
+        return None
+    return path, Path(root) / folder if folder else path.parent / "images"
 
 
 def _yolo(path: Path, num_classes: int) -> LabelledSet:
