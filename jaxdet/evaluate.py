@@ -22,6 +22,8 @@ computes them.
 Annotated images that are missing are left out and end in exit status 1 unless --allow_missing; unreadable
 images count as images without boxes and end in exit status 1. One line reports what was left out. The 12
 numbers and AP per class are printed, and written to --out with a picture of the precision-recall curves.
+--report=DIR writes report.html: curves, best score of each class, confusion, AP by size, month, hour or
+recording, errors by kind with the AP50 that they cost, and the worst pictures; the page needs no network.
 """
 
 import json
@@ -29,11 +31,13 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from jaxdet import api, cli, distributed
+from jaxdet import api, cli, distributed, reports
 from jaxdet.data.images import samples
 from jaxdet.errors import InputError
 from jaxdet.evaluation import ltdv2_board, protocols
+from jaxdet.evaluation.diagnosis import diagnose
 from jaxdet.evaluation.of_files import of_files
 from jaxdet.evaluation.of_weights import Evaluation, of_images, of_recordings
 from jaxdet.files import atomic
@@ -70,6 +74,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.boolean("fast", False, "Winograd convolutions, for CPU: faster, boxes move slightly")
     flags.boolean("full", False, "run neck and head at every step: the same numbers, slower")
     flags.integer("lanes", 1, "recordings processed in parallel")
+    flags.string("report", None, "folder for a page of curves, errors and the worst pictures")
     flags.string("out", "evaluation.json", "file for the numbers; the picture is written beside it as .png")
 
 
@@ -77,24 +82,27 @@ def _run(flags: cli.Flags) -> None:
     if bool(flags.weights) == bool(flags.detections):
         raise InputError("give --weights to measure a model, or --detections to measure boxes")
     began = time.perf_counter()
-    found = _of_weights(flags) if flags.weights else Evaluation(_of_files(flags))
+    if flags.weights:
+        data, found = _of_weights(flags)
+    else:
+        data, found = flags.config and flags.config.data, Evaluation(_of_files(flags))
     if distributed.is_main():
         found.board = ltdv2_board.score(found.metrics, flags.backend) if flags.metric == "ltdv2" else None
-        _report(flags, found, time.perf_counter() - began)
+        _report(flags, found, data, time.perf_counter() - began)
     distributed.barrier()
     if found.problems:
         raise InputError("; ".join(found.problems))
 
 
-def _of_weights(flags) -> Evaluation:
+def _of_weights(flags) -> tuple[Any, Evaluation]:
     cfg, skeleton, variables = api.open_weights_of(flags)
     shared = {"split": flags.split, "fast": flags.fast, "backend": flags.backend}
     if cfg.data.kind == "images":
-        return of_images(
+        return cfg.data, of_images(
             cfg.data, skeleton, variables, images=flags.images, annotations=flags.annotations, tta=flags.tta,
             allow_missing=flags.allow_missing, **shared,
         )  # fmt: skip
-    return of_recordings(
+    return cfg.data, of_recordings(
         cfg.data, skeleton, variables, protocol=flags.protocol, lanes=flags.lanes, full=flags.full, **shared
     )
 
@@ -126,7 +134,7 @@ def _ltdv2_labels(flags) -> str | Path:
     return annotated[0]
 
 
-def _report(flags, found: Evaluation, took_s: float) -> None:
+def _report(flags, found: Evaluation, data: Any, took_s: float) -> None:
     metrics = found.metrics
     logger.info(
         "%d images, %d labels, %d detections, %.1f s",
@@ -141,12 +149,32 @@ def _report(flags, found: Evaluation, took_s: float) -> None:
         print(found.board)
     out = Path(flags.out)
     settings = {k: getattr(flags, k) for k in ("weights", "detections", "protocol", "split")}
-    board = {"ltdv2": found.board.as_json()} if found.board else {}
+    extra: dict[str, Any] = {"ltdv2": found.board.as_json()} if found.board else {}
+    diagnosis = diagnose(metrics, flags.backend) if flags.report else None
+    if diagnosis is not None:
+        extra["diagnosis"] = diagnosis.as_json()
+    content = {**metrics.as_json(), **extra, "settings": settings}
     with atomic(out) as temporary:
-        temporary.write_text(
-            json.dumps({**metrics.as_json(), **board, "settings": settings}, indent=2) + "\n"
-        )
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
     plots.precision_recall(out.with_suffix(".png"), **metrics.curves())
+    if diagnosis is not None:
+        logger.info("%s", reports.write(flags.report, metrics, diagnosis, content, _roots(flags, data)))
+
+
+def _roots(flags, data) -> list[Path]:
+    """Folders in which the pictures of the evaluated images or recordings may lie."""
+    roots = []
+    if flags.images:
+        given = Path(flags.images)
+        roots.append(given.parent if given.is_file() else given)
+    if data is not None and "root" in data:
+        split = flags.split or data.test_split
+        annotated = samples.annotated_split(data.root, split) if data.kind == "images" else None
+        place = Path(data.root, split)
+        roots.append(annotated[1] if annotated else place.parent if place.is_file() else place)
+    if flags.annotations:
+        roots.append(Path(flags.annotations).parent / "images")
+    return roots
 
 
 main = cli.command(_flags, _run, __doc__, several_processes=True)

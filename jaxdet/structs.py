@@ -128,6 +128,12 @@ class Boxes:
         present = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
         return replace(self, **{name: column[rows] for name, column in present.items()})
 
+    def scaled(self, factor: float) -> "Boxes":
+        """The boxes in pixels of the image enlarged by `factor`."""
+        size = self.image_size and (round(self.image_size[0] * factor), round(self.image_size[1] * factor))
+        sides = None if self.file_xywh is None else self.file_xywh * factor
+        return replace(self, xyxy=self.xyxy * factor, file_xywh=sides, area=None, image_size=size)
+
     def to_coco(self, category_ids: Sequence[int | str] | None = None) -> list[dict[str, Any]]:
         """COCO results, one row a box.
 

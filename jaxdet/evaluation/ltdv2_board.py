@@ -79,18 +79,11 @@ def score(metrics: Metrics, backend: str = "pycocotools") -> Score:
     for month in MONTHS:
         rows = np.flatnonzero([of == month for of in month_of])
         if len(rows):
-            truth, found = (_only(table, rows) for table in (matched.truth, matched.found))
+            truth, found = (coco.of_images(table, rows) for table in (matched.truth, matched.found))
             ap50 = coco.average_precision(truth, found, len(rows), metrics.class_names, backend).ap50
             values |= {month: ap50} if ap50 >= 0 else {}
     cov = coefficient(values)
     return Score(metrics.ap50, values, cov, balance(metrics.ap50, cov))
-
-
-def _only(table: coco.Table, images: np.ndarray) -> coco.Table:
-    """The rows of these ascending images, which are numbered anew."""
-    rows = np.isin(table.image, images)
-    kept = coco.Table(*(column[rows] for column in table))
-    return kept._replace(image=np.searchsorted(images, kept.image))
 
 
 def of_files(

@@ -62,12 +62,17 @@ def add_events(picture: np.ndarray, x, y, polarity) -> np.ndarray:
 
 
 def draw(
-    picture, boxes: Boxes, class_names: Sequence[str] = (), scale: int = 1, min_score: float = 0.0
+    picture,
+    boxes: Boxes,
+    class_names: Sequence[str] = (),
+    scale: int = 1,
+    min_score: float = 0.0,
+    scores: bool = True,
 ) -> np.ndarray:
     """A copy of `picture`, enlarged by `scale`, with boxes, class names and scores.
 
     Boxes, in pixels of `picture`, are drawn if they score at least `min_score`. `class_names` are by default
-    those of the boxes.
+    those of the boxes. Without `scores` the scores are not written.
     """
     picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     named = tuple(class_names) or boxes.class_names
@@ -82,7 +87,7 @@ def draw(
         x1, y1, x2, y2 = (round(float(v) * scale) for v in corners[row])
         cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 2)
         name = named[label] if label < len(named) else f"class_{label}"
-        text = f"{name} {boxes.scores[row]:.2f}"
+        text = f"{name} {boxes.scores[row]:.2f}" if scores else name
         for tint, thickness in ((_BACKGROUND, 3), (colour, 1)):  # outlined, to be legible on any background
             at = (x1 + 2, max(y1 - 4, 10))
             cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, tint, thickness, cv2.LINE_AA)
