@@ -1,15 +1,20 @@
 """Find boxes in recordings, images and videos.
 
-    python -m jaxdet.predict --weights=gen1_hmnet_B3_tbptt.pth --input=mine.raw --out=mine.npy
-    --render=mine.mp4 python -m jaxdet.predict --weights=yolox_nano.pth --input=photos --out=boxes.json
-    --render=drawn python -m jaxdet.predict --weights=runs/b3 --split=test --out=predictions
+    python -m jaxdet.predict --weights=gen1_hmnet_B3_tbptt.pth --input=mine.raw --out=mine.npy \\
+        --render=mine.mp4
+    python -m jaxdet.predict --weights=yolox_nano.pth --input=photos --out=boxes.json --render=drawn
+    python -m jaxdet.predict --weights=yolox_nano.pth --input=clip.mp4 --seqnms --track --out=clip.txt \\
+        --render=drawn.mp4
+    python -m jaxdet.predict --weights=runs/b3 --split=test --out=predictions
 
 Weights say which model they are of; --config, --sensor, --classes and --size overrule what they say.
 
 For a model of images `--input` is an image, a folder of images, a .txt with a path a line, or a video. Boxes
 go to --out as .h5, .json (COCO results), .pkl (as released), .npz, .csv, .txt (MOT) or into a folder as YOLO
 text, pictures to --render: a folder, a film, or the image with the most boxes. An image that cannot be read
-is named and left out, the rest is done, and the exit status is 1.
+is named and left out, the rest is done, and the exit status is 1. --seqnms smooths the boxes of a video or of
+numbered images before they are written and drawn. `webcam`, `webcam:1` and addresses such as rtsp:// are read
+live, until Ctrl-C or --max_frames. --track gives boxes of images, videos and recordings an identity.
 
 For a model of events `--input` is one recording: a DAT or RAW (EVT2, EVT3) file or a prepared folder. Without
 it every recording of the split of the config's data set is predicted; `--chunk=1/4` takes the second quarter
@@ -27,11 +32,14 @@ import jaxdet
 from jaxdet import api, cli, predictions
 from jaxdet.benchmarks import latency
 from jaxdet.data.events import recordings
+from jaxdet.data.images import cameras
 from jaxdet.errors import InputError
 from jaxdet.inference import folded
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.inference.streaming import StreamDetector
+from jaxdet.postprocess.seqnms import SeqNMSOptions
+from jaxdet.postprocess.tracking import TrackOptions
 from jaxdet.training import setup as runs
 
 logger = logging.getLogger(__name__)
@@ -41,7 +49,11 @@ def _flags(flags: cli.Flags) -> None:
     flags.config_file("config of the model; default: the one stored with --weights", stored=True)
     flags.string("weights", None, "a run, a weights folder, or a released .pth or .pt file", required=True)
     cli.model_flags(flags)
-    flags.string("input", None, "recording (DAT, RAW or prepared folder), image, folder, .txt list or video")
+    flags.string(
+        "input",
+        None,
+        "recording (DAT, RAW or prepared folder), image, folder, .txt list, video, webcam[:N] or rtsp://...",
+    )
     flags.string("images", None, "folder of images; the same as --input")
     flags.choice("tta", "none", list(VIEWS), "views of an image that are joined: mirrored, or scaled as well")
     flags.string("annotations", None, "COCO annotations whose ids a .json of --out takes")
@@ -51,6 +63,12 @@ def _flags(flags: cli.Flags) -> None:
     flags.string(
         "render", None, "boxes drawn over --input: .mp4, .webm, .avi, one picture as .png, images: a folder"
     )
+    flags.boolean("track", False, "give the boxes an identity over time: .txt (MOT), .csv, .json, .npz, .npy")
+    flags.number("track_score", 0.3, "boxes from this score on begin tracks")
+    flags.number("track_gap", 30, "frames (of recordings: 1/30 s) without a box after which a track ends")
+    flags.boolean("seqnms", False, "rescore the boxes of a video or of numbered images with Seq-NMS")
+    flags.number("seqnms_score", SeqNMSOptions().min_score, "boxes below this score are dropped by --seqnms")
+    flags.integer("max_frames", 0, "frames of a camera or stream; 0: until Ctrl-C")
     flags.integer("render_stride", 10, "steps a picture")
     flags.number("render_score", 0.3, "boxes below this score are not drawn")
     flags.integer("lanes", 1, "recordings of a split side by side")
@@ -71,10 +89,17 @@ def _run(flags: cli.Flags) -> None:
             )
         detector = ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast)
         predictor = ItemPredictor(cfg.data, detector)
-        predictions.of_images(predictor, source, flags.out, picture, metadata, flags.annotations)
+        smoothing = predictions.Smoothing(
+            SeqNMSOptions(min_score=flags.seqnms_score).check() if flags.seqnms else None, _tracks(flags)
+        )
+        predictions.of_images(
+            predictor, source, flags.out, picture, metadata, flags.annotations, smoothing, flags.max_frames
+        )
         return
     if flags.images:
         raise InputError(f"--images needs a model of images; data.kind of this one is {cfg.data.kind!r}")
+    if flags.seqnms:
+        raise InputError("--seqnms needs a model of images, with a video or numbered images as --input")
     skeleton, variables = folded.prepare(skeleton, variables, flags.fast)
     names, buckets = tuple(cfg.data.classes), tuple(cfg.data.event_buckets)
     if flags.speed_test:
@@ -84,7 +109,9 @@ def _run(flags: cli.Flags) -> None:
         return
     predictor = Predictor(skeleton, variables, 1 if source else flags.lanes, flags.lanes, class_names=names)
     if source:
-        predictions.of_recording(predictor, Path(source), buckets, flags.out, picture, metadata)
+        predictions.of_recording(
+            predictor, Path(source), buckets, flags.out, picture, metadata, _tracks(flags)
+        )
         return
     paths, num_all = _part(flags, cfg)
     index, count = _chunk(flags.chunk)
@@ -93,14 +120,23 @@ def _run(flags: cli.Flags) -> None:
     logger.info("%d of %d recordings -> %s", len(paths), num_all, flags.out)
 
 
+def _tracks(flags: cli.Flags) -> TrackOptions | None:
+    if not flags.track:
+        return None
+    score = flags.track_score
+    return TrackOptions(score, min(TrackOptions().min_score, score), max_gap=flags.track_gap).check()
+
+
 def _check(flags: cli.Flags) -> None:
     """Refuse, before anything is loaded, flags that do not go together."""
     source = flags.input or flags.images
     if source:
         if not (flags.out or flags.render or flags.speed_test):
             raise InputError("nothing to write: give --out, --render or both")
-        if not Path(source).exists():
+        if not (cameras.is_live(source) or Path(source).exists()):
             raise InputError(f"{source}: no such file; expected a recording, an image, a folder or a video")
+    elif flags.track or flags.seqnms:
+        raise InputError("--track and --seqnms need --input")
     elif not flags.speed_test and (not flags.out or flags.render):
         raise InputError("a split is written to the folder --out; --render needs --input")
     _chunk(flags.chunk)

@@ -92,6 +92,7 @@ class Boxes:
         None  # float64 [n]      what COCO's size limits look at; None: width times height
     )
     crowd: np.ndarray | None = None  # bool [n]         regions whose detections are not counted
+    track_ids: np.ndarray | None = None  # int64 [n]     identity over time, from 1 on; -1: of no track
     file_xywh: np.ndarray | None = None  # [n, 4] x, y, width, height as a file gave them; see `xywh`
 
     @classmethod
@@ -124,7 +125,7 @@ class Boxes:
 
     def take(self, rows: Any) -> "Boxes":
         """The boxes of `rows`, an index array, a mask [n] or a slice, of the same frame."""
-        columns = ("xyxy", "scores", "labels", "area", "crowd", "file_xywh")
+        columns = ("xyxy", "scores", "labels", "area", "crowd", "track_ids", "file_xywh")
         present = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
         return replace(self, **{name: column[rows] for name, column in present.items()})
 
