@@ -151,6 +151,11 @@ class LabelledImages:
         self._set = open_set(config.root, split, tuple(config.classes))
         if self._set.report:
             logger.warning("%s", self._set.report.line(f"{config.root}: {split}"))
+        backgrounds = sum(not len(rows) for rows in self._set.labels)
+        logger.info(
+            "%s: %s: %d images, %d of them backgrounds, %d labels or boxes left out",
+            config.root, split, len(self._set.items), backgrounds, sum(self._set.report.counts.values()),
+        )  # fmt: skip
         self._shape_of = functools.partial(
             input_shape, aspect=float(config.aspect), stride=int(config.stride)
         )
