@@ -5,8 +5,9 @@
     python -m jaxdet.train --config=configs/ltd_yolov4.py:p6 --init=yolov4-p6.pt --workdir=runs/day_p6
 
 Run the same command again to resume from the newest checkpoint, with any number of processes and devices
-(launch/). Without --config a small HMNet learns from simulated recordings, is evaluated on unseen ones and
-drawn into a video: a few minutes on a CPU.
+(launch/). The first batches are drawn with their labels, batch_0.jpg and so on. Without --config a small
+HMNet learns from simulated recordings, is evaluated on unseen ones and drawn into a video: a few minutes on a
+CPU.
 """
 
 import logging
@@ -34,11 +35,13 @@ from jaxdet.training import log_writers, loop, state
 from jaxdet.training import setup as runs
 from jaxdet.training.checkpoint import RunCheckpoints
 from jaxdet.training.hooks import Every, Log, Preemption
-from jaxdet.viewing import plots
+from jaxdet.viewing import plots, training_batches
 from jaxdet.weights import families
 from jaxdet.weights.load import load
 
 logger = logging.getLogger(__name__)
+
+_DRAWN = 3  # batches
 
 
 def _flags(flags: cli.Flags) -> None:
@@ -141,6 +144,8 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
         logger.info("resuming from step %d of %s", int(current.step), workdir)
     start = int(current.step)
     batches.seek(start)
+    if start == 0 and distributed.is_main():
+        _draw_batches(cfg, batches, workdir)
     writers = log_writers.open_all(workdir, run.loss_names, run.num_steps, start, cfg.train.tensorboard)
 
     def save(info: loop.StepInfo) -> None:
@@ -186,6 +191,16 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
         if count:
             logger.warning("left out while reading: %d %s", count, name)
     return run._replace(state=current, carry=carry)
+
+
+def _draw_batches(cfg, batches: data.Batches, workdir: Path) -> None:
+    """Draw the first batches as the network sees them, with their labels."""
+    images = cfg.data.kind == "images"
+    rgb = images and cfg.data.placement == "yolov4"
+    size = None if images else from_config.geometry(cfg).size
+    for step in range(_DRAWN):
+        batch, _ = batches.source.batch(step)
+        training_batches.write(workdir / f"batch_{step}.jpg", batch, tuple(cfg.data.classes), rgb, size)
 
 
 def _weights(current: state.TrainState) -> Variables:
