@@ -66,6 +66,6 @@ def _outputs(is_onnx: bool) -> str:
     if is_onnx:
         return "boxes [N, 4] xyxy in network pixels, scores [N], labels [N], best first"
     return (
-        "boxes [B, D, 4] xyxy in network pixels, scores, labels [B, D], best first; the first `count` [B] are "
-        "real"
+        "boxes [B, D, 4] xyxy in network pixels, scores, labels [B, D], best first; the first `count` [B] "
+        "are real"
     )
