@@ -18,6 +18,7 @@ OPSET = 18
 _IR = 9
 # Protocol buffers hold up to 2 GiB; the nodes take a few megabytes.
 LARGEST = 2_000_000_000
+_WORTH_MOVING = 256  # bytes of a tensor
 
 
 def build(program: Program, raw: bool) -> tuple[Graph, dict[str, tuple[str, Any, list[Any]]]]:
@@ -73,11 +74,10 @@ def write(
     weights = {name: a for name, a in graph.weights.items() if name in used}
     beside = sum(a.nbytes for a in weights.values()) > largest
     data = path.with_name(path.name + ".data")
-    tensors = (
-        _external(weights, data)
-        if beside
-        else [onnx.numpy_helper.from_array(a, n) for n, a in weights.items()]
-    )
+    # Shapes and axes stay inside, where runtimes look for them.
+    large = {n: a for n, a in weights.items() if beside and a.nbytes >= _WORTH_MOVING}
+    tensors = [onnx.numpy_helper.from_array(a, n) for n, a in weights.items() if n not in large]
+    tensors += _external(large, data) if large else []
     body = helper.make_graph(graph.nodes, "jaxdet", starts, ends, tensors)
     model = helper.make_model(
         body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR, producer_name="jaxdet"
