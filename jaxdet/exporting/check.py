@@ -22,7 +22,7 @@ Arrays = Mapping[str, Any]
 
 @dataclass
 class Comparison:
-    """What one runtime gave beside jaxdet. Boxes match if label, score and corners do, one to one."""
+    """Results of one runtime beside those of jaxdet; boxes match by label, score and corners."""
 
     runtime: str
     boxes: int = 0  # of jaxdet

@@ -13,7 +13,7 @@ from jax.extend import core
 
 from jaxdet.errors import InputError
 from jaxdet.exporting import elementwise, indexing, layout, products
-from jaxdet.exporting.graph import Constant, Graph, Operand, Value, constant
+from jaxdet.exporting.graph import TYPES, Constant, Graph, Operand, Value, constant, onnx
 
 _INLINED = {
     "jit": "jaxpr",
@@ -66,8 +66,9 @@ def _equation(graph: Graph, equation: Any, operands: list[Operand]) -> list[Oper
         return _branches(graph, params["branches"], operands[0], operands[1:], avals)
     if name in ("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose"):
         return [_moved(graph, name, operands[0], params, avals[0].shape)]
-    if all(isinstance(v, Constant) for v in operands):
-        return _computed(equation, operands)
+    known = [v for v in operands if isinstance(v, Constant)]
+    if len(known) == len(operands):
+        return _computed(equation, known)
     return _node(graph, name, operands, params, avals)
 
 
@@ -108,9 +109,9 @@ def _node(
     found: Operand | None
     match name:
         case "conv_general_dilated":
-            found = products.convolution(graph, *operands, params, shape, dtype)
+            found = products.convolution(graph, first, operands[1], params, shape, dtype)
         case "dot_general":
-            found = products.product(graph, *operands, params, shape, dtype)
+            found = products.product(graph, first, operands[1], params, shape, dtype)
         case "reduce_window_max":
             found = products.max_pool(graph, first, params, shape, dtype)
         case "slice":
@@ -128,7 +129,7 @@ def _node(
         case "pad" if isinstance(first, Value):
             found = indexing.pad(graph, first, operands[1], params, shape, dtype)
         case "gather":
-            found = indexing.gather(graph, *operands, params, shape, dtype)
+            found = indexing.gather(graph, first, operands[1], params, shape, dtype)
         case _ if name in indexing.SCATTERS:
             found = indexing.scatter(graph, name, operands, params, shape, dtype)
         case _ if name in elementwise.REDUCES:
@@ -156,8 +157,7 @@ def _branches(graph: Graph, branches, index: Operand, operands: Sequence[Operand
 
 
 def _chain(graph: Graph, branches, number: int, index: Operand, operands, avals) -> list[str]:
-    from onnx import helper
-
+    helper = onnx().helper
     if len(branches) == 1:
         return [graph.arranged(v) for v in convert(graph, branches[0], operands)]
     test = graph.node("LessOrEqual", [graph.arranged(index), graph.weight(np.asarray(number, index.dtype))])
@@ -171,7 +171,7 @@ def _chain(graph: Graph, branches, number: int, index: Operand, operands, avals)
         # A branch gives names of its own, also for what it only passes on.
         names = [inner.node("Identity", [name]) for name in names]
         outputs = [
-            helper.make_tensor_value_info(n, _element(aval.dtype), aval.shape)
+            helper.make_tensor_value_info(n, TYPES[np.dtype(aval.dtype).name], aval.shape)
             for n, aval in zip(names, avals, strict=True)
         ]
         return helper.make_graph(inner.nodes, inner.name("branch"), [], outputs)
@@ -179,9 +179,3 @@ def _chain(graph: Graph, branches, number: int, index: Operand, operands, avals)
     then, other = body(None, True), body(None, False)
     names = graph.node("If", [test], outputs=len(avals), then_branch=then, else_branch=other)
     return [names] if isinstance(names, str) else names
-
-
-def _element(dtype: Any) -> int:
-    from jaxdet.exporting.graph import TYPES
-
-    return TYPES[np.dtype(dtype).name]

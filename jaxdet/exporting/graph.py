@@ -1,6 +1,7 @@
 """An ONNX graph under construction, and arrays in it that may lie in another axis order than JAX's."""
 
 import hashlib
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,11 @@ TYPES = {
     "float16": 10,
     "float64": 11,
 }
+
+
+def onnx() -> Any:
+    """The package onnx, which is part of the extra "export" and imported where it is used."""
+    return importlib.import_module("onnx")
 
 
 @dataclass(frozen=True)
@@ -88,13 +94,11 @@ class Graph:
 
     def node(self, op: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> Any:
         """Add a node; returns the name of its output, or a list of names of several."""
-        from onnx import helper
-
         names = [self.name(op.lower()) for _ in range(outputs)]
-        self.nodes.append(helper.make_node(op, list(inputs), names, name=names[0], **attributes))
+        self.nodes.append(onnx().helper.make_node(op, list(inputs), names, name=names[0], **attributes))
         return names[0] if outputs == 1 else names
 
-    def weight(self, array: np.ndarray) -> str:
+    def weight(self, array: Any) -> str:
         """Name of a constant tensor; equal ones are stored once."""
         array = np.ascontiguousarray(array).reshape(np.shape(array))
         if array.dtype.name not in TYPES:

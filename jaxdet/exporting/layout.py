@@ -73,8 +73,13 @@ def _doubled(graph: Graph, operand: Value, shape: tuple[int, ...], order: tuple[
         return None
     small = graph.node("Reshape", [operand.name, graph.ints([b, c, h, w])])
     scales = graph.weight(np.array([1, 1, rows, columns], np.float32))
-    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    return graph.node("Resize", [small, "", scales], **how)
+    return graph.node(
+        "Resize",
+        [small, "", scales],
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
 
 
 def broadcast(graph: Graph, operand: Operand, shape: Sequence[int], axes: Sequence[int]) -> Operand:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdet.exporting import selection
 from jaxdet.exporting.convert import convert
-from jaxdet.exporting.graph import TYPES, Graph, Operand
+from jaxdet.exporting.graph import TYPES, Graph, Operand, onnx
 from jaxdet.exporting.programs import Program
 from jaxdet.files import atomic
 
@@ -57,9 +57,7 @@ def write(
     path: Path, program: Program, raw: bool, metadata: Mapping[str, str], largest: int = LARGEST
 ) -> None:
     """Write the file; weights of more than `largest` bytes go to `path` + ".data", which belongs to it."""
-    import onnx
-    from onnx import helper
-
+    helper, numpy_helper = onnx().helper, onnx().numpy_helper
     graph, outputs = build(program, raw)
     ends = []
     for name, (tensor, dtype, shape) in outputs.items():
@@ -76,7 +74,7 @@ def write(
     data = path.with_name(path.name + ".data")
     # Shapes and axes stay inside, where runtimes look for them.
     large = {n: a for n, a in weights.items() if beside and a.nbytes >= _WORTH_MOVING}
-    tensors = [onnx.numpy_helper.from_array(a, n) for n, a in weights.items() if n not in large]
+    tensors = [numpy_helper.from_array(a, n) for n, a in weights.items() if n not in large]
     tensors += _external(large, data) if large else []
     body = helper.make_graph(graph.nodes, "jaxdet", starts, ends, tensors)
     model = helper.make_model(
@@ -98,13 +96,12 @@ def _used(graph: Graph) -> set[str]:
 
 
 def _external(weights: Mapping[str, np.ndarray], path: Path) -> list[Any]:
-    from onnx import TensorProto
-
+    kind = onnx().TensorProto
     tensors = []
     with atomic(path) as temporary, open(temporary, "wb") as file:
         for name, array in weights.items():
-            tensor = TensorProto(name=name, data_type=TYPES[array.dtype.name], dims=array.shape)
-            tensor.data_location = TensorProto.EXTERNAL
+            tensor = kind(name=name, data_type=TYPES[array.dtype.name], dims=array.shape)
+            tensor.data_location = kind.EXTERNAL
             where = {"location": path.name, "offset": str(file.tell()), "length": str(array.nbytes)}
             for key, value in where.items():
                 tensor.external_data.add(key=key, value=value)

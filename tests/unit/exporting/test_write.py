@@ -12,6 +12,7 @@ import onnx_graphs
 import pytest
 
 from jaxdet import config as c
+from jaxdet import export
 from jaxdet.errors import InputError
 from jaxdet.exporting import check, manifest, onnx_file, write
 from jaxdet.exporting.programs import Program
@@ -57,6 +58,9 @@ def _program(factor=1.0):
 def config(monkeypatch):
     """A config whose detector is the small program above."""
     monkeypatch.setattr(write, "_program", lambda *_: _program())
+    # Importing OpenVINO starts a process, of which JAX warns.
+    found = write.runtimes.find_spec
+    monkeypatch.setattr(write.runtimes, "find_spec", lambda name: name != "openvino" and found(name) or None)
     return get_config("yolox")
 
 
@@ -108,6 +112,22 @@ def test_what_cannot_succeed_is_refused_before_any_work(tmp_path, config, monkey
     ):
         _export(tmp_path / "m.onnx", config)
     assert [p.name for p in tmp_path.iterdir()] == ["taken.onnx.json"]
+
+
+def test_the_command_answers_in_one_line(tmp_path, capsys):
+    out = f"--out={tmp_path}/m.onnx"
+    cases = {
+        "--images and --input are two names": ["--weights=w", "--images=a", "--input=b"],
+        "--nocheck compares nothing": ["--weights=w", "--nocheck", "--input=b"],
+        "--events=0: expected at least 1": ["--weights=w", "--events=0"],
+        "w.pth does not exist": ["--weights=w.pth"],
+    }
+    for message, flags in cases.items():
+        assert export.main([*flags, out]) == 1
+        line = capsys.readouterr().err
+        assert line.startswith(f"error: {message}")
+        assert line.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_large_weights_lie_beside_the_file(tmp_path):
