@@ -60,7 +60,7 @@ def config(monkeypatch):
     monkeypatch.setattr(write, "_program", lambda *_: _program())
     # Importing OpenVINO starts a process, of which JAX warns.
     found = write.runtimes.find_spec
-    monkeypatch.setattr(write.runtimes, "find_spec", lambda name: name != "openvino" and found(name) or None)
+    monkeypatch.setattr(write.runtimes, "find_spec", lambda name: None if name == "openvino" else found(name))
     return get_config("yolox")
 
 
