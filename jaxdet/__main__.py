@@ -15,6 +15,7 @@ COMMANDS = (
     "predict",
     "prepare",
     "convert",
+    "export",
     "soup",
     "seqnms",
     "submit",
