@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from jaxdet.errors import InputError
 from jaxdet.inference.events import StepBoxes
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Boxes, EventGeometry, Events
+from jaxdet.structs import Boxes, Detections, EventGeometry, Events
 
 # Released speed tests leave out the first 43 steps of a recording.
 WARM_UP_STEPS = 43
@@ -40,7 +42,7 @@ class StreamDetector:
         self._backbone_cycle, self._pattern = backbone.cycle, backbone.pattern
         self.geometry: EventGeometry = backbone.geometry
         self._columns = backbone.grid[1]
-        self._table = jax.jit(self._make_table)(self._variables)
+        self._table = jax.jit(partial(event_table, skeleton))(self._variables)
         self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
         self.reset(start_us)
 
@@ -130,10 +132,9 @@ class StreamDetector:
 
     def _executable(self, phase: int, size: int) -> jax.stages.Compiled:
         if (phase, size) not in self._compiled:
-            nothing = np.zeros(0, np.int64)
-            events = self._pack(nothing, nothing, nothing, nothing, size)
-            jitted = jax.jit(self._run, static_argnums=4, donate_argnums=2)
-            lowered = jitted.lower(self._variables, self._table, self._carry, events, phase)
+            events = no_events(size)
+            jitted = jax.jit(partial(stream_step, self._skeleton, phase), donate_argnums=2)
+            lowered = jitted.lower(self._variables, self._table, self._carry, events)
             self._compiled[phase, size] = lowered.compile()
         return self._compiled[phase, size]
 
@@ -143,20 +144,36 @@ class StreamDetector:
         cell = y // window * self._columns + x // window
         order = np.argsort(cell, kind="stable")
         count = len(order)
-        xy = np.zeros((1, size, 2), np.float32)
-        xy[0, :count, 0], xy[0, :count, 1] = x[order], y[order]
-        times, signs = np.zeros((1, size), np.int16), np.zeros((1, size), np.int8)
-        times[0, :count], signs[0, :count] = t_us[order], polarity[order]
-        return Events(xy, times, signs, np.array([[0, count]], np.int32))
+        events = no_events(size)
+        events.xy[0, :count, 0], events.xy[0, :count, 1] = x[order], y[order]
+        events.t_us[0, :count], events.polarity[0, :count] = t_us[order], polarity[order]
+        events.step_start[0, 1] = count
+        return events
 
-    def _make_table(self, variables):
-        return functional.merge(self._skeleton, variables).backbone.event_table()
 
-    def _run(self, variables, table, carry, events, phase):
-        model = functional.merge(self._skeleton, variables)
-        at_step, reset = jnp.zeros((1, 1), jnp.int32), jnp.zeros(1, bool)
-        out = model.backbone(events, at_step, reset, carry, start_phase=phase, table=table, event_sizes=())
-        return model.detect(out.features, out.valid), out.carry
+def event_table(skeleton: Skeleton, variables: Variables) -> jax.Array:
+    """The table of keys and values that `stream_step` reads."""
+    return functional.merge(skeleton, variables).backbone.event_table()
+
+
+def no_events(size: int) -> Events:
+    """A step without events, padded to `size`."""
+    return Events(
+        np.zeros((1, size, 2), np.float32),
+        np.zeros((1, size), np.int16),
+        np.zeros((1, size), np.int8),
+        np.zeros((1, 2), np.int32),
+    )
+
+
+def stream_step(
+    skeleton: Skeleton, phase: int, variables: Variables, table: jax.Array, carry: Any, events: Events
+) -> tuple[Detections, Any]:
+    """Boxes after a step of one lane, and its state; `phase` is static."""
+    model = functional.merge(skeleton, variables)
+    at_step, reset = jnp.zeros((1, 1), jnp.int32), jnp.zeros(1, bool)
+    out = model.backbone(events, at_step, reset, carry, start_phase=phase, table=table, event_sizes=())
+    return model.detect(out.features, out.valid), out.carry
 
 
 def latency(frames_seconds: Sequence[float], skip: int = WARM_UP_STEPS) -> dict[str, float]:

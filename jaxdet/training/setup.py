@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 
 from jaxdet import distributed, sharding
@@ -54,17 +54,10 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
     fresh = state.create(initial(variables), recipe.optimizer, recipe.averaging is not None)
     layout = sharding.by_path(fresh, mesh, cfg.sharding)
     placed = jax.tree.map(sharding.place, fresh, layout)
-    carries, batches = jax.tree.map(lambda _: lanes, carry), lanes
-    step = jax.jit(
-        make_train_step(skeleton, recipe, cfg.train.microbatches),
-        in_shardings=(layout, carries, batches),
-        out_shardings=(layout, carries, sharding.replicated(mesh)),
-        donate_argnums=(0, 1),
-    )
     return Run(
         skeleton,
         mesh,
-        step,
+        _jitted(cfg, mesh, skeleton, recipe, layout, carry),
         placed,
         carry,
         recipe.schedule,
@@ -73,6 +66,39 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
         num_parameters(variables),
         model.head.loss_names,
     )
+
+
+def _jitted(cfg, mesh, skeleton, recipe, layout, carry) -> Any:
+    lanes = sharding.lanes(mesh)
+    carries = jax.tree.map(lambda _: lanes, carry)
+    return jax.jit(
+        make_train_step(skeleton, recipe, cfg.train.microbatches),
+        in_shardings=(layout, carries, lanes),
+        out_shardings=(layout, carries, sharding.replicated(mesh)),
+        donate_argnums=(0, 1),
+    )
+
+
+class Outline(NamedTuple):
+    """A run in shapes: what is known of it before any array is made and any device is there."""
+
+    train_step: Any  # jitted; to be lowered, not called
+    state: TrainState
+    layout: Any  # shardings of the state
+    carry: Any
+    num_parameters: int
+
+
+def outline(cfg, mesh: Mesh | AbstractMesh) -> Outline:
+    """The run that `assemble` puts together, in shapes; the devices of `mesh` need not exist."""
+    recipe = recipes.make(cfg, num_segments(cfg.data))
+    skeleton, variables = functional.abstract(lambda: from_config.build(cfg, cfg.seed))
+    averaged, lanes = recipe.averaging is not None, cfg.data.batch_size
+    initial = jax.eval_shape(lambda v: state.create(v, recipe.optimizer, averaged), variables)
+    carry = jax.eval_shape(lambda v: functional.merge(skeleton, v).init_carry(lanes), variables)
+    layout = sharding.by_path(initial, mesh, cfg.sharding)
+    step = _jitted(cfg, mesh, skeleton, recipe, layout, carry)
+    return Outline(step, initial, layout, carry, num_parameters(variables))
 
 
 def num_segments(data) -> int:
