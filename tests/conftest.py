@@ -26,3 +26,29 @@ install_import_hook(["jaxdet.ops", "jaxdet.nn", "jaxdet.models", "jaxdet.postpro
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+import json
+
+import pytest
+
+from jaxdet.training import setup
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_train_step_per_recipe():
+    """Runs of one process share the compiled step of an equal config, most of the time of a small run."""
+    steps, make = {}, setup.compiled_step
+
+    def shared(cfg, skeleton, recipe, mesh, layouts):
+        blocks = {name: setup.as_json(cfg)[name] for name in ("model", "optim", "train", "sharding")}
+        for name in ("checkpoint_every", "evaluate_every", "keep", "keep_every", "log_every", "tensorboard"):
+            del blocks["train"][name]
+        counts = cfg.data.batch_size, cfg.data.get("plain_from", 0)
+        key = json.dumps([blocks, counts]), skeleton, mesh
+        if key not in steps:
+            steps[key] = make(cfg, skeleton, recipe, mesh, layouts)
+        return steps[key]
+
+    setup.compiled_step = shared
+    yield
+    setup.compiled_step = make

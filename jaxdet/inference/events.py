@@ -62,9 +62,9 @@ class Predictor:
         self.geometry: EventGeometry = backbone.geometry
         self._variables = jax.device_put(variables)
         advance = _advance_without_memory if reset_memory else _advance
-        self._advance = jax.jit(partial(advance, skeleton), donate_argnums=(1,))
-        self._detect = jax.jit(partial(_detect, skeleton))
-        self._init_carry = jax.jit(lambda v: functional.merge(skeleton, v).init_carry(num_lanes))
+        self._advance = functional.compiled(advance, skeleton, donate=(1,))
+        self._detect = functional.compiled(_detect, skeleton)
+        self._init_carry = functional.compiled(_init_carry, skeleton, num_lanes)
 
     def every_slot(self, batches: Iterable[Batch], sources: Sequence[str]) -> Iterator[StepBoxes]:
         """Boxes at every slot in use, in order of time per lane; `sources` are the names of recordings."""
@@ -154,6 +154,10 @@ class Predictor:
                 image_size=self.geometry.size,
             )
             yield StepBoxes(of_step, sequence, _events_of(segment, (sequence, t_us)))
+
+
+def _init_carry(skeleton, num_lanes, variables):
+    return functional.merge(skeleton, variables).init_carry(num_lanes)
 
 
 def _advance(skeleton, variables, carry, inputs, at_step, reset):

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,7 +59,7 @@ class ImagePredictor:
     ):
         self._prepare = _preparation(skeleton, fast)
         skeleton, self._variables = self._prepare(variables)
-        self._predict = jax.jit(partial(_predict, skeleton, tuple(views)))
+        self._predict = functional.compiled(_predict, skeleton, tuple(views))
 
     def use(self, variables: Variables) -> None:
         """Replace the weights by others of the same model; nothing is compiled again."""
@@ -77,6 +77,7 @@ class ImagePredictor:
             yield from finish(*waiting)
 
 
+@lru_cache(maxsize=16)
 def _preparation(skeleton: Skeleton, fast: bool):
     """`folded.prepare` as one compiled program, instead of a few for every layer."""
     skeletons = []

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -42,7 +41,7 @@ class StreamDetector:
         self._backbone_cycle, self._pattern = backbone.cycle, backbone.pattern
         self.geometry: EventGeometry = backbone.geometry
         self._columns = backbone.grid[1]
-        self._table = jax.jit(partial(event_table, skeleton))(self._variables)
+        self._table = functional.compiled(event_table, skeleton)(self._variables)
         self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
         self.reset(start_us)
 
@@ -133,7 +132,7 @@ class StreamDetector:
     def _executable(self, phase: int, size: int) -> jax.stages.Compiled:
         if (phase, size) not in self._compiled:
             events = no_events(size)
-            jitted = jax.jit(partial(stream_step, self._skeleton, phase), donate_argnums=2)
+            jitted: Any = functional.compiled(stream_step, self._skeleton, phase, donate=(2,))
             lowered = jitted.lower(self._variables, self._table, self._carry, events)
             self._compiled[phase, size] = lowered.compile()
         return self._compiled[phase, size]

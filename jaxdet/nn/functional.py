@@ -6,6 +6,7 @@ merges them at trace time, where it is free.
 """
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,11 +23,21 @@ class Variables(NamedTuple):
 
 
 class Skeleton(NamedTuple):
-    """A module without its arrays; hashable parts only, closed over by jitted functions."""
+    """A module without its arrays, closed over by jitted functions; equal for modules built alike."""
 
     graphdef: Any
     params: Any
     batch_stats: Any
+
+    def _identity(self) -> tuple[Any, ...]:
+        leaves, structure = jax.tree.flatten((self.params, self.batch_stats))
+        return self.graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Skeleton) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
 
 
 def split(model: nnx.Module) -> tuple[Skeleton, Variables]:
@@ -46,6 +57,17 @@ def merge(skeleton: Skeleton, variables: Variables) -> Any:
 def batch_stats(model: nnx.Module) -> Tree:
     """Statistics of a merged module after a call that may have moved them."""
     return _plain(nnx.state(model, nnx.BatchStat))
+
+
+@lru_cache(maxsize=64)
+def compiled(
+    function: Callable[..., Any], skeleton: Skeleton, *static: Any, donate: tuple[int, ...] = ()
+) -> Callable[..., Any]:
+    """`function(skeleton, *static, ...)` jitted over its other arguments, of which `donate` are given away.
+
+    Detectors of equal skeletons share the result, so that a second one of a process compiles nothing.
+    """
+    return jax.jit(partial(function, skeleton, *static), donate_argnums=donate)
 
 
 def abstract(make: Callable[[], nnx.Module]) -> tuple[Skeleton, Variables]:

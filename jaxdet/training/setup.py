@@ -21,6 +21,7 @@ from jaxdet.structs import Batch
 from jaxdet.training import recipe as recipes
 from jaxdet.training import state
 from jaxdet.training.loop import NonFiniteLoss
+from jaxdet.training.recipe import TrainingRecipe
 from jaxdet.training.state import TrainState
 from jaxdet.training.step import TrainStep, make_train_step
 from jaxdet.weights import stored_config
@@ -54,10 +55,11 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
     fresh = state.create(initial(variables), recipe.optimizer, recipe.averaging is not None)
     layout = sharding.by_path(fresh, mesh, cfg.sharding)
     placed = jax.tree.map(sharding.place, fresh, layout)
+    carries = jax.tree.map(lambda _: lanes, carry)
     return Run(
         skeleton,
         mesh,
-        _jitted(cfg, mesh, skeleton, recipe, layout, carry),
+        compiled_step(cfg, skeleton, recipe, mesh, (layout, carries)),
         placed,
         carry,
         recipe.schedule,
@@ -68,13 +70,14 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
     )
 
 
-def _jitted(cfg, mesh, skeleton, recipe, layout, carry) -> Any:
-    lanes = sharding.lanes(mesh)
-    carries = jax.tree.map(lambda _: lanes, carry)
+def compiled_step(
+    cfg, skeleton: Skeleton, recipe: TrainingRecipe, mesh: Mesh | AbstractMesh, layouts
+) -> TrainStep:
+    """The jitted train step of a run; `layouts` are the shardings of its state and carry, both donated."""
     return jax.jit(
         make_train_step(skeleton, recipe, cfg.train.microbatches),
-        in_shardings=(layout, carries, lanes),
-        out_shardings=(layout, carries, sharding.replicated(mesh)),
+        in_shardings=(*layouts, sharding.lanes(mesh)),
+        out_shardings=(*layouts, sharding.replicated(mesh)),
         donate_argnums=(0, 1),
     )
 
@@ -97,7 +100,8 @@ def outline(cfg, mesh: Mesh | AbstractMesh) -> Outline:
     initial = jax.eval_shape(lambda v: state.create(v, recipe.optimizer, averaged), variables)
     carry = jax.eval_shape(lambda v: functional.merge(skeleton, v).init_carry(lanes), variables)
     layout = sharding.by_path(initial, mesh, cfg.sharding)
-    step = _jitted(cfg, mesh, skeleton, recipe, layout, carry)
+    carries = jax.tree.map(lambda _: sharding.lanes(mesh), carry)
+    step = compiled_step(cfg, skeleton, recipe, mesh, (layout, carries))
     return Outline(step, initial, layout, carry, num_parameters(variables))
 
 

@@ -21,6 +21,7 @@ from jaxdet import convert, train
 from jaxdet.data.datasets import gen1
 from jaxdet.data.events import recordings
 from jaxdet.data.synthetic import gen1 as synthetic
+from jaxdet.training import setup
 from jaxdet.weights import checkpoint, families, optimizer
 from jaxdet.weights.torch import file
 
@@ -203,13 +204,19 @@ def test_a_recording_that_breaks_is_named_or_passed_over_and_counted(
     assert any("left out while reading" in line and "lanes" in line for line in caplog.messages)
 
 
-def test_nan_loss_stops_with_its_batch_and_leaves_the_checkpoint(root, tmp_path, capsys, unbroken):
+def test_nan_loss_stops_with_its_batch_and_leaves_the_checkpoint(
+    root, tmp_path, capsys, unbroken, monkeypatch
+):
     _left_at(2, unbroken, tmp_path)
-    assert (
-        train.main(_arguments(root, tmp_path, "--config.optim.lr=nan", "--config.train.checkpoint_every=2"))
-        == 1
-    )
-    assert "nonfinite_step_3.npz" in _error(capsys)
-    with np.load(tmp_path / "nonfinite_step_3.npz") as batch:
+    batches = setup.device_batches
+
+    def spoilt(*arguments):
+        for batch in batches(*arguments):
+            yield batch._replace(inputs=batch.inputs._replace(xy=batch.inputs.xy * np.nan))
+
+    monkeypatch.setattr(setup, "device_batches", spoilt)
+    assert train.main(_arguments(root, tmp_path, "--config.train.checkpoint_every=2")) == 1
+    assert "nonfinite_step_2.npz" in _error(capsys)
+    with np.load(tmp_path / "nonfinite_step_2.npz") as batch:
         assert "inputs.xy" in batch.files
     assert checkpoint.load_run(tmp_path)[0].params
