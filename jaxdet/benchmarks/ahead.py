@@ -62,10 +62,10 @@ def assumptions() -> dict[str, str]:
     }
 
 
-def prepared(cfg: Any, fast: bool = False) -> tuple[Skeleton, Variables]:
+def prepared(cfg: Any) -> tuple[Skeleton, Variables]:
     """The detector of `cfg` as inference runs it, in shapes."""
     build = lambda: functional.split(from_config.build(cfg, cfg.seed))  # noqa: E731
-    return functional.abstract(lambda: functional.merge(*folded.prepare(*build(), fast)))
+    return functional.abstract(lambda: functional.merge(*folded.prepare(*build(), on_gpu=True)))
 
 
 def streamed(cfg: Any, cluster: Cluster, num_events: int) -> dict[str, Any]:

@@ -46,10 +46,16 @@ def output_major(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Va
     model = merge(skeleton, variables)
     for _, module in list(nnx.iter_modules(model)):
         for name, child in list(vars(module).items()):
-            if isinstance(child, Conv) and child.groups == 1 and child.kernel.shape[:2] != (1, 1):
-                setattr(module, name, OutputMajorConv(child))
-            elif isinstance(child, nnx.List):
-                for i, item in enumerate(child):
-                    if isinstance(item, Conv) and item.groups == 1 and item.kernel.shape[:2] != (1, 1):
-                        child[i] = OutputMajorConv(item)
+            if isinstance(child, nnx.List):
+                for index, item in enumerate(child):
+                    child[index] = _output_major(item)
+            elif isinstance(child, Conv):
+                setattr(module, name, _output_major(child))
     return split(model)
+
+
+def _output_major(module):
+    """The `OutputMajorConv` of a convolution that is neither pointwise nor grouped, else `module`."""
+    if isinstance(module, Conv) and module.groups == 1 and module.kernel.shape[:2] != (1, 1):
+        return OutputMajorConv(module)
+    return module
