@@ -1,5 +1,7 @@
 """Models rearranged for inference: the same function in fewer and larger operations."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -9,6 +11,7 @@ from jaxdet.nn import prepared, winograd
 from jaxdet.nn.block import ConvBlock
 from jaxdet.nn.fold import fold
 from jaxdet.nn.functional import Skeleton, Variables, merge, split
+from jaxdet.ops.select import BestClass
 
 
 def prepare(
@@ -32,7 +35,15 @@ def prepare(
     skeleton, variables = prepared.in_compute_type(skeleton, variables)
     if on_gpu is None:
         on_gpu = jax.default_backend() == "gpu"
-    return prepared.output_major(skeleton, variables) if on_gpu else (skeleton, variables)
+    return _for_gpu(skeleton, variables) if on_gpu else (skeleton, variables)
+
+
+def _for_gpu(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
+    skeleton, variables = prepared.output_major(skeleton, variables)
+    model = merge(skeleton, variables)
+    if isinstance(model.rule, BestClass):
+        model.rule = replace(model.rule, in_kernel=True)
+    return split(model)
 
 
 def _merge_branches(level: HeadLevel) -> None:

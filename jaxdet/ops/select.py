@@ -46,13 +46,14 @@ class BestClass:
 
     min_score: float = 0.01
     nms_iou: float = 0.65
+    in_kernel: bool = False  # suppress in one kernel, on CUDA
 
     def __call__(self, candidates: Candidates, valid: Bool[Array, " S"]) -> Selected:
         boxes, objectness, classes = candidates
         scores = objectness * classes.max(-1)
         labels = jnp.argmax(classes, -1).astype(jnp.int32)
         mask = (scores >= self.min_score) & valid[:, None]
-        order, keep = nms.nms(boxes, scores, labels, mask, self.nms_iou)
+        order, keep = nms.nms(boxes, scores, labels, mask, self.nms_iou, self.in_kernel)
         boxes, scores, labels = nms.take((boxes, scores, labels), order)
         return Selected(boxes, scores, labels, keep)
 
