@@ -8,6 +8,7 @@
     python -m jaxdet.benchmark --config=configs/ltd_yolov4.py:p6 --pipeline
     python -m jaxdet.benchmark --config=configs/synthetic_b3.py:short --endurance
     python -m jaxdet.benchmark --seqnms
+    python -m jaxdet.benchmark --table --events=4096 --out=speed.json
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3,short --target=a100 --devices=8 --hosts=4
 
 `--scaling` gives every device `--batch_sizes` lanes or images, and reports the time of an update, its
@@ -31,7 +32,7 @@ from typing import Any
 import jax
 
 from jaxdet import api, cli, distributed
-from jaxdet.benchmarks import ahead, endurance, scaling, timing
+from jaxdet.benchmarks import ahead, endurance, scaling, table, timing
 from jaxdet.benchmarks import evaluation as evaluation_speed
 from jaxdet.benchmarks import pipeline as pipeline_speed
 from jaxdet.benchmarks import seqnms as seqnms_speed
@@ -68,6 +69,9 @@ def _flags(flags: cli.Flags) -> None:
     )
     flags.boolean("endurance", False, "input pipeline against training step, and growth of host memory")
     flags.integer("updates", 1000, "training steps of --endurance")
+    flags.boolean(
+        "table", False, "run the whole table: streams, images, training, Seq-NMS, in both types; to --out"
+    )
     flags.boolean("seqnms", False, "time Seq-NMS on simulated tracks of several sizes")
     flags.boolean("keep_products", True, "recompute only cheap operations in the backward pass of --train")
     flags.integer("events", 2000, "events in a step of a lane")
@@ -80,6 +84,8 @@ def _flags(flags: cli.Flags) -> None:
 def _run(flags: cli.Flags) -> None:
     if flags.seqnms:
         report = {f"seqnms_{row.num_frames}x{row.max_boxes}": str(row) for row in seqnms_speed.measure()}
+    elif flags.table:
+        report = _table(flags)
     elif flags.scaling:
         report = _scaling(flags)
     elif flags.target is not None:
@@ -100,6 +106,14 @@ def _run(flags: cli.Flags) -> None:
     if flags.out:
         with atomic(Path(flags.out)) as temporary:
             temporary.write_text(json.dumps(report, indent=2))
+
+
+def _table(flags) -> dict[str, Any]:
+    rows = table.measure(flags.events, pairs=flags.pairs, report=lambda row: print(row, file=sys.stderr))
+    if flags.out:
+        with atomic(Path(flags.out).with_suffix(".md")) as temporary:
+            temporary.write_text(f"{jax.devices()[0].device_kind}\n\n{table.markdown(rows)}")
+    return {"device": jax.devices()[0].device_kind, "jax": jax.__version__, "rows": rows}
 
 
 def _of_model(flags) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Models rearranged for inference: the same function in fewer and larger operations."""
 
+import os
 from dataclasses import replace
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxdet.models.heads import HeadLevel
+from jaxdet.models.merged_head import MergedLevel
 from jaxdet.nn import prepared, winograd
 from jaxdet.nn.block import ConvBlock
 from jaxdet.nn.fold import fold
@@ -19,8 +21,9 @@ def prepare(
 ) -> tuple[Skeleton, Variables]:
     """Fold norms into convolutions, and merge the first convolutions of both branches of a head into one.
 
-    Outputs change by float32 rounding. Weights are cast to their compute type, and with `on_gpu` (default:
-    where JAX's default device is one) laid out as cuDNN reads them, once and not at every step. `fast` (for
+    Outputs change by float32 rounding. Weights are cast to their compute type once and not at every step.
+    With `on_gpu` (default: where JAX's default device is one, unless JAXDET_GPU_FORM is 0) they are laid out
+    as cuDNN reads them, the branches of a head are merged whole, and suppression is one kernel. `fast` (for
     CPU) also uses Winograd's algorithm for wide 3x3 convolutions, with an error of about 1e-5 of the largest
     output of each. Works on trained and converted models; the result can be neither trained nor stored.
     """
@@ -32,18 +35,21 @@ def prepare(
     skeleton, variables = split(model)
     if fast:
         skeleton, variables = winograd.accelerate(skeleton, variables)
-    skeleton, variables = prepared.in_compute_type(skeleton, variables)
     if on_gpu is None:
-        on_gpu = jax.default_backend() == "gpu"
+        on_gpu = jax.default_backend() == "gpu" and os.environ.get("JAXDET_GPU_FORM", "1") != "0"
+    skeleton, variables = prepared.in_compute_type(skeleton, variables)
     return _for_gpu(skeleton, variables) if on_gpu else (skeleton, variables)
 
 
 def _for_gpu(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
-    skeleton, variables = prepared.output_major(skeleton, variables)
     model = merge(skeleton, variables)
+    levels = getattr(model.head, "levels", ())
+    for index, level in enumerate(levels):
+        if isinstance(level, HeadLevel) and level.both is not None:
+            levels[index] = MergedLevel(level)
     if isinstance(model.rule, BestClass):
         model.rule = replace(model.rule, in_kernel=True)
-    return split(model)
+    return prepared.output_major(*split(model))
 
 
 def _merge_branches(level: HeadLevel) -> None:

@@ -12,10 +12,12 @@ from jaxdet.errors import InputError
 from jaxdet.inference.events import StepBoxes
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Boxes, Detections, EventGeometry, Events
+from jaxdet.structs import Boxes, EventGeometry, Events
 
 # Released speed tests leave out the first 43 steps of a recording.
 WARM_UP_STEPS = 43
+
+_HIGH = 16  # bits below the row of an event in its first word
 
 
 class StreamDetector:
@@ -108,14 +110,15 @@ class StreamDetector:
         begin = time.perf_counter()
         events = self._pack(t_us, x, y, polarity, size)
         found, self._carry = run(self._variables, self._table, self._carry, events)
-        boxes, scores, labels, mask = (a[0, 0] for a in jax.device_get(found))
+        rows = jax.device_get(found)
         seconds = time.perf_counter() - begin
+        rows = rows[rows[:, 5] >= 0]
         self._steps += 1
         end_us = self._start_us + self._steps * self.geometry.step_us
         of_step = Boxes(
-            boxes[mask],
-            scores[mask],
-            labels[mask],
+            rows[:, :4],
+            rows[:, 4],
+            rows[:, 5].astype(np.int32),
             self._class_names,
             self._source,
             end_us,
@@ -137,16 +140,16 @@ class StreamDetector:
             self._compiled[phase, size] = lowered.compile()
         return self._compiled[phase, size]
 
-    def _pack(self, t_us, x, y, polarity, size: int) -> Events:
-        """Events of one step and lane, sorted by window and padded to `size`."""
+    def _pack(self, t_us, x, y, polarity, size: int) -> np.ndarray:
+        """Events of one step and lane as `stream_step` takes them, sorted by window."""
         window = self.geometry.window
         cell = y // window * self._columns + x // window
         order = np.argsort(cell, kind="stable")
         count = len(order)
         events = no_events(size)
-        events.xy[0, :count, 0], events.xy[0, :count, 1] = x[order], y[order]
-        events.t_us[0, :count], events.polarity[0, :count] = t_us[order], polarity[order]
-        events.step_start[0, 1] = count
+        events[0, 0] = count
+        events[1 : count + 1, 0] = (y << _HIGH | x)[order]
+        events[1 : count + 1, 1] = (t_us << 1 | polarity)[order]
         return events
 
 
@@ -155,24 +158,38 @@ def event_table(skeleton: Skeleton, variables: Variables) -> jax.Array:
     return functional.merge(skeleton, variables).backbone.event_table()
 
 
-def no_events(size: int) -> Events:
-    """A step without events, padded to `size`."""
-    return Events(
-        np.zeros((1, size, 2), np.float32),
-        np.zeros((1, size), np.int16),
-        np.zeros((1, size), np.int8),
-        np.zeros((1, 2), np.int32),
-    )
+def no_events(size: int) -> np.ndarray:
+    """A step without events, padded to `size`: int32 [size + 1, 2], which takes one transfer.
+
+    The first row holds the number of events; a row of an event holds y in the high and x in the low half of
+    its first word, and the time since the step began, times two, plus the polarity in its second.
+    """
+    return np.zeros((size + 1, 2), np.int32)
+
+
+def _unpacked(packed: jax.Array) -> Events:
+    """The events of `no_events` with their one lane."""
+    place, rest = packed[None, 1:, 0], packed[None, 1:, 1]
+    xy = jnp.stack([place & (1 << _HIGH) - 1, place >> _HIGH], -1).astype(jnp.float32)
+    start = jnp.stack([jnp.zeros((), jnp.int32), packed[0, 0]])[None]
+    return Events(xy, (rest >> 1).astype(jnp.int16), (rest & 1).astype(jnp.int8), start)
 
 
 def stream_step(
-    skeleton: Skeleton, phase: int, variables: Variables, table: jax.Array, carry: Any, events: Events
-) -> tuple[Detections, Any]:
-    """Boxes after a step of one lane, and its state; `phase` is static."""
+    skeleton: Skeleton, phase: int, variables: Variables, table: jax.Array, carry: Any, events: jax.Array
+) -> tuple[jax.Array, Any]:
+    """Boxes after a step of one lane as rows [D, 6], and its state; `phase` is static.
+
+    `events` are laid out as in `no_events`. A row is x0, y0, x1, y1, score, label; no box has the label -1.
+    """
     model = functional.merge(skeleton, variables)
     at_step, reset = jnp.zeros((1, 1), jnp.int32), jnp.zeros(1, bool)
-    out = model.backbone(events, at_step, reset, carry, start_phase=phase, table=table, event_sizes=())
-    return model.detect(out.features, out.valid), out.carry
+    out = model.backbone(
+        _unpacked(events), at_step, reset, carry, start_phase=phase, table=table, event_sizes=()
+    )
+    found = model.detect(out.features, out.valid)
+    label = jnp.where(found.det_mask, found.labels, -1).astype(found.boxes.dtype)
+    return jnp.concatenate([found.boxes, found.scores[..., None], label[..., None]], -1)[0, 0], out.carry
 
 
 def latency(frames_seconds: Sequence[float], skip: int = WARM_UP_STEPS) -> dict[str, float]:

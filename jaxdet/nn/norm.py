@@ -103,9 +103,12 @@ class BatchNorm(nnx.Module):
             weight = mask.astype(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
             count = mask.sum().astype(x.dtype) * per_row
         safe = jnp.maximum(count, 1)
-        mean = (x * weight).sum(axes) / safe
-        centred = (x - _per_channel(mean, x.ndim)) * weight
-        var = (centred * centred).sum(axes) / safe
+        # One pass over x, and one exchange between devices: sums about the running mean, as sums about zero
+        # would cancel.
+        origin = self.mean[...].astype(x.dtype)
+        centred = (x - _per_channel(origin, x.ndim)) * weight
+        first, second = jnp.stack([centred.sum(axes), (centred * centred).sum(axes)]) / safe
+        mean, var = origin + first, jnp.maximum(second - first * first, 0)
         unbiased = var * safe / jnp.maximum(count - 1, 1)
         rate = jnp.where(count > 0, self.momentum, 0).astype(self.mean[...].dtype)
         old_mean, old_var, seen = self.mean[...], self.var[...], self.num_batches_tracked[...]

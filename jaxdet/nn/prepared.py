@@ -12,19 +12,26 @@ _DIMENSIONS = ("NHWC", "OHWI", "NHWC")
 
 
 class OutputMajorConv(nnx.Module):
-    """The convolution of a `Conv` with its kernel stored as [out, h, w, in], which is what cuDNN reads."""
+    """The convolution of a `Conv` with its kernel as cuDNN reads it: [out, h, w, in / groups]."""
 
     def __init__(self, conv: Conv):
         self.kernel = nnx.Param(jnp.transpose(conv.kernel[...], (3, 0, 1, 2)))
         self.bias = nnx.Param(conv.bias[...]) if conv.bias is not None else None
-        self.stride, self.dtype = conv.stride, conv.dtype
+        self.stride, self.groups, self.dtype = conv.stride, conv.groups, conv.dtype
 
     def __call__(self, x: Shaped[Array, "B H W Ci"]) -> Shaped[Array, "B Ho Wo Co"]:
         dtype = self.dtype or x.dtype
         kernel = self.kernel[...].astype(dtype)
         padding = [(k // 2, k // 2) for k in kernel.shape[1:3]]
         strides = (self.stride, self.stride)
-        y = lax.conv_general_dilated(x.astype(dtype), kernel, strides, padding, dimension_numbers=_DIMENSIONS)
+        y = lax.conv_general_dilated(
+            x.astype(dtype),
+            kernel,
+            strides,
+            padding,
+            dimension_numbers=_DIMENSIONS,
+            feature_group_count=self.groups,
+        )
         if self.bias is not None:
             y = y + self.bias[...].astype(dtype).reshape(1, 1, 1, -1)
         return y
@@ -42,7 +49,7 @@ def in_compute_type(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton,
 
 
 def output_major(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
-    """The same model with all convolutions but pointwise and grouped ones as `OutputMajorConv`."""
+    """The same model with all convolutions but pointwise ones as `OutputMajorConv`."""
     model = merge(skeleton, variables)
     for _, module in list(nnx.iter_modules(model)):
         for name, child in list(vars(module).items()):
@@ -55,7 +62,7 @@ def output_major(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Va
 
 
 def _output_major(module):
-    """The `OutputMajorConv` of a convolution that is neither pointwise nor grouped, else `module`."""
-    if isinstance(module, Conv) and module.groups == 1 and module.kernel.shape[:2] != (1, 1):
+    """The `OutputMajorConv` of a convolution that is not pointwise, else `module`."""
+    if isinstance(module, Conv) and module.kernel.shape[:2] != (1, 1):
         return OutputMajorConv(module)
     return module

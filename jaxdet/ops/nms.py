@@ -34,7 +34,7 @@ def nms(
     lead = mask.shape[:-1]
     flat = tuple(a.reshape((-1, *a.shape[len(lead) :])) for a in (boxes, scores, labels, mask))
     if in_kernel and nms_kernel.takes(boxes):
-        order, keep = _nms_in_kernel(*flat, iou_threshold)
+        order, keep = _nms_in_kernel(flat, iou_threshold)
         return order.reshape(mask.shape), keep.reshape(mask.shape)
     # A loop over images, not a batched one: each stops after its own number of candidates.
     order, keep = lax.map(lambda args: _nms(args, iou_threshold), flat)
@@ -48,11 +48,12 @@ def _nms(image, iou_threshold):
     return order.astype(jnp.int32), keep
 
 
-def _nms_in_kernel(boxes, scores, labels, mask, iou_threshold):
+def _nms_in_kernel(images, iou_threshold):
+    boxes, scores, labels, mask = images
     _, order = lax.top_k(jnp.where(mask, scores, -jnp.inf), mask.shape[-1])
     order = order.astype(jnp.int32)
-    ranked = take((boxes, labels, mask), order)
-    return order, nms_kernel.suppress(*ranked, iou_threshold)
+    boxes, labels, mask = take((boxes, labels, mask), order)
+    return order, nms_kernel.suppress(boxes, labels, mask, iou_threshold)
 
 
 def suppress(

@@ -26,7 +26,8 @@ def test_layouts_change_no_result_beyond_rounding():
     after, weights = prepared.output_major(skeleton, variables)
     assert weights.params["strided"]["0"]["kernel"].shape == (6, 3, 3, 4)
     assert weights.params["plain"]["kernel"].shape == (6, 3, 3, 6)
-    assert weights.params["depthwise"]["kernel"].shape == (3, 3, 1, 6)
+    assert weights.params["depthwise"]["kernel"].shape == (6, 3, 3, 1)
+    assert weights.params["pointwise"]["kernel"].shape == (1, 1, 6, 5)
     # The same 54 products a position, in another order: some ulp of float32.
     np.testing.assert_allclose(merge(after, weights)(x), merge(skeleton, variables)(x), rtol=2e-5, atol=2e-6)
 
