@@ -147,7 +147,7 @@ class StreamDetector:
         order = np.argsort(cell, kind="stable")
         count = len(order)
         events = no_events(size)
-        events[0, 0] = count
+        events[0, 1] = count
         events[1 : count + 1, 0] = (y << _HIGH | x)[order]
         events[1 : count + 1, 1] = (t_us << 1 | polarity)[order]
         return events
@@ -161,8 +161,9 @@ def event_table(skeleton: Skeleton, variables: Variables) -> jax.Array:
 def no_events(size: int) -> np.ndarray:
     """A step without events, padded to `size`: int32 [size + 1, 2], which takes one transfer.
 
-    The first row holds the number of events; a row of an event holds y in the high and x in the low half of
-    its first word, and the time since the step began, times two, plus the polarity in its second.
+    The first row is where the step's events start and end among them: 0 and their number. The row of an event
+    holds y in the high and x in the low half of its first word, and the time since the step began, times two,
+    plus the polarity in its second.
     """
     return np.zeros((size + 1, 2), np.int32)
 
@@ -171,8 +172,7 @@ def _unpacked(packed: jax.Array) -> Events:
     """The events of `no_events` with their one lane."""
     place, rest = packed[None, 1:, 0], packed[None, 1:, 1]
     xy = jnp.stack([place & (1 << _HIGH) - 1, place >> _HIGH], -1).astype(jnp.float32)
-    start = jnp.stack([jnp.zeros((), jnp.int32), packed[0, 0]])[None]
-    return Events(xy, (rest >> 1).astype(jnp.int16), (rest & 1).astype(jnp.int8), start)
+    return Events(xy, (rest >> 1).astype(jnp.int16), (rest & 1).astype(jnp.int8), packed[:1])
 
 
 def stream_step(
