@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxdet.models.heads import HeadLevel
+from jaxdet.models.memory import RelativePositionBias
 from jaxdet.models.merged_head import MergedLevel
 from jaxdet.nn import prepared, winograd
 from jaxdet.nn.block import ConvBlock
@@ -21,7 +22,8 @@ def prepare(
 ) -> tuple[Skeleton, Variables]:
     """Fold norms into convolutions, and merge the first convolutions of both branches of a head into one.
 
-    Outputs change by float32 rounding. Weights are cast to their compute type once and not at every step.
+    Outputs change by float32 rounding. Weights are cast to their compute type, and biases of positions looked
+    up, once and not at every step.
     With `on_gpu` (default: where JAX's default device is one, unless JAXDET_GPU_FORM is 0) they are laid out
     as cuDNN reads them, the branches of a head are merged whole, and suppression is one kernel. `fast` (for
     CPU) also uses Winograd's algorithm for wide 3x3 convolutions, with an error of about 1e-5 of the largest
@@ -30,6 +32,9 @@ def prepare(
     skeleton, variables = fold(skeleton, variables)
     model = merge(skeleton, variables)
     for _, module in list(nnx.iter_modules(model)):
+        for name, child in list(vars(module).items()):
+            if isinstance(child, RelativePositionBias):
+                setattr(module, name, KnownBias(child))
         if isinstance(module, HeadLevel) and isinstance(module.cls_conv[0], ConvBlock):
             _merge_branches(module)
     skeleton, variables = split(model)
@@ -39,6 +44,16 @@ def prepare(
         on_gpu = jax.default_backend() == "gpu" and os.environ.get("JAXDET_GPU_FORM", "1") != "0"
     skeleton, variables = prepared.in_compute_type(skeleton, variables)
     return _for_gpu(skeleton, variables) if on_gpu else (skeleton, variables)
+
+
+class KnownBias(nnx.Module):
+    """A `RelativePositionBias` that has been looked up."""
+
+    def __init__(self, bias: RelativePositionBias):
+        self.value = nnx.Param(bias())
+
+    def __call__(self) -> jax.Array:
+        return self.value[...]
 
 
 def _for_gpu(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
