@@ -117,7 +117,7 @@ def trained(cfg: Any, cluster: Cluster, batch: Batch) -> dict[str, Any]:
 
     began = time.perf_counter()
     batches = jax.tree.map(of_all, batch)
-    compiled = run.train_step.lower(run.state, run.carry, batches).compile()
+    compiled = _compiled(run.train_step.lower(run.state, run.carry, batches))
     row = _described(cluster, compiled, time.perf_counter() - began, ())
     state = _bytes(run.state, run.layout)
     lanes = whole // mesh.size
@@ -137,6 +137,17 @@ def _bytes(tree: Any, layout: Any) -> int:
     return sum(jax.tree.leaves(sizes))
 
 
+def _compiled(lowered) -> Any:
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        said = str(error).splitlines()[0][:200]
+        raise InputError(
+            f"XLA cannot compile this program for the target: {said}; "
+            "try XLA_FLAGS=--xla_gpu_enable_triton_gemm=false, or another device or batch"
+        ) from error
+
+
 def _report(cluster: Cluster, function: Callable, *arguments: Any) -> dict[str, Any]:
     on_first = SingleDeviceSharding(cluster.devices[0])
 
@@ -145,7 +156,7 @@ def _report(cluster: Cluster, function: Callable, *arguments: Any) -> dict[str, 
 
     began = time.perf_counter()
     lowered = function.lower(*jax.tree.map(shape, arguments))  # type: ignore[attr-defined]
-    compiled = lowered.compile()
+    compiled = _compiled(lowered)
     row = _described(cluster, compiled, time.perf_counter() - began, _WEIGHTS)
     del row["needed_bytes"]
     return row

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +24,11 @@ def prepare(
     """Fold norms into convolutions, and merge the first convolutions of both branches of a head into one.
 
     Outputs change by float32 rounding. Weights are cast to their compute type, and biases of positions looked
-    up, once and not at every step.
-    With `on_gpu` (default: where JAX's default device is one, unless JAXDET_GPU_FORM is 0) they are laid out
-    as cuDNN reads them, the branches of a head are merged whole, and suppression is one kernel. `fast` (for
-    CPU) also uses Winograd's algorithm for wide 3x3 convolutions, with an error of about 1e-5 of the largest
-    output of each. Works on trained and converted models; the result can be neither trained nor stored.
+    up, once and not at every step. With `on_gpu` (default: where JAX's default device is one, unless
+    JAXDET_GPU_FORM is 0) weights are laid out as cuDNN reads them, the branches of a head are merged whole,
+    and suppression is one kernel. `fast` (for CPU) also uses Winograd's algorithm for wide 3x3 convolutions,
+    with an error of about 1e-5 of the largest output of each. Works on trained and converted models; the
+    result can be neither trained nor stored.
     """
     skeleton, variables = fold(skeleton, variables)
     model = merge(skeleton, variables)
@@ -58,7 +59,7 @@ class KnownBias(nnx.Module):
 
 def _for_gpu(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
     model = merge(skeleton, variables)
-    levels = getattr(model.head, "levels", ())
+    levels: Any = getattr(model.head, "levels", ())
     for index, level in enumerate(levels):
         if isinstance(level, HeadLevel) and level.both is not None:
             levels[index] = MergedLevel(level)
