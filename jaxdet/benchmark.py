@@ -31,7 +31,7 @@ from typing import Any
 
 import jax
 
-from jaxdet import api, cli, distributed
+from jaxdet import api, cli, config_files, distributed
 from jaxdet.benchmarks import ahead, endurance, scaling, table, timing
 from jaxdet.benchmarks import evaluation as evaluation_speed
 from jaxdet.benchmarks import pipeline as pipeline_speed
@@ -109,7 +109,9 @@ def _run(flags: cli.Flags) -> None:
 
 
 def _table(flags) -> dict[str, Any]:
-    rows = table.measure(flags.events, pairs=flags.pairs, report=lambda row: print(row, file=sys.stderr))
+    rows = table.measure(
+        config_files.load, flags.events, pairs=flags.pairs, report=lambda row: print(row, file=sys.stderr)
+    )
     if flags.out:
         with atomic(Path(flags.out).with_suffix(".md")) as temporary:
             temporary.write_text(f"{jax.devices()[0].device_kind}\n\n{table.markdown(rows)}")

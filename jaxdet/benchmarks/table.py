@@ -7,8 +7,6 @@ import jax
 import numpy as np
 
 from jaxdet.benchmarks import ahead, seqnms, targets, timing
-from jaxdet.benchmarks.evaluation import with_boxes
-from jaxdet.config_files import load
 from jaxdet.inference import folded
 from jaxdet.inference.streaming import StreamDetector, latency
 from jaxdet.models import from_config
@@ -25,6 +23,7 @@ Row = dict[str, Any]
 
 
 def measure(
+    load: Callable[[str], Any],
     num_events: int = 4096,
     num_steps: int = 500,
     pairs: int = 10,
@@ -36,8 +35,9 @@ def measure(
 ) -> list[Row]:
     """Rows of names, and times in ms; `report` gets each when it is there.
 
-    Streamed models run `num_steps` steps of `num_events` events; a model of images is named with its side,
-    one that is trained with its batch. Where the device is one of `targets.TARGETS` and XLA's compiler takes
+    `load` gives the config of a name. Weights are random, so that suppression has little to do. Streamed
+    models run `num_steps` steps of `num_events` events; a model of images is named with its side, one
+    that is trained with its batch. Where the device is one of `targets.TARGETS` and XLA's compiler takes
     it, rows of streamed steps hold the estimate as well.
     """
     rows: list[Row] = []
@@ -48,14 +48,18 @@ def measure(
 
     for dtype in dtypes:
         for name in streamed:
-            cfg = _config(name, dtype)
+            cfg = _config(load(name), dtype)
             add(f"stream {name}", dtype, _streamed(cfg, num_events, num_steps))
             add(f"{_LANES} lanes {name}", dtype, _lanes(cfg, num_events, pairs))
         for name, side in images.items():
-            took, cost = timing.images(*_prepared(_config(name, dtype)), 1, (side, side), pairs)
+            took, cost = timing.images(*_prepared(_config(load(name), dtype)), 1, (side, side), pairs)
             add(f"predict {name} at {side}", dtype, {"p50_ms": took.ms, **cost.as_dict()})
         for name, size in trained.items():
-            add(f"train {name}, batch {size}", dtype, _trained(_config(name, dtype), size, num_events, pairs))
+            add(
+                f"train {name}, batch {size}",
+                dtype,
+                _trained(_config(load(name), dtype), size, num_events, pairs),
+            )
     for one in seqnms.measure(repeats=3):
         add(f"seqnms {one.num_frames}x{one.max_boxes}", "float32", {"p50_ms": 1e3 * one.seconds})
     return rows
@@ -73,8 +77,8 @@ def _shown(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _config(name: str, dtype: str) -> Any:
-    cfg = load(name).copy_and_resolve_references()
+def _config(cfg: Any, dtype: str) -> Any:
+    cfg = cfg.copy_and_resolve_references()
     with cfg.unlocked():
         cfg.model.dtype = dtype
     return cfg
@@ -85,8 +89,7 @@ def _prepared(cfg: Any):
 
 
 def _streamed(cfg: Any, num_events: int, num_steps: int) -> dict[str, Any]:
-    skeleton, variables = functional.split(from_config.build(cfg, 0))
-    stream = StreamDetector(*folded.prepare(skeleton, with_boxes(variables)), event_sizes=(num_events,))
+    stream = StreamDetector(*_prepared(cfg), event_sizes=(num_events,))
     stream.compile()
     rng = np.random.default_rng(0)
     height, width = stream.geometry.size
