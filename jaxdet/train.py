@@ -20,7 +20,8 @@ import numpy as np
 
 import jaxdet
 from jaxdet import cli, config, data, distributed, sharding
-from jaxdet.benchmarks import example
+from jaxdet.benchmarks import ahead, example
+from jaxdet.benchmarks.targets import TARGETS
 from jaxdet.data.datasets import gen1
 from jaxdet.data.events import recordings
 from jaxdet.data.synthetic import gen1 as synthetic
@@ -56,9 +57,16 @@ def _flags(flags: cli.Flags) -> None:
     cli.image_flags(flags)
     flags.integer("overfit", 0, "train on this many fixed samples only")
     flags.boolean("dry_run", False, "print parameters, memory, steps and time per epoch, and stop")
+    flags.string(
+        "target", None, f"for --dry_run: plan for GPUs that need not be there ({' | '.join(TARGETS)})"
+    )
+    flags.integer("devices", 1, "for --target: devices of a host")
+    flags.integer("hosts", 1, "for --target: hosts of the job")
 
 
 def _run(flags: cli.Flags) -> None:
+    if flags.target is not None and not flags.dry_run:
+        raise InputError(f"--target={flags.target} plans a run for a GPU; add --dry_run")
     cfg, workdir = _config(flags)
     if flags.overfit:
         cfg.data.overfit = flags.overfit
@@ -75,6 +83,9 @@ def _run(flags: cli.Flags) -> None:
         distributed.main_first(lambda: _simulate(cfg.data))
     batches = _open(cfg)
     cli.check_losses(getattr(batches.source, "report", ReadReport()), flags.strict, "nothing was trained")
+    if flags.target is not None:
+        _plan(cfg, flags, batches)
+        return
     mesh = sharding.make_mesh(cfg.data.batch_size)
     run = runs.assemble(cfg, mesh, _start_from(flags.init, cfg.model))
     if flags.dry_run:
@@ -234,6 +245,32 @@ def _describe(cfg, run: runs.Run, batches: data.Batches) -> None:
     print(f"memory a device   {memory / 2**20:,.0f} MiB for a step")
     print(f"steps             {run.num_steps:,} in all, {steps:,} per epoch")
     print(f"time              {step_s:.3f} s per step, {log_writers.duration(step_s * steps)} per epoch")
+
+
+def _plan(cfg, flags, batches: data.Batches) -> None:
+    """Print what a run on GPUs that need not be there takes: memory, lanes, and times by estimate."""
+    cluster = ahead.cluster(flags.target, flags.hosts, flags.devices)
+    batch = next(batches)
+    batches.close()
+    row = ahead.trained(cfg, cluster, batch)
+    steps = cfg.train.iterations_per_epoch * runs.num_segments(cfg.data)
+    total = cfg.train.num_iterations * runs.num_segments(cfg.data)
+    epoch = log_writers.duration(row["estimated_ms"] / 1e3 * steps)
+    verdict = "fits" if row["fits"] else "does not fit"
+    print(f"target            {len(cluster.devices)} x {cluster.target.product} on {flags.hosts} host(s)")
+    print(f"parameters        {row['parameters']:,}")
+    print(
+        f"memory a device   {row['peak_mib']:,.0f} MiB for a step, {verdict} in "
+        f"{cluster.target.memory_bytes / 2**20:,.0f} MiB, of which a tenth is left to CUDA and NCCL"
+    )
+    print(f"lanes a device    {row['lanes_a_device']}; about {row['lanes_that_fit']} fit")
+    print(f"steps             {total:,} in all, {steps:,} per epoch")
+    print(f"kernels           {row['launches']:,} per step")
+    print(
+        f"time (estimate)   {row['estimated_ms'] / 1e3:.3f} s per step, {epoch} per epoch, if data keeps up"
+    )
+    for name, text in ahead.assumptions().items():
+        print(f"  assumed         {name}: {text}")
 
 
 def _draw_log(workdir: Path) -> None:
