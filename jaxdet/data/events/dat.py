@@ -1,8 +1,9 @@
-"""Prophesee files: DAT event files, box files, and one stream of events for DAT, EVT2 and EVT3.
+"""Prophesee files: DAT event files and box files.
 
 A DAT file has header lines that start with `% `, one byte event type (0x00 or 0x0C, the same layout), one
 byte event size (8), then little-endian records of two uint32: time in microseconds, and x | y << 14 |
-polarity << 28. A file without header lines has no type and size bytes either.
+polarity << 28, in files of version 1 x | y << 9 | polarity << 17. A file without header lines has no type and
+size bytes either.
 """
 
 import os
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdet.data.events import evt
-from jaxdet.data.events.streams import EventChunk, EventStream, Header, read_header
+from jaxdet.data.events.evt21 import unwrap
+from jaxdet.data.events.streams import CUT, EventChunk, EventStream, Header, read_header
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 
+NAME = "DAT"
 CHUNK_EVENTS = 1 << 15  # small enough that a chunk and its columns stay in the cache
 DAT_TYPES = (0x00, 0x0C)
 
@@ -30,12 +32,22 @@ BOX_DTYPE = np.dtype(
 
 
 def open_dat(path: str | os.PathLike) -> tuple[np.ndarray, Header]:
-    """Records of a DAT file as a memory-mapped uint32 array [events, 2], and its header.
+    """Records of a whole DAT file as a memory-mapped uint32 array [events, 2], and its header.
 
     Raises InputError when the file is empty, is not a DAT file, has another event type or size, or ends
     inside an event.
     """
-    path = Path(path)
+    records, header, rest = _records(Path(path))
+    if rest:
+        raise InputError(
+            f"{path}: ends {rest} bytes into event {len(records)}, expected whole events of 8 bytes; "
+            "download or extract it again"
+        )
+    return records, header
+
+
+def _records(path: Path) -> tuple[np.ndarray, Header, int]:
+    """Whole records, header, and the number of bytes after the last whole record."""
     header = read_header(path)
     offset, size = header.offset, path.stat().st_size
     if offset:
@@ -55,14 +67,9 @@ def open_dat(path: str | os.PathLike) -> tuple[np.ndarray, Header]:
     num_events, rest = divmod(size - offset, 8)
     if not header.offset:
         _check_headerless(path, num_events, rest)
-    if rest:
-        raise InputError(
-            f"{path}: ends {rest} bytes into event {num_events}, expected whole events of 8 bytes; "
-            "download or extract it again"
-        )
     if not num_events:
-        return np.zeros((0, 2), "<u4"), header
-    return np.memmap(path, "<u4", "r", offset, (num_events, 2)).view(np.ndarray), header
+        return np.zeros((0, 2), "<u4"), header, rest
+    return np.memmap(path, "<u4", "r", offset, (num_events, 2)).view(np.ndarray), header, rest
 
 
 def _check_headerless(path, num_events, rest):
@@ -70,8 +77,25 @@ def _check_headerless(path, num_events, rest):
     plausible = len(sample) and not (sample >> 29).any()
     if not plausible or (rest and path.suffix != ".dat"):
         raise InputError(
-            f"{path}: no header and no plausible events, expected a DAT, EVT2 or EVT3 file; check the path"
+            f"{path}: no header and no plausible events, expected a recording; see `jaxdet info --help` "
+            "for the formats that are read"
         )
+
+
+def is_version_1(header: Header) -> bool:
+    """True for files whose columns have 9 bits and rows 8, as ATIS recorders of 2017 wrote them."""
+    return header.fields.get("version", "").strip() == "1"
+
+
+def decode_version_1(records: np.ndarray) -> EventChunk:
+    """Decode uint32 records [events, 2] of a DAT file of version 1."""
+    word = records[:, 1]
+    return EventChunk(
+        records[:, 0].astype(np.int64),
+        word.astype(np.int16) & 0x1FF,
+        (word >> 9).astype(np.int16) & 0xFF,
+        (word >> 17).astype(np.int8) & 1,
+    )
 
 
 def decode(records: np.ndarray) -> EventChunk:
@@ -117,28 +141,26 @@ def write_dat(
             file.write(encode(chunk).tobytes())
 
 
-def open_events(path: str | os.PathLike, chunk_events: int = CHUNK_EVENTS) -> EventStream:
-    """Stream the events of a DAT, EVT2 or EVT3 file, told apart by the header, in bounded memory.
+def matches(head: bytes, path: Path) -> bool:
+    """True: a file that no other reader knows is DAT or nothing, as it needs no header."""
+    return True
 
-    Raises InputError, here or while iterating, for a file of another kind or one that ends inside an event.
-    """
-    path = Path(path)
-    header = read_header(path)
-    if kind := evt.kind(header, path):
-        new_decoder = evt.DECODERS[kind]
-        words = evt.open_words(path, header, new_decoder.word)
-    else:
-        kind, new_decoder = "dat", lambda: lambda records: (decode(records), 0)
-        words, _ = open_dat(path)
+
+def open_stream(path: Path, chunk_events: int) -> EventStream:
+    """Stream of a DAT file, which may end inside an event; a clock that passes 2^32 us goes on."""
+    records, header, rest = _records(path)
+    decoded = decode_version_1 if is_version_1(header) else decode
 
     def chunks(stream: EventStream) -> Iterator[EventChunk]:
-        decoder = new_decoder()
-        for start in range(0, len(words), chunk_events):
-            chunk, num_dropped = decoder(words[start : start + chunk_events])
-            stream.num_dropped += num_dropped
-            yield chunk
+        stream.report.add(CUT, rest)
+        last, wraps = None, 0
+        for start in range(0, len(records), chunk_events):
+            chunk = decoded(records[start : start + chunk_events])
+            t_us = unwrap(chunk.t_us, 1 << 32, last, wraps)
+            last, wraps = int(chunk.t_us[-1]), int(t_us[-1]) >> 32
+            yield chunk._replace(t_us=t_us)
 
-    return EventStream(path, kind, header.width, header.height, chunks)
+    return EventStream(path, "dat", header.width, header.height, chunks)
 
 
 def read_boxes(path: str | os.PathLike) -> np.ndarray:

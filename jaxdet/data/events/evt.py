@@ -1,56 +1,83 @@
-"""Prophesee RAW files: EVT2 (32-bit words) and EVT3 (16-bit words), decoded without a loop over events.
+"""Prophesee RAW files: EVT2 (32-bit words), EVT2.1 (64-bit) and EVT3 (16-bit), without a loop over events.
 
 A decoder is called with consecutive blocks of words. Its state between two blocks is put in front of the next
 block as words of the same format, so that the same vectorised code handles both cases.
 """
 
 import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from jaxdet.data.events.streams import EventChunk, Header
+from jaxdet.data.events import evt21
+from jaxdet.data.events.evt21 import unwrap
+from jaxdet.data.events.streams import CUT, UNTIMED, EventChunk, EventStream, Header, read_header
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 
 
+NAME = "EVT2, EVT2.1, EVT3"
+
+
 def kind(header: Header, path: Path) -> str | None:
-    """`evt2`, `evt3`, or None when the header does not announce RAW events."""
+    """`evt2`, `evt21`, `evt3`, or None when the header does not announce RAW events."""
     version = header.fields.get("evt") or header.fields.get("format", "").upper().removeprefix("EVT")
     version = version.split(";")[0].strip()
     if not version:
         return None
     try:
-        return {"2": "evt2", "2.0": "evt2", "3": "evt3", "3.0": "evt3"}[version]
+        return _VERSIONS[version]
     except KeyError:
         raise InputError(
-            f"{path}: events of format EVT {version}, expected DAT, EVT2 or EVT3; convert it first"
+            f"{path}: events of format EVT {version}, expected {NAME} or DAT; convert it first"
         ) from None
 
 
-def open_words(path: Path, header: Header, dtype: np.dtype) -> np.ndarray:
-    """Memory-mapped words after the header; raises InputError when the file ends inside one."""
+_VERSIONS = {
+    **dict.fromkeys(("2", "2.0", "20"), "evt2"),
+    **dict.fromkeys(("2.1", "21"), "evt21"),
+    **dict.fromkeys(("3", "3.0", "30"), "evt3"),
+}
+
+
+def matches(head: bytes, path: Path) -> bool:
+    """True for a file whose header announces RAW events; InputError for a version that is not read."""
+    return head.startswith(b"%") and kind(read_header(path), path) is not None
+
+
+def open_stream(path: Path, chunk_events: int) -> EventStream:
+    """Stream of a RAW file; a word that the end of the file cuts is counted."""
+    header = read_header(path)
+    found = kind(header, path) or ""
+    new_decoder: Callable = DECODERS[found]
+    words, rest = open_words(path, header, DECODERS[found].word)
+    if found == "evt21":
+        new_decoder = partial(evt21.Evt21, evt21.is_swapped(words))
+
+    def chunks(stream: EventStream) -> Iterator[EventChunk]:
+        decoder = new_decoder()
+        stream.report.add(CUT, rest)
+        for start in range(0, len(words), chunk_events):
+            chunk, num_dropped = decoder(words[start : start + chunk_events])
+            stream.report.add(UNTIMED, num_dropped)
+            yield chunk
+
+    return EventStream(path, found, header.width, header.height, chunks)
+
+
+def open_words(path: Path, header: Header, dtype: np.dtype) -> tuple[np.ndarray, int]:
+    """Memory-mapped words after the header, and the number of bytes after the last whole word."""
     num_words, rest = divmod(path.stat().st_size - header.offset, dtype.itemsize)
-    if rest:
-        raise InputError(
-            f"{path}: ends inside a word of {dtype.itemsize} bytes, expected whole words; "
-            "download or copy it again"
-        )
     if not num_words:
-        return np.zeros(0, dtype)
-    return np.memmap(path, dtype, "r", header.offset, num_words).view(np.ndarray)
+        return np.zeros(0, dtype), rest
+    return np.memmap(path, dtype, "r", header.offset, num_words).view(np.ndarray), rest
 
 
 def _last(marked: np.ndarray) -> np.ndarray:
     """Index of the last True at or before each position, -1 before the first."""
     return np.maximum.accumulate(np.where(marked, np.arange(len(marked)), -1))
-
-
-def _unwrap(values: np.ndarray, period: int, before: int | None, wraps: int) -> np.ndarray:
-    """Add `period` wherever a counter falls by more than half of it; `before` is the counter in front."""
-    values = values.astype(np.int64)
-    falls = np.diff(values, prepend=values[:1] if before is None else before) < -(period // 2)
-    return values + (wraps + np.cumsum(falls)) * period
 
 
 class Evt2:
@@ -68,7 +95,7 @@ class Evt2:
         is_high = code == self._TIME_HIGH
         high = (words[is_high] & 0x0FFF_FFFF).astype(np.int64)
         before, wraps = (None, 0) if self._high is None else (self._high % (1 << 28), self._high >> 28)
-        high = _unwrap(high, 1 << 28, before, wraps)
+        high = unwrap(high, 1 << 28, before, wraps)
         known = np.concatenate([[-1 if self._high is None else self._high], high])
         is_event = code <= self._ON
         event_high = known[np.cumsum(is_high)[is_event]]
@@ -132,7 +159,7 @@ class Evt3:
         # A TIME_LOW below the one before it is a late event of the sensor, not a wrap: only TIME_HIGH wraps.
         high_at = np.flatnonzero(code == self._TIME_HIGH)
         before, wraps = (None, 0) if self._high is None else (self._high % 4096, self._high >> 12)
-        highs = _unwrap(value[high_at], 4096, before, wraps)
+        highs = unwrap(value[high_at], 4096, before, wraps)
         known = np.concatenate([[-1 if self._high is None else self._high], highs])
         changed = np.zeros(len(code), bool)
         changed[high_at] = np.diff(known) != 0
@@ -155,7 +182,7 @@ class Evt3:
         self._state = np.array(state, np.uint16)
 
 
-DECODERS = {"evt2": Evt2, "evt3": Evt3}
+DECODERS = {"evt2": Evt2, "evt21": evt21.Evt21, "evt3": Evt3}
 
 
 def write_evt2(path: str | os.PathLike, events: EventChunk, width: int, height: int) -> None:

@@ -26,6 +26,7 @@ import numpy as np
 
 from jaxdet import files, folders
 from jaxdet.data.events import dat
+from jaxdet.data.events.open import open_events as open_file
 from jaxdet.data.events.streams import EventChunk, EventStream
 from jaxdet.errors import InputError
 
@@ -149,9 +150,9 @@ def find(root: str | os.PathLike, split: str) -> list[Path]:
 
 
 def open_events(path: str | os.PathLike) -> EventStream:
-    """Stream the events of a prepared folder or of a DAT, EVT2 or EVT3 file; see `dat.open_events`."""
+    """Stream the events of a prepared folder or of a file; see `open.open_events`."""
     if not Path(path).is_dir():
-        return dat.open_events(path)
+        return open_file(path)
     recording = open_recording(path)
     return EventStream(
         recording.path, "prepared", recording.width, recording.height, lambda _: recording.stream()

@@ -9,6 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdet.errors import InputError
+from jaxdet.structs import ReadReport
+
+UNTIMED, RAISED = "events without a time", "times that ran backwards, raised to the time before"
+CUT = "bytes after the last whole event"
+SLACK_US = 10_000
 
 
 class EventChunk(NamedTuple):
@@ -36,8 +41,8 @@ class Header(NamedTuple):
 class EventStream:
     """Events of one file in the order of the file, chunk by chunk; it can be iterated over repeatedly.
 
-    `width` and `height` are None if the file does not state them. `num_dropped` counts, after an iteration,
-    the events without a time (EVT2 and EVT3: before the first TIME_HIGH).
+    `width` and `height` are None if the file does not state them. `report` counts, after an iteration, what
+    was left out or changed: events without a time (EVT: before the first TIME_HIGH), an event cut in two.
     """
 
     def __init__(
@@ -49,20 +54,29 @@ class EventStream:
         chunks: Callable[["EventStream"], Iterator[EventChunk]],
     ):
         self.path, self.kind, self.width, self.height = path, kind, width, height
-        self.num_dropped = 0
+        self.report = ReadReport()
         self._chunks = chunks
 
     def __iter__(self) -> Iterator[EventChunk]:
-        self.num_dropped = 0
-        return self._chunks(self)
+        self.report = ReadReport()
+        num_events = 0
+        for chunk in self._chunks(self):
+            num_events += len(chunk.t_us)
+            yield chunk
+        untimed = self.report.counts[UNTIMED]
+        if untimed and not num_events:
+            raise InputError(
+                f"{self.path}: {untimed} events and none has a time (no TIME_HIGH word), "
+                "expected the time before the events; export or record it again"
+            )
 
-    def ordered(self, slack_us: int = 10_000) -> Iterator[EventChunk]:
+    def ordered(self, slack_us: int = SLACK_US) -> Iterator[EventChunk]:
         """Chunks in order of time; equal times keep the order of the file.
 
-        Events may come up to `slack_us` late (EVT3 cameras emit some a few microseconds late); InputError
-        beyond.
+        Events up to `slack_us` late are sorted (EVT3 cameras emit some a few microseconds late); later ones
+        get the time of the event before them, counted in `report`.
         """
-        return ordered(self, slack_us, str(self.path))
+        return ordered(self, slack_us, lambda count: self.report.add(RAISED, count))
 
 
 def concatenate(chunks: Iterable[EventChunk]) -> EventChunk:
@@ -73,8 +87,10 @@ def concatenate(chunks: Iterable[EventChunk]) -> EventChunk:
     return EventChunk(*(np.concatenate(column) for column in columns))
 
 
-def ordered(chunks: Iterable[EventChunk], slack_us: int, name: str) -> Iterator[EventChunk]:
-    """Chunks in order of time, see `EventStream.ordered`; `name` is the source in messages."""
+def ordered(
+    chunks: Iterable[EventChunk], slack_us: int, raised: Callable[[int], None] = lambda count: None
+) -> Iterator[EventChunk]:
+    """Chunks in order of time, see `EventStream.ordered`; `raised` is told of times that were raised."""
     held, newest = None, None
     for chunk in chunks:
         if not len(chunk.t_us):
@@ -82,10 +98,10 @@ def ordered(chunks: Iterable[EventChunk], slack_us: int, name: str) -> Iterator[
         newest = int(chunk.t_us[0]) if newest is None else newest
         late = _latest_by(chunk.t_us, newest)
         if late > slack_us:
-            raise InputError(
-                f"{name}: time runs backwards by {late} us, expected at most {slack_us}; "
-                "prepare the recording first, which sorts it"
-            )
+            before = np.maximum(np.maximum.accumulate(chunk.t_us), newest)
+            too_late = before - chunk.t_us > slack_us
+            raised(int(too_late.sum()))
+            chunk = chunk._replace(t_us=np.where(too_late, before, chunk.t_us))
         newest = max(newest, int(chunk.t_us.max()))
         both = chunk if held is None else concatenate([held, chunk])
         # What is held is in order of time and at most slack_us old: only late events disturb it.
@@ -107,26 +123,33 @@ def _latest_by(t_us: np.ndarray, newest: int) -> int:
 
 
 def read_header(path: str | os.PathLike) -> Header:
-    """Header of a DAT or RAW file; raises InputError for an empty file."""
+    """Header of a DAT or RAW file, of text in any encoding; raises InputError for an empty file."""
     fields: dict[str, str] = {}
     offset = 0
     with open(path, "rb") as file:
         if not file.read(1):
             raise InputError(f"{path}: the file is empty, expected events; download or extract it again")
         file.seek(0)
-        while True:
-            line = file.readline(4096)
-            # Binary data may begin with the two bytes of "% ", but is not text up to the end of the line.
-            if not (line.startswith(b"% ") and line.endswith(b"\n") and line.rstrip().isascii()):
-                break
-            if not line.strip().decode().isprintable():
-                break
+        while _is_text(line := file.readline(4096), offset > 0):
             offset = file.tell()
-            key, _, value = line[2:].decode().strip().partition(" ")
+            key, _, value = line[1:].decode(errors="replace").strip().partition(" ")
             if key.lower() == "end":
                 break
             fields[key.lower()] = value.strip()
     return Header(fields, offset, *_geometry(fields))
+
+
+def _is_text(line: bytes, inside: bool) -> bool:
+    """True for a header line: binary data may begin with "% " too, but is not text up to its end.
+
+    Only a line `inside` the header, after others, may be without a word.
+    """
+    if not (line.startswith(b"%") and line.endswith(b"\n")):
+        return False
+    word = re.match(rb"% ?[A-Za-z_]", line) is not None
+    return (word or (inside and not line[1:].strip())) and not re.search(
+        rb"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]", line
+    )
 
 
 _SENSORS = (  # parts of plugin names -> width, height

@@ -1,0 +1,80 @@
+"""EVT2.1, the 64-bit words of GenX320 and IMX636 cameras: up to 32 neighbouring columns of a row in a word.
+
+Bits 63-60 of a word are its type. Events (type 0 for OFF, 1 for ON): 59-54 low 6 bits of the time, 53-43
+column, 42-32 row, 31-0 mask of the columns from there on. TIME_HIGH (8): 59-32 the 28 bits above. GenX320 cameras
+write a word little endian, IMX636 cameras its upper half first; headers do not always say which.
+"""
+
+import numpy as np
+
+from jaxdet.data.events.streams import EventChunk
+
+_TYPES = (0x0, 0x1, 0x8, 0xA, 0xE, 0xF)
+_TIME_HIGH = 0x8
+_LOOKED_AT = 1 << 16  # words from which the order of halves is found
+
+
+def unwrap(values: np.ndarray, period: int, before: int | None, wraps: int) -> np.ndarray:
+    """Add `period` wherever a counter falls by more than half of it; `before` is the counter in front."""
+    values = values.astype(np.int64)
+    falls = np.diff(values, prepend=values[:1] if before is None else before) < -(period // 2)
+    return values + (wraps + np.cumsum(falls)) * period
+
+
+class Evt21:
+    """EVT2.1 decoder of little-endian words, or of words with their upper half first if `swapped`."""
+
+    word = np.dtype("<u8")
+
+    def __init__(self, swapped: bool = False):
+        self._swapped = swapped
+        self._high: int | None = None  # unwrapped TIME_HIGH, None before the first
+
+    def __call__(self, words: np.ndarray) -> tuple[EventChunk, int]:
+        """Decode the next words; return their events, and the number dropped for want of a time."""
+        words = _swapped(words) if self._swapped else words
+        upper = (words >> np.uint64(32)).astype(np.uint32)
+        code = upper >> 28
+        is_high = code == _TIME_HIGH
+        high = (upper[is_high] & 0x0FFF_FFFF).astype(np.int64)
+        before, wraps = (None, 0) if self._high is None else (self._high % (1 << 28), self._high >> 28)
+        known = np.concatenate(
+            [[-1 if self._high is None else self._high], unwrap(high, 1 << 28, before, wraps)]
+        )
+        at = np.flatnonzero(code <= 1)
+        time = known[np.cumsum(is_high)[at]]
+        masks = (words[at] & np.uint64(0xFFFF_FFFF)).astype("<u4")
+        bits = np.unpackbits(masks.view(np.uint8), bitorder="little").reshape(-1, 32)
+        num_dropped = int(bits[time < 0].sum())
+        row, offset = np.nonzero(bits * (time >= 0)[:, None])
+        word = upper[at][row]
+        events = EventChunk(
+            time[row] << 6 | (word >> 22 & 0x3F).astype(np.int64),
+            (word >> 11 & 0x7FF).astype(np.int16) + offset.astype(np.int16),
+            (word & 0x7FF).astype(np.int16),
+            (word >> 28).astype(np.int8),
+        )
+        self._high = None if known[-1] < 0 else int(known[-1])
+        return events, num_dropped
+
+
+def is_swapped(words: np.ndarray) -> bool:
+    """True if the file has the upper half of each of its words [N] first.
+
+    The order is the one in which more of the first words have a known type; of two alike, the one whose
+    TIME_HIGH falls less often.
+    """
+    first = words[:_LOOKED_AT]
+    return _disorder(_swapped(first)) < _disorder(first)
+
+
+def _swapped(words: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(words.view("<u4").reshape(-1, 2)[:, ::-1]).view("<u8").reshape(-1)
+
+
+def _disorder(words: np.ndarray) -> tuple[int, int]:
+    """Number of words of no known type, and of TIME_HIGH words below the one before."""
+    upper = (words >> np.uint64(32)).astype(np.uint32)
+    code = upper >> 28
+    high = (upper[code == _TIME_HIGH] & 0x0FFF_FFFF).astype(np.int64)
+    return int((~np.isin(code, _TYPES)).sum()), int((np.diff(high) < 0).sum())
