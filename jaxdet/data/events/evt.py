@@ -17,7 +17,6 @@ from jaxdet.data.events.streams import CUT, UNTIMED, EventChunk, EventStream, He
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 
-
 NAME = "EVT2, EVT2.1, EVT3"
 
 

@@ -232,7 +232,7 @@ def _chunk(path: Path, parts: list[np.ndarray], scale: float) -> EventChunk:
         if column.dtype.kind == "f" and not np.isfinite(column).all():
             raise InputError(f"{path}: a value of {name} is not a number; expected finite values")
     for name, column in (("x", x), ("y", y)):
-        if len(column) and not (-(1 << 15) <= column.min() and column.max() < 1 << 15):
+        if len(column) and not (column.min() >= -(1 << 15) and column.max() < 1 << 15):
             raise InputError(f"{path}: {name} of {column.max():g}, expected pixels below 32768")
     t_us = np.rint(t * scale).astype(np.int64) if scale != 1 else t.astype(np.int64)
     return EventChunk(
