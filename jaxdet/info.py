@@ -21,9 +21,9 @@ from jaxdet.errors import InputError
 
 # Suffixes of files that hold no events, and what reads them.
 _OTHERS = {
-    "an image": (".jpg .jpeg .png .bmp .tif .tiff .webp", "predict --input= with a model of images"),
-    "a video": (".mp4 .avi .mkv .mov .webm", "predict --input= with a model of images"),
-    "weights": (".pth .pt .ckpt .safetensors", "convert --report"),
+    "an image": (".jpg .jpeg .png .bmp .tif .tiff .webp", "predict --input="),
+    "a video": (".mp4 .avi .mkv .mov .webm", "predict --input="),
+    "weights": (".pth .pt .ckpt .safetensors", "convert"),
     "boxes": (".json .pkl .xml", "evaluate --detections="),
 }
 
