@@ -13,9 +13,13 @@ from absl import flags as absl_flags
 
 from jaxdet import config_files, distributed
 from jaxdet.data.events.fit import FITS, View, parse_region
+from jaxdet.data.images import yaml_sets
 from jaxdet.distributed.flags import cache_folder
 from jaxdet.errors import InputError
+from jaxdet.structs import ReadReport
 
+STRICT = "exit status 1 if anything was left out while reading; the work is done all the same"
+RADIOMETRIC = "16-bit pixels to 8: auto, minmax, percentile, kelvin:LO,HI; default: data.radiometric"
 _CONFIG = "config: NAME:argument of a published one, or FILE.py:argument (Python, which runs)"
 
 
@@ -153,6 +157,51 @@ def view_of(flags: Flags) -> View:
     """The values of `view_flags`."""
     region = None if flags.region is None else parse_region(flags.region)
     return View(flags.fit, region, flags.start_us, flags.end_us, flags.max_gap)
+
+
+def class_map(pairs: Sequence[str]) -> dict[str, str]:
+    """Names of classes by other names, from words such as bike:bicycle; InputError for other words."""
+    found = {name: to for name, _, to in (pair.partition(":") for pair in pairs)}
+    wrong = [name for name, to in found.items() if not name or not to]
+    if wrong:
+        raise InputError(f"--class_map={','.join(pairs)}, expected pairs such as bike:bicycle")
+    return found
+
+
+def image_flags(flags: Flags) -> None:
+    """Flags that say how labelled images are read; `read_image_flags` puts them into a data block."""
+    flags.string(
+        "data",
+        None,
+        "data.yaml, which names splits and classes of images; default: the config's",
+    )
+    flags.strings("class_map", [], "annotated:own names of classes, such as bike:bicycle,motor:motorcycle")
+    flags.string("radiometric", None, RADIOMETRIC)
+    flags.boolean("strict", False, STRICT)
+
+
+def read_image_flags(flags: Flags, block: Any, fixed_classes: bool = False) -> dict[str, str]:
+    """Put the values of `image_flags` into a data block of images; return the splits of its `data.yaml`."""
+    splits: dict[str, str] = {}
+    if block.kind != "images":
+        if flags.data or flags.class_map or flags.radiometric:
+            raise InputError("--data, --class_map and --radiometric are for images; the config is of events")
+        return splits
+    with block.unlocked():
+        described = flags.data or block.get("yaml")
+        if described:
+            splits = yaml_sets.apply(block, described, fixed_classes)
+        if flags.class_map:
+            block.class_map = class_map(flags.class_map)
+        if flags.radiometric is not None:
+            block.radiometric = flags.radiometric
+    return splits
+
+
+def check_losses(report: ReadReport, strict: bool, end: str = "the rest is done") -> None:
+    """With `strict`, raise InputError for a report of things that were left out; `end` says what was done."""
+    if strict and report.num_lost:
+        raise InputError(f"--strict: {report.line()}; {end}")
 
 
 def _typed(name: str, convert: Callable[[str], Any], expected: str) -> Callable[[str], Any]:

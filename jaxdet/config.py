@@ -289,6 +289,10 @@ def _training_images(root: str) -> dict[str, Any]:
         "train_split": "train/images",
         "validation_split": "val/images",
         "test_split": "test/images",
+        "yaml": "",  # a data.yaml, which names root, splits and classes instead of this block
+        "class_map": {},  # other names of classes in COCO annotations, such as {"bike": "bicycle"}
+        "radiometric": "auto",  # 16-bit pixels to 8: minmax, percentile, kelvin:LO,HI
+        "check": "headers",  # of the images before the first step; "full" decodes them
         "max_boxes": 120,  # in a mosaic; what is left out is counted and logged
         "recipe": "scratch",  # or "finetune", "plain"
         "plain_from": 0,  # step from which samples are single images; 0: never

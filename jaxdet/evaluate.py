@@ -57,6 +57,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.boolean(
         "allow_missing", False, "leave out annotated images that are missing without an error status"
     )
+    cli.image_flags(flags)
     flags.choice("tta", "none", list(VIEWS), "test-time augmentation: mirrored views, or scaled as well")
     flags.choice(
         "protocol", "hmnet", list(protocols.PROTOCOLS), "protocol by which boxes of recordings are compared"
@@ -78,11 +79,13 @@ def _run(flags: cli.Flags) -> None:
     distributed.barrier()
     if found.problems:
         raise InputError("; ".join(found.problems))
+    cli.check_losses(found.metrics.report, flags.strict)
 
 
 def _of_weights(flags) -> Evaluation:
     cfg, skeleton, variables = api.open_weights_of(flags)
-    shared = {"split": flags.split, "fast": flags.fast, "backend": flags.backend}
+    splits = cli.read_image_flags(flags, cfg.data, fixed_classes=True)
+    shared = {"split": splits.get(flags.split, flags.split), "fast": flags.fast, "backend": flags.backend}
     if cfg.data.kind == "images":
         return of_images(
             cfg.data, skeleton, variables, images=flags.images, annotations=flags.annotations, tta=flags.tta,
@@ -94,15 +97,17 @@ def _of_weights(flags) -> Evaluation:
 
 
 def _of_files(flags):
+    splits = {} if flags.config is None else cli.read_image_flags(flags, flags.config.data)
     return of_files(
         flags.detections,
         labels=flags.labels,
         annotations=flags.annotations,
         images=flags.images,
         data=None if flags.config is None else flags.config.data,
-        split=flags.split,
+        split=splits.get(flags.split, flags.split),
         protocol=flags.protocol,
         backend=flags.backend,
+        class_map=cli.class_map(flags.class_map),
     )
 
 

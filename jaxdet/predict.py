@@ -33,6 +33,7 @@ from jaxdet import api, cli, predictions
 from jaxdet.benchmarks import latency
 from jaxdet.data.events import packets, recordings
 from jaxdet.data.events.fit import View
+from jaxdet.data.images import decoding
 from jaxdet.errors import InputError
 from jaxdet.inference import folded
 from jaxdet.inference.events import Predictor
@@ -57,6 +58,8 @@ def _flags(flags: cli.Flags) -> None:
     flags.string("images", None, "folder of images; the same as --input")
     flags.choice("tta", "none", list(VIEWS), "views of an image that are joined: mirrored, or scaled as well")
     flags.string("annotations", None, "COCO annotations whose ids a .json of --out takes")
+    flags.string("radiometric", None, cli.RADIOMETRIC)
+    flags.boolean("strict", False, cli.STRICT)
     flags.string("split", None, "split of the data set; default: the config's test split")
     flags.string("chunk", "0/1", "i/n: part number i of n of the split")
     flags.string("out", None, "boxes of --input: .npy, .h5, .json, .pkl, .npz, .csv, .txt, or a folder")
@@ -85,7 +88,10 @@ def _run(flags: cli.Flags) -> None:
             raise InputError("--fit, --region, --start_us, --end_us and --max_gap are for models of events")
         detector = ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast)
         predictor = ItemPredictor(cfg.data, detector)
-        predictions.of_images(predictor, source, flags.out, picture, metadata, flags.annotations)
+        if flags.radiometric is not None:
+            predictor.radiometric = decoding.check_radiometric(flags.radiometric)
+        report = predictions.of_images(predictor, source, flags.out, picture, metadata, flags.annotations)
+        cli.check_losses(report, flags.strict)
         return
     if flags.images:
         raise InputError(f"--images needs a model of images; data.kind of this one is {cfg.data.kind!r}")

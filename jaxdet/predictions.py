@@ -21,7 +21,7 @@ from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference.events import Predictor, StepBoxes
 from jaxdet.inference.images import ItemPredictor
 from jaxdet.inference.streaming import StreamDetector
-from jaxdet.structs import Boxes
+from jaxdet.structs import Boxes, ReadReport
 from jaxdet.viewing import films
 
 logger = logging.getLogger(__name__)
@@ -46,14 +46,19 @@ def of_images(
     rendering: Rendering,
     metadata: dict[str, Any],
     annotations: str | None = None,
-) -> None:
+) -> ReadReport:
     """Predict an image, a folder, a list or a video; InputError at the end if part of it could not be read.
 
-    Boxes go to `out` by its suffix; COCO results take the ids of `annotations`, where given.
+    Return what was left out or converted while reading, which is also said in a line. Boxes go to `out` by
+    its suffix; COCO results take the ids of `annotations`, where given.
     """
     names = predictor.class_names
     video = sets.VideoFile(source) if sets.is_video(source) else None
-    items = [] if video else sets.open_input(source)
+    report = ReadReport()
+    items = [] if video else sets.open_input(source, report)
+    if report:
+        logger.warning("%s", report.line(str(source)))
+        metadata = metadata | {"left_out": dict(report.counts)}
     with ExitStack() as stack:
         write = draw = None
         if out:
@@ -72,6 +77,9 @@ def of_images(
             if draw is not None and result.image is not None:
                 draw(result.image, result.boxes)
             num_images, num_boxes = num_images + 1, num_boxes + len(result.boxes)
+    if predictor.report:
+        logger.warning("%s", predictor.report.line(str(source)))
+    report.merge(predictor.report)
     logger.info("%d boxes in %d images", num_boxes, num_images)
     if predictor.num_skipped:
         raise InputError(
@@ -79,8 +87,9 @@ def of_images(
         )
     if video and video.cut_short:
         raise InputError(
-            f"{source}: cut short, {num_images} frames of {video.num_frames} could be decoded and are done"
+            f"{source}: the file is cut short; the {num_images} frames that could be decoded are done"
         )
+    return report
 
 
 def of_recording(

@@ -40,10 +40,12 @@ def _flags(flags: cli.Flags) -> None:
     flags.choice(
         "rescore", "mean", ("mean", "max"), "new score of the boxes of a path: its mean or its maximum"
     )
+    flags.number("score_scale", 1.0, "the scores of --detections are divided by this number")
     flags.boolean("link_by_class", False, "link boxes of equal class only")
     flags.string(
         "labels", None, "LTD annotations (folder) or COCO annotations (.json): report AP before and after"
     )
+    flags.boolean("strict", False, cli.STRICT)
     flags.string("render", None, "picture or video of the boxes before and after, side by side")
 
 
@@ -66,7 +68,9 @@ def _run(flags: cli.Flags) -> None:
             return seqnms.drop_scores_below(frames, options.min_score)
         return seqnms.rescore(frames, options)
 
-    before = _read(source, flags.labels)
+    if flags.score_scale != 1 and kind == "h5":
+        raise InputError(f"{out}: a detections file keeps the scores it was made with; write .npz or .csv")
+    before = _read(source, flags.labels, flags.score_scale)
     if kind == files.format_of(source) == "h5":
         files.map_clips([source], out, post_process, flags.rule)
         after = files.read(out).frames
@@ -85,11 +89,14 @@ def _run(flags: cli.Flags) -> None:
         logging.info("%s: %s", flags.rule, months.change(labels, *parts))
     if flags.render:
         comparison.draw(flags.render, before.frames, after)
+    cli.check_losses(before.report, flags.strict)
 
 
-def _read(source: Path, labels: str | None) -> BoxFile:
+def _read(source: Path, labels: str | None, score_scale: float) -> BoxFile:
     annotations = coco.read_annotations(labels) if labels and labels.endswith(".json") else None
-    found = files.read(source, annotations)
+    if not 0 < score_scale < float("inf"):
+        raise InputError(f"--score_scale={score_scale:g}, expected a positive number, such as 100")
+    found = files.read(source, annotations, score_scale)
     if found.report:
         logging.warning("%s", found.report.line(str(source)))
     if not found.has_scores:

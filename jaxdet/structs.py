@@ -173,6 +173,7 @@ class ReadReport:
 
     def __init__(self, counts: Mapping[str, int] | None = None):
         self.counts: Counter[str] = Counter(counts or {})
+        self.notes: Counter[str] = Counter()  # what was converted or guessed; nothing was lost
         self.first: dict[str, str] = {}
 
     def add(self, reason: str, count: int = 1, where: str = "") -> None:
@@ -182,21 +183,41 @@ class ReadReport:
             if where:
                 self.first.setdefault(reason, where)
 
+    def note(self, what: str, count: int = 1, where: str = "") -> None:
+        """Count `count` times `what` was read otherwise than it stands in the file, without a loss."""
+        if count:
+            self.notes[what] += int(count)
+            if where:
+                self.first.setdefault(what, where)
+
     def merge(self, other: "ReadReport") -> None:
         """Add the counts of another report."""
         self.counts.update(other.counts)
+        self.notes.update(other.notes)
         self.first = other.first | self.first
 
     def __bool__(self) -> bool:
-        return any(self.counts.values())
+        return any(self.counts.values()) or any(self.notes.values())
+
+    @property
+    def num_lost(self) -> int:
+        """Number of things that were left out."""
+        return sum(self.counts.values())
 
     def line(self, source: str = "") -> str:
-        """One line, such as "x.raw: left out 12 events outside the sensor, 1 label"; "" if empty."""
-        if not self:
-            return ""
-        where = f"{source}: " if source else ""
+        """One line, such as "x.raw: left out 12 events outside the sensor, 1 label"; "" if empty.
+
+        What was only noted follows after a semicolon.
+        """
         parts = [
-            f"{count} {reason}" + (f" (first: {self.first[reason]})" if reason in self.first else "")
-            for reason, count in sorted(self.counts.items())
+            f"{intro}{', '.join(self._shown(counts))}"
+            for intro, counts in (("left out ", self.counts), ("read ", self.notes))
+            if any(counts.values())
         ]
-        return where + "left out " + ", ".join(parts)
+        return (f"{source}: " if source and parts else "") + "; ".join(parts)
+
+    def _shown(self, counts: Counter[str]) -> list[str]:
+        return [
+            f"{count} {reason}" + (f" (first: {self.first[reason]})" if reason in self.first else "")
+            for reason, count in sorted(counts.items())
+        ]

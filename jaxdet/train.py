@@ -29,6 +29,7 @@ from jaxdet.evaluation.validation import Validation
 from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Variables
+from jaxdet.structs import ReadReport
 from jaxdet.training import log_writers, loop, state
 from jaxdet.training import setup as runs
 from jaxdet.training.checkpoint import RunCheckpoints
@@ -48,6 +49,8 @@ def _flags(flags: cli.Flags) -> None:
     flags.string(
         "init", None, "weights to start from: a run, a converted folder, or a released .pth or .pt file"
     )
+    flags.choice("check", None, ("headers", "full"), "look at the images before the first step; full decodes")
+    cli.image_flags(flags)
     flags.integer("overfit", 0, "train on this many fixed samples only")
     flags.boolean("dry_run", False, "print parameters, memory, steps and time per epoch, and stop")
 
@@ -56,6 +59,10 @@ def _run(flags: cli.Flags) -> None:
     cfg, workdir = _config(flags)
     if flags.overfit:
         cfg.data.overfit = flags.overfit
+    if cli.read_image_flags(flags, cfg.data):
+        cfg.model.num_classes = len(cfg.data.classes)
+    if flags.check and cfg.data.kind == "images":
+        cfg.data.check = flags.check
     if cfg.model.num_classes != len(cfg.data.classes):
         raise InputError(
             f"data.classes names {len(cfg.data.classes)} classes, model.num_classes is "
@@ -64,6 +71,7 @@ def _run(flags: cli.Flags) -> None:
     if "simulate" in cfg.data:
         distributed.main_first(lambda: _simulate(cfg.data))
     batches = _open(cfg)
+    cli.check_losses(getattr(batches.source, "report", ReadReport()), flags.strict, "nothing was trained")
     mesh = sharding.make_mesh(cfg.data.batch_size)
     run = runs.assemble(cfg, mesh, _start_from(flags.init, cfg.model))
     if flags.dry_run:

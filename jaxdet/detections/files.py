@@ -67,19 +67,40 @@ def format_of(path: str | os.PathLike) -> str:
     return names_by_suffix[suffix]
 
 
-def read(path: str | os.PathLike, annotations: coco.Annotations | None = None) -> BoxFile:
+def read(
+    path: str | os.PathLike,
+    annotations: coco.Annotations | None = None,
+    score_scale: float | None = None,
+) -> BoxFile:
     """Read the boxes of a file or folder.
 
     `annotations` give COCO results the names of their images and classes, and YOLO text the sizes of its
-    images. Raises InputError for unreadable files, numbers that are not finite and frames that appear twice.
+    images. `score_scale` divides the scores, which then must lie in [0, 1]; None takes them as they are.
+    Raises InputError for unreadable files, numbers that are not finite and frames that appear twice.
     """
     path = Path(path)
     kind = format_of(path)
     if kind != "yolo" and not path.is_file():
         raise InputError(f"{path}: no such file; expected boxes")
-    found = FORMATS[kind].read(path, annotations)
+    if kind == "txt":
+        found = mot.read(path, score_scale)  # names the line of a score
+    else:
+        found = FORMATS[kind].read(path, annotations)
+        if score_scale is not None and found.has_scores:
+            found = found._replace(frames=[_scaled(boxes, score_scale, path) for boxes in found.frames])
     _check(found.frames, path)
     return found
+
+
+def _scaled(boxes: Boxes, scale: float, path: Path) -> Boxes:
+    scores = boxes.scores if scale == 1 else boxes.scores / scale
+    wrong = scores[(scores < 0) | (scores > 1)]
+    if len(wrong):
+        raise InputError(
+            f"{path}: {names.path_name(boxes)} has a score of {wrong[0]:g}, expected 0 to 1; "
+            "--score_scale=N divides the scores by N"
+        )
+    return boxes if scale == 1 else replace(boxes, scores=scores)
 
 
 def _check(frames: Sequence[Boxes], path: Path) -> None:

@@ -32,6 +32,11 @@ from jaxdet.structs import Boxes
 FORMAT = "jaxdet-detections"
 VERSION = 1
 KEYS = ("t_us", "frame", "name")
+_MOST_BYTES = 1 << 32  # of the boxes of one recording or clip in memory
+_FAULTS = (
+    KeyError, ValueError, TypeError, OSError, RuntimeError, AttributeError, OverflowError, MemoryError,
+    IndexError,
+)  # fmt: skip
 _FLUSH_FRAMES = 2048
 _FLUSH_ROWS = 65_536
 
@@ -116,9 +121,12 @@ class DetectionsReader:
 
     def __init__(self, file: Any):
         self._file = file
-        self.key: str = file.attrs["key"]
-        self.class_names: tuple[str, ...] = tuple(json.loads(file.attrs["class_names"]))
-        self.metadata: dict = json.loads(file.attrs["metadata"])
+        with _one_line(file.filename):
+            self.key: str = file.attrs["key"]
+            self.class_names: tuple[str, ...] = tuple(map(str, json.loads(file.attrs["class_names"])))
+            self.metadata: dict = dict(json.loads(file.attrs["metadata"]))
+            if self.key not in KEYS:
+                raise ValueError(f"key {self.key!r}")
         self.names: list[str] = sorted(unquote(group) for group in file)
 
     def frames(self, name: str) -> list[Boxes]:
@@ -126,10 +134,23 @@ class DetectionsReader:
         group = self._file.get(quote(name, safe=" "))
         if group is None:
             raise InputError(f"{self._file.filename}: no detections of {name}; predict it first")
+        with _one_line(f"{self._file.filename}: {name}"):
+            return self._frames(name, group)
+
+    def _frames(self, name: str, group: Any) -> list[Boxes]:
+        fields = {field: group[field] for field in ("keys", "sizes", "counts", "boxes", "scores", "labels")}
+        num_bytes = sum(field.size * field.dtype.itemsize for field in fields.values())
+        if num_bytes > _MOST_BYTES:
+            raise ValueError(f"{num_bytes} bytes of boxes in one group")
         keys = group["keys"].asstr()[:] if self.key == "name" else group["keys"][:].tolist()
         xyxy, scores, labels = (group[field][:] for field in ("boxes", "scores", "labels"))
         counts = group["counts"][:]
         stops = np.cumsum(counts, dtype=np.int64)
+        if (counts < 0).any() or not counts.sum() == len(xyxy) == len(scores) == len(labels):
+            found = f"{len(xyxy)} boxes, {len(scores)} scores, {len(labels)} labels"
+            raise ValueError(f"{found}, and counts of {counts.sum()}")
+        if not len(keys) == len(counts) == len(group["sizes"]) or xyxy.shape[1:] != (4,):
+            raise ValueError(f"{len(keys)} keys, {len(counts)} counts, boxes {xyxy.shape}")
         return [
             Boxes(
                 xyxy[stop - count : stop],
@@ -149,6 +170,16 @@ class DetectionsReader:
 
     def __iter__(self) -> Iterator[Boxes]:
         return (boxes for name in self.names for boxes in self.frames(name))
+
+
+@contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    """Whatever a damaged file makes HDF5 and NumPy raise becomes an InputError."""
+    try:
+        yield
+    except _FAULTS as error:
+        text = ascii(" ".join(str(error).split()))[1:-1][:160]
+        raise InputError(f"{where}: {text}; expected detections written by predict") from error
 
 
 def key_of(boxes: Boxes) -> str:

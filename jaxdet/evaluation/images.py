@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdet import distributed
-from jaxdet.data.images import letterbox, sets
+from jaxdet.data.images import letterbox, samples, sets
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.evaluation import labels as label_sets
 from jaxdet.evaluation import seqyolo_ap
 from jaxdet.evaluation.evaluator import evaluate
 from jaxdet.evaluation.metrics import Metrics
-from jaxdet.formats import coco, yolo
+from jaxdet.formats import coco
 from jaxdet.inference.images import ImageResult, ItemPredictor
 from jaxdet.structs import Boxes, ReadReport
 
@@ -39,22 +39,26 @@ def annotated(
     annotations: str | Path,
     class_names: Sequence[str],
     backend: str = "pycocotools",
+    class_map: Mapping[str, str] | None = None,
 ) -> Result:
     """Metrics of the images in `folder` that COCO annotations name.
 
-    Classes are matched by name; `class_names` are the detector's. Annotated images that are missing from the
-    folder are counted and left out; unreadable images count as images without detections.
+    Classes are matched by name, that of `class_map` if it has one; `class_names` are the detector's.
+    Annotated images that are missing from the folder are counted and left out; unreadable images count as
+    images without detections.
 
     Raises InputError if all are missing, or if boxes are annotated of a class that the detector does not
     have.
     """
-    known = coco.read_annotations(annotations)
+    known = coco.renamed(coco.read_annotations(annotations), class_names, class_map or {})
     items, missing = sets.from_coco(known.frames, folder)
     if not items:
         raise InputError(
             f"{folder}: none of the {len(missing)} images of {annotations} exists; "
             "give the folder of the images"
         )
+    # Shapes of batches follow the files; sizes in annotations are wrong at times.
+    items = [item._replace(size=None) for item in items]
     by_id = {boxes.image_id: boxes for boxes in known.frames}
     labels = [by_id[item.image_id] for item in items]
     evaluated = _evaluated(known, class_names, annotations)
@@ -74,7 +78,7 @@ def _evaluated(known: coco.Annotations, class_names: Sequence[str], path) -> tup
         if i in used:
             raise InputError(
                 f"{path}: class {known.class_names[i]!r} is not among the detector's {len(class_names)}; "
-                "check data.classes of the config"
+                "check data.classes of the config, or give --class_map"
             )
     if strange:
         names = ", ".join(known.class_names[i] for i in strange[:5])
@@ -100,13 +104,14 @@ def labelled(
     items: Sequence[ImageItem],
     class_names: Sequence[str],
     backend: str = "pycocotools",
+    report: ReadReport | None = None,
 ) -> Result:
     """Metrics of images whose YOLO text lies in `labels/` beside `images/`, and the metrics of Seq-YOLO.
 
     An image without a label file has no objects.
     """
-    report = ReadReport()
-    rows = [yolo.read_labels(sets.label_path(i.path), len(class_names), report) for i in items]
+    report = ReadReport() if report is None else report
+    items, rows = samples.with_labels(items, len(class_names), report)
     return with_labels(predictor, items, rows, class_names, backend, report)
 
 

@@ -17,9 +17,9 @@ class ImageIndex:
 
     These are tried in turn: the path of the image (or of its video or clip, with the number of the frame),
     the id in a COCO file, the end of the path, and last the name without suffix. The end of a path or a name
-    counts only if a single image has it, and `line` reports how many images were matched so. An id does not
-    identify an image if both files name the image and the names differ: ids are numbered anew in every data
-    set.
+    counts only if a single image has it and the folders, where both are known, agree; `line` reports how many
+    images were matched so. An id does not identify an image if both files name the image and the names
+    differ: ids are numbered anew in every data set.
     """
 
     def __init__(self, labels: Sequence[Boxes]):
@@ -65,7 +65,7 @@ class ImageIndex:
                     f"{boxes.source}: several labelled images have this name, in different folders; expected "
                     "paths that tell them apart"
                 )
-        if not near:
+        if not near or _folders_disagree(boxes.source, self._labels[near[0]].source):
             return None
         exact = _ends_alike(boxes.source, self._labels[near[0]].source)
         self.weak["the end of their paths" if exact else "their names without folder and suffix"] += 1
@@ -130,6 +130,12 @@ def _number(boxes: Boxes) -> tuple[str, int] | None:
         return _stem(boxes.source), boxes.frame
     clip, _, number = _stem(boxes.source).rpartition("_")
     return (clip, int(number)) if clip and number.isascii() and number.isdigit() else None
+
+
+def _folders_disagree(a: str, b: str) -> bool:
+    """True if both paths have folders, and neither's are the end of the other's: of two cameras, say."""
+    folders = [PurePosixPath(path).parent.as_posix() for path in (a, b)]
+    return "." not in folders and not _ends_alike(*folders)
 
 
 def _ends_alike(a: str, b: str) -> bool:

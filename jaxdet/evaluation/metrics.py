@@ -92,4 +92,5 @@ class Metrics:
             "num_truth": self.num_truth,
             "num_detections": self.num_detections,
             "left_out": dict(self.report.counts),
+            "converted": dict(self.report.notes),
         }

@@ -13,7 +13,7 @@ from jaxdet.errors import InputError
 from jaxdet.evaluation import labels as label_sets
 from jaxdet.evaluation.evaluator import evaluate
 from jaxdet.evaluation.metrics import Metrics
-from jaxdet.formats import coco, names, npy, yolo
+from jaxdet.formats import coco, names, npy
 from jaxdet.structs import Boxes, ReadReport
 
 
@@ -27,6 +27,7 @@ def of_files(
     split: str | None = None,
     protocol: str = "hmnet",
     backend: str = "pycocotools",
+    class_map: Mapping[str, str] | None = None,
 ) -> Metrics:
     """Metrics of a file or folder of boxes against one kind of labels.
 
@@ -36,17 +37,17 @@ def of_files(
     detections.
     """
     if annotations is not None:
-        return against_annotations(detections, annotations, backend)
+        return against_annotations(detections, annotations, backend, class_map)
     if images is not None or (data is not None and data.kind == "images" and labels is None):
         if data is None:
             raise InputError("--images with YOLO text needs --config, which names the classes")
         class_names = tuple(data.classes)
         if images is not None:
             report = ReadReport()
-            items = sets.open_input(images)
-            rows = [yolo.read_labels(sets.label_path(i.path), len(class_names), report) for i in items]
+            items = sets.open_input(images, report)
+            items, rows = samples.with_labels(items, len(class_names), report)
         else:
-            items, rows, report = samples.open_set(data.root, split or data.test_split, class_names)
+            items, rows, report = samples.open_split(data, split or data.test_split)
         truth = label_sets.of_images(items, rows)
         return against_images(detections, truth, class_names, backend, report)
     class_names = names_of.GEN1 if data is None else tuple(data.classes)
@@ -64,13 +65,19 @@ def of_files(
 
 
 def against_annotations(
-    detections: str | Path, annotations: str | Path, backend: str = "pycocotools"
+    detections: str | Path,
+    annotations: str | Path,
+    backend: str = "pycocotools",
+    class_map: Mapping[str, str] | None = None,
 ) -> Metrics:
-    """Metrics of boxes of images against COCO annotations, over their classes."""
+    """Metrics of boxes of images against COCO annotations, over their classes, renamed by `class_map`."""
     known = coco.read_annotations(annotations)
+    if class_map:
+        targets = [*known.class_names, *class_map.values()]
+        known = coco.renamed(known, targets, class_map)
     found = files.read(detections, known)
-    report = ReadReport(known.report.counts)
-    report.first = dict(known.report.first)
+    report = ReadReport()
+    report.merge(known.report)
     report.merge(found.report)
     return evaluate(found.frames, known.frames, "coco", known.class_names, backend, report)
 

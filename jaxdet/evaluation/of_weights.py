@@ -16,6 +16,7 @@ from jaxdet.inference import folded
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.nn.functional import Skeleton, Variables
+from jaxdet.structs import ReadReport
 
 
 @dataclass
@@ -87,12 +88,17 @@ def of_images(
             )
         if "root" not in data:
             raise InputError("no images to measure on, and the config names no data set; give --images")
-        items, rows, report = samples.open_set(data.root, split or data.test_split, names)
+        items, rows, report = samples.open_split(data, split or data.test_split)
         result = image_evaluation.with_labels(predictor, items, rows, names, backend, report)
     elif annotations is not None:
-        result = image_evaluation.annotated(predictor, images, annotations, names, backend)
+        result = image_evaluation.annotated(
+            predictor, images, annotations, names, backend, dict(getattr(data, "class_map", {}))
+        )
     else:
-        result = image_evaluation.labelled(predictor, sets.open_input(images), names, backend)
+        report = ReadReport()
+        items = sets.open_input(images, report)
+        result = image_evaluation.labelled(predictor, items, names, backend, report)
+    result.metrics.report.merge(predictor.report)
     evaluation = Evaluation(result.metrics)
     if result.seqyolo is not None:
         evaluation.seqyolo = seqyolo_ap.table(result.seqyolo, names)

@@ -51,7 +51,7 @@ def _of_recordings(data, skeleton, split) -> Measure:
 
 def _of_images(data, skeleton, split) -> Measure:
     names = tuple(data.classes)
-    labelled = samples.open_set(data.root, split, names)
+    labelled = samples.open_split(data, split)
     running: list[tuple[ImagePredictor, ItemPredictor]] = []
 
     def measured(variables: Variables) -> Measured:

@@ -11,7 +11,7 @@ mean the same without the annotations it was predicted for.
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -65,6 +65,31 @@ def read_annotations(path: str | os.PathLike) -> Annotations:
     _check_some(path, len(content["annotations"]), len(columns[0]), report, "annotations")
     class_names = tuple(categories.values())
     return Annotations(_frames(images, columns, class_names), class_names, tuple(categories), report)
+
+
+def renamed(known: Annotations, class_names: Sequence[str], class_map: Mapping[str, str]) -> Annotations:
+    """Annotations with the classes of a detector: names by `class_map`, then without regard to case.
+
+    Categories that get one name become one class. A name that is none of `class_names` stays.
+    """
+    strange = sorted(set(class_map.values()) - set(class_names))
+    if strange:
+        raise InputError(f"the class map names {shown(strange[0])}, expected one of {', '.join(class_names)}")
+    plain = {name.casefold(): name for name in reversed(class_names)}
+    by_name = {name.casefold(): to for name, to in class_map.items()}
+    new = []
+    for name in known.class_names:
+        to = by_name.get(name.casefold(), name)
+        new.append(to if to in class_names else plain.get(to.casefold(), to))
+    if tuple(new) == known.class_names:
+        return known
+    names = tuple(dict.fromkeys(new))
+    label = np.array([names.index(name) for name in new], np.int32)
+    frames = [replace(boxes, labels=label[boxes.labels], class_names=names) for boxes in known.frames]
+    ids = tuple(known.category_ids[new.index(name)] for name in names)
+    changed = [f"{a} to {b}" for a, b in zip(known.class_names, new, strict=True) if a != b]
+    known.report.note(f"categories under another name ({', '.join(changed[:5])})", len(changed))
+    return Annotations(frames, names, ids, known.report)
 
 
 def read_results(path: str | os.PathLike, annotations: Annotations | None = None) -> BoxFile:
@@ -138,7 +163,7 @@ def _images(rows: list, path, report: ReadReport) -> dict[Id, tuple[str, tuple[i
             continue
         name = row.get("file_name")
         if not isinstance(name, str) or not name:
-            report.add("file names of images", where=f"image {shown(image_id)}")
+            report.note("images without a file name", where=f"image {shown(image_id)}")
             name = ""
         if image_id in found:
             if found[image_id][0] != name:
@@ -146,7 +171,7 @@ def _images(rows: list, path, report: ReadReport) -> dict[Id, tuple[str, tuple[i
                     f"{path}: image id {shown(image_id)} stands for {shown(found[image_id][0])} "
                     f"and {shown(name)}; expected an id each"
                 )
-            report.add("repetitions of an image", where=f"image {shown(image_id)}")
+            report.note("repetitions of an image as one", where=f"image {shown(image_id)}")
         height, width = (number(row.get(key)) for key in ("height", "width"))
         size = (int(height), int(width)) if height and width and min(height, width) >= 1 else None
         found[image_id] = name, size
@@ -175,7 +200,7 @@ def _categories(rows: list, annotations: list, path, report: ReadReport) -> dict
         double = next((name for name in names if names.count(name) > 1), None)
         if double is not None:
             raise InputError(f"{path}: two categories are called {shown(double)}; expected different names")
-        report.add("categories without boxes that are called as another", num_named - len(found))
+        report.note("categories without boxes that are called as another, not at all", num_named - len(found))
     return {category: found[category] for category in sorted(found, key=order_of)}
 
 
@@ -197,12 +222,12 @@ def _annotation(row, position: int, images: dict, categories: dict, report: Read
     xywh = _bbox(row.get("bbox"))
     if not row.get("bbox"):
         xywh = _around(row.get("segmentation"))
-        report.add("bboxes, which were taken from polygons", xywh is not None, where)
+        report.note("bboxes taken from polygons", xywh is not None, where)
     if xywh is None:
         return report.add("annotations without a bbox of four numbers", where=where)
     area = number(row.get("area"))
     if area is None and row.get("area") is not None:
-        report.add("areas that are no numbers (width times height taken)", where=where)
+        report.note("areas that are no numbers as width times height", where=where)
     return image, xywh, category, xywh[2] * xywh[3] if area is None else area, bool(row.get("iscrowd"))
 
 

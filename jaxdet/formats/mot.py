@@ -4,6 +4,7 @@ The eighth column is the index of the class where it is a whole number from 0; -
 class 0.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,34 +12,61 @@ from pathlib import Path
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.formats import BoxFile, names
+from jaxdet.formats.text import read_text, shown
 from jaxdet.structs import Boxes, ReadReport
 
+_EXPECTED = "frame, id, left, top, width, height, score as finite numbers"
 
-def read(path: str | os.PathLike) -> BoxFile:
-    """Frames in order of their first line; `source` is the file's name. InputError names a bad line."""
-    path = Path(path)
+
+def read(path: str | os.PathLike, score_scale: float | None = None) -> BoxFile:
+    """Frames in order of their first line; `source` is the file's name. InputError names a bad line.
+
+    `score_scale` divides the scores, which then must lie in [0, 1]; None takes them as they are. The last
+    three of 10 columns are coordinates in the world (MOT15) where the eighth is not whole in every line.
+    """
+    path, report = Path(path), ReadReport()
+    lines = [
+        (f"{path}:{number}", line.split(","))
+        for number, line in enumerate(read_text(path, _EXPECTED).splitlines(), 1)
+        if line.strip()
+    ]
+    numbers = [(where, _numbers(fields, where)) for where, fields in lines]
+    world = any(len(row) == 10 and row[7] != int(row[7]) for _, row in numbers)
+    report.note("lines whose last columns are coordinates in the world", len(numbers) if world else 0)
     rows: dict[int, list[tuple]] = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if line.strip():
-            frame, row = _row(line, f"{path}:{number}")
-            rows.setdefault(frame, []).append(row)
+    for where, row in numbers:
+        frame, values = _row(row[:7] if world else row, where, score_scale)
+        rows.setdefault(frame, []).append(values)
     frames = [
         Boxes.of_xywh(*zip(*found), source=path.stem, frame=frame)  # pyright: ignore[reportArgumentType]
         for frame, found in rows.items()
     ]
-    return BoxFile(frames, (), True, ReadReport())
+    return BoxFile(frames, (), True, report)
 
 
-def _row(line: str, where: str) -> tuple[int, tuple]:
+def _numbers(fields: Sequence[str], where: str) -> list[float]:
     try:
-        frame, _, left, top, width, height, score, *rest = (float(field) for field in line.split(","))
-    except ValueError as error:
-        raise InputError(
-            f"{where}: {line.strip()!r}; expected frame, id, left, top, width, height, score"
-        ) from error
+        numbers = [float(field) for field in fields]
+    except ValueError:
+        numbers = []
+    if len(numbers) < 7 or not all(math.isfinite(number) for number in numbers):
+        raise InputError(f"{where}: {shown(','.join(fields).strip())}; expected {_EXPECTED}")
+    return numbers
+
+
+def _row(numbers: Sequence[float], where: str, score_scale: float | None) -> tuple[int, tuple]:
+    frame, _, left, top, width, height, score, *rest = numbers
     label = rest[0] if rest else 0
-    if label != int(label) or frame != int(frame):
+    if label != int(label) or frame != int(frame) or not 0 <= frame < 2**53 or label >= 2**31:
         raise InputError(f"{where}: frame {frame:g}, label {label:g}; expected whole numbers")
+    if width < 0 or height < 0:
+        raise InputError(f"{where}: a box of {width:g}x{height:g} pixels; expected positive sides")
+    if score_scale is not None:
+        score /= score_scale
+        if not 0 <= score <= 1:
+            raise InputError(
+                f"{where}: score {score:g}, expected 0 to 1; --score_scale=N divides the scores by N"
+            )
     return int(frame), ((left, top, width, height), score, max(int(label), 0))
 
 

@@ -13,7 +13,10 @@ from pathlib import PurePosixPath
 from jaxdet.errors import InputError
 from jaxdet.structs import Boxes
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".avif",
+    ".gif", ".pbm", ".pgm", ".ppm", ".pnm", ".pxm", ".hdr", ".sr", ".ras",
+)  # fmt: skip
 _NUMBERED = re.compile(r"(?:(.*)[_/])?(\d+)")
 
 

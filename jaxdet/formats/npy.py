@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
-from jaxdet.formats import BoxFile
+from jaxdet.formats import BoxFile, arrays
 from jaxdet.structs import Boxes, ReadReport
 
 # Rows of the released HMNet's detections, padded to 40 bytes.
@@ -43,14 +43,9 @@ def read(path: str | os.PathLike) -> BoxFile:
 
 def read_table(path: str | os.PathLike) -> np.ndarray:
     """The rows as the file has them; never unpickles."""
-    try:
-        table = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected boxes of one recording") from error
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: not a readable .npy file of boxes ({error})") from error
-    if not isinstance(table, np.ndarray) or table.dtype.names is None:
-        if isinstance(table, np.ndarray) and not table.size:
+    table = arrays.load(path, "boxes of one recording")
+    if table.dtype.names is None or table.ndim != 1:
+        if not table.size:
             return np.zeros(0, ROWS)  # some tools write a plain empty array where nothing was found
         raise InputError(f"{path}: not a structured array; expected fields t, x, y, w, h, class_id, ...")
     return table
@@ -70,9 +65,15 @@ def frames_of(table: np.ndarray, source: str, where: str) -> tuple[list[Boxes], 
         )
 
     has_scores = bool({"class_confidence", "confidence"} & set(fields))
-    scores = column("class_confidence", "confidence") if has_scores else np.ones(len(table), np.float32)
-    xywh = np.stack([column(name) for name in "xywh"], axis=-1)
-    t_us, labels = column("t", "ts").astype(np.int64), column("class_id").astype(np.int32)
+    try:
+        scores = np.ones(len(table), np.float32)
+        if has_scores:
+            scores = arrays.numbers(column("class_confidence", "confidence"), "scores")
+        xywh = np.stack([arrays.numbers(column(name), name) for name in "xywh"], axis=-1)
+        t_us = arrays.whole_numbers(column("t", "ts"), "time", -(2**62), 2**62)
+        labels = arrays.whole_numbers(column("class_id"), "class_id", 0, 2**31).astype(np.int32)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}; expected a table of boxes") from error
     order = np.argsort(t_us, kind="stable")
     times, first = np.unique(t_us[order], return_index=True)
     bounds = [*first.tolist(), len(order)]

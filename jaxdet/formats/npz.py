@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
-from jaxdet.formats import BoxFile
+from jaxdet.formats import BoxFile, arrays
 from jaxdet.structs import Boxes, ReadReport
 
 _REQUIRED = ("keys", "counts", "boxes", "scores", "labels")
@@ -28,26 +28,36 @@ _REQUIRED = ("keys", "counts", "boxes", "scores", "labels")
 
 def read(path: str | os.PathLike) -> BoxFile:
     """Frames in the order of the file. InputError for arrays that disagree and frames that appear twice."""
+    found = arrays.load_all(path, "arrays keys, counts, boxes, scores and labels")
+    missing = [name for name in _REQUIRED if name not in found]
+    if missing:
+        raise InputError(f"{path}: no array {missing[0]}; expected keys, counts, boxes, scores and labels")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-            keys, counts, boxes, scores, labels = (arrays[name] for name in _REQUIRED)
-    except (KeyError, ValueError, OSError, EOFError) as error:
-        raise InputError(
-            f"{path}: {error}; expected arrays keys, counts, boxes, scores and labels"
-        ) from error
-    num_frames = len(keys)
-    numbers = arrays.get("frames", np.full(num_frames, -1))
-    times = arrays.get("times_us", np.full(num_frames, -1))
-    sizes = arrays.get("sizes", np.zeros((num_frames, 2), int))
-    if not num_frames == len(counts) == len(numbers) == len(times) == len(sizes) or not (
+        keys, boxes, scores = found["keys"], found["boxes"], arrays.numbers(found["scores"], "scores")
+        counts = arrays.whole_numbers(found["counts"], "count", 0, len(scores) + 1)
+        labels = arrays.whole_numbers(found["labels"], "label", 0, 2**31)
+        num_frames = len(counts)
+        unknown = np.full(num_frames, -1)
+        numbers = arrays.whole_numbers(found.get("frames", unknown), "frame", -1, 2**62)
+        times = arrays.whole_numbers(found.get("times_us", unknown), "time", -1, 2**62)
+        sizes = np.zeros((num_frames, 2), np.int64)
+        if "sizes" in found and found["sizes"].size:
+            sizes = arrays.whole_numbers(found["sizes"].ravel(), "size", 0, 2**31).reshape(-1, 2)
+        class_names = found.get("class_names", np.zeros(0, str))
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
+            raise ValueError(f"boxes of type {boxes.dtype} {boxes.shape}, not [R, 4]")
+        if keys.ndim != 1 or class_names.ndim != 1 or class_names.dtype.kind != "U":
+            raise ValueError("keys or class names that are no lists of text")
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; expected boxes as predict writes them") from error
+    if not len(keys) == num_frames == len(numbers) == len(times) == len(sizes) or not (
         counts.sum() == len(boxes) == len(scores) == len(labels)
     ):
         raise InputError(f"{path}: its arrays disagree in length; expected {num_frames} frames everywhere")
     identities = list(zip(keys.tolist(), numbers.tolist(), times.tolist()))
     if len(set(identities)) < num_frames:
         raise InputError(f"{path}: a frame appears twice; expected each frame once")
-    names = tuple(arrays.get("class_names", np.zeros(0, str)).tolist())
+    names = tuple(class_names.tolist())
     stops = np.cumsum(counts)
     frames = [
         Boxes(
@@ -67,7 +77,7 @@ def read(path: str | os.PathLike) -> BoxFile:
 
 def write(path: str | os.PathLike, frames: Sequence[Boxes], class_names: Sequence[str] = ()) -> None:
     """Write frames; numbers keep their precision, the widest of all frames."""
-    arrays = {
+    content = {
         "keys": np.array([boxes.source for boxes in frames], str),
         "counts": np.array([len(boxes) for boxes in frames], np.int64),
         "boxes": np.concatenate([np.zeros((0, 4), np.float32), *(boxes.xyxy for boxes in frames)]),
@@ -79,4 +89,4 @@ def write(path: str | os.PathLike, frames: Sequence[Boxes], class_names: Sequenc
         "class_names": np.array(list(class_names), str),
     }
     with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **content)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet.errors import InputError
-from jaxdet.formats import BoxFile, names, plain_pickle
+from jaxdet.formats import BoxFile, arrays, names, plain_pickle
 from jaxdet.structs import Boxes, ReadReport
 
 PLACEHOLDER = {"boxes": [[0, 0, 0, 0]], "labels": [0]}  # of a frame without boxes where scores are missing
@@ -92,15 +92,23 @@ def _frame(key, value, has_scores: bool, where: str) -> Boxes:
     try:
         if not has_scores and value["boxes"] == PLACEHOLDER["boxes"]:
             return Boxes.none(source=key)
-        xyxy = np.asarray(value["boxes"], np.float64).reshape(-1, 4)
-        labels = np.asarray(value["labels"], np.int32).ravel()
-        scores = np.asarray(value["scores"], np.float64).ravel() if has_scores else np.ones(len(labels))
+        xyxy = _numbers(value["boxes"], "boxes").reshape(-1, 4)
+        labels = arrays.whole_numbers(_numbers(value["labels"], "labels").ravel(), "label", 0, 2**31)
+        scores = _numbers(value["scores"], "scores").ravel() if has_scores else np.ones(len(labels))
     except (LookupError, TypeError, ValueError, OverflowError) as error:
-        found = f"{type(error).__name__} {ascii(str(error))[1:81]}"
+        found = f"{type(error).__name__} {ascii(str(error))[1:-1][:80]}"
         raise InputError(f"{where}: {found}; expected boxes, labels and perhaps scores as lists") from error
     if not len(xyxy) == len(scores) == len(labels):
         raise InputError(
             f"{where}: {len(xyxy)} boxes, {len(scores)} scores, {len(labels)} labels; "
             "expected as many of each"
         )
-    return Boxes(xyxy, scores, labels, source=key)
+    return Boxes(xyxy, scores, labels.astype(np.int32), source=key)
+
+
+def _numbers(value: Any, what: str) -> np.ndarray:
+    """float64 of nested lists of numbers; ValueError for text, which NumPy would parse."""
+    found = np.asarray(value)
+    if found.size and found.dtype.kind not in "iuf":
+        raise ValueError(f"{what} of type {found.dtype}, not numbers")
+    return found.astype(np.float64)

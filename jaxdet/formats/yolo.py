@@ -21,22 +21,34 @@ TOLERANCE = 0.01
 _EXPECTED = "lines of class xc yc w h"
 
 
-def read_labels(path: str | os.PathLike, num_classes: int, report: ReadReport | None = None) -> np.ndarray:
+def read_labels(
+    path: str | os.PathLike, num_classes: int, report: ReadReport | None = None
+) -> np.ndarray | None:
     """Rows (class, xc, yc, w, h) of a label file, sides relative to the image -> float32 [M, 5].
 
-    A missing file is an image without boxes. Values up to `TOLERANCE` outside 0 to 1 are set to the border,
-    which `report` counts. With a report a line that cannot be read is left out and counted, without it is an
-    InputError. A class that the data set does not have is an InputError in any case: it speaks of the whole
-    set.
+    A missing file is an image without boxes. A sixth column, the confidence of whatever made the labels, is
+    passed over; of longer lines, which are polygons, the box around them is taken; values up to `TOLERANCE`
+    outside 0 to 1 are set to the border. `report` counts all this. With a report a line that cannot be read
+    is left out and counted and a file that is no text is None, without it they are an InputError. A class
+    that the data set does not have is an InputError in any case: it speaks of the whole set.
     """
-    if not Path(path).exists():
+    if not os.path.lexists(path):
         return np.zeros((0, 5), np.float32)
-    rows = []
-    for number, line in enumerate(read_lines(path, _EXPECTED).splitlines(), 1):
+    try:
+        lines = read_lines(path, _EXPECTED).splitlines()
+    except InputError as error:
+        if report is None:
+            raise
+        report.add("images whose label file cannot be read", where=str(error))
+        return None
+    rows, noted = [], ReadReport() if report is None else report
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
         row = _numbers(line.split())
+        if row is not None:
+            row = _box_of(row, noted, where)
         fault = "not numbers" if row is None else _fault(row)
         if row is None or fault:
             if report is None:
@@ -51,10 +63,28 @@ def read_labels(path: str | os.PathLike, num_classes: int, report: ReadReport | 
                 f"{where}: class {row[0]:g}, expected a whole number from 0 to {num_classes - 1}"
             )
         inside = [min(max(value, 0.0), 1.0) for value in row[1:]]
-        if inside != row[1:] and report is not None:
-            report.add("parts of boxes just outside of their image", where=where)
+        if inside != row[1:]:
+            noted.note("label lines just outside of their image, clipped to it", where=where)
         rows.append([row[0], *inside])
     return np.asarray(rows, np.float32).reshape(-1, 5)
+
+
+def _box_of(row: list[float], report: ReadReport, where: str) -> list[float]:
+    """The five numbers of a line that has more."""
+    if len(row) == 6:
+        report.note("label lines without their sixth column", where=where)
+        return row[:5]
+    if len(row) < 7 or len(row) % 2 == 0:
+        return row
+    report.note("polygons as the boxes around them", where=where)
+    return [row[0], *_around(row[1:])]
+
+
+def _around(corners: Sequence[float]) -> list[float]:
+    """Centre and size of the box around a polygon x1, y1, x2, y2, ..."""
+    x, y = corners[::2], corners[1::2]
+    low, high = (min(x), min(y)), (max(x), max(y))
+    return [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, high[0] - low[0], high[1] - low[1]]
 
 
 def read_text(

@@ -18,14 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdet.data.images import batches as image_batches
-from jaxdet.data.images import letterbox
+from jaxdet.data.images import decoding, letterbox
 from jaxdet.data.images.batches import ImageBatch, Loader
 from jaxdet.data.images.sets import ImageItem, VideoFile
 from jaxdet.errors import InputError
 from jaxdet.inference import folded, tta
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Boxes, Detections, Images
+from jaxdet.structs import Boxes, Detections, Images, ReadReport
 
 logger = logging.getLogger(__name__)
 
@@ -127,8 +127,9 @@ def finish(batch: ImageBatch, started: Detections) -> Iterator[ImageResult]:
 class ItemPredictor:
     """Inference on image files, preprocessed as the `data` block of a config (of kind "images") says.
 
-    `num_skipped` counts the images that could not be read; each was logged. The network size is rounded up to
-    a multiple of the stride. Raises InputError for an unknown `data.placement`.
+    `num_skipped` counts the images that could not be read; each was logged. `report` notes how the others
+    were converted. The network size is rounded up to a multiple of the stride. Raises InputError for an
+    unknown `data.placement`.
     """
 
     def __init__(self, block: Any, predictor: ImagePredictor, workers: int = 4):
@@ -139,6 +140,8 @@ class ItemPredictor:
         if block.placement not in ("yolov4", "yolox"):
             raise InputError(f"data.placement is {block.placement!r}, expected yolov4 or yolox")
         self.num_skipped = 0
+        self.report = ReadReport()
+        self.radiometric = decoding.check_radiometric(getattr(block, "radiometric", "auto"))
 
     def items(
         self,
@@ -161,7 +164,10 @@ class ItemPredictor:
         else:
             plan = image_batches.fixed_plan(items, block.batch_size, (self.size, self.size))
         plan = plan.share(*share, block.batch_size)
-        loader = Loader(plan, block.batch_size, self._fit(), self._rect, self._workers, keep=keep)
+        loader = Loader(
+            plan, block.batch_size, self._fit(), self._rect, self._workers,
+            keep=keep, radiometric=self.radiometric, report=self.report,
+        )  # fmt: skip
         yield from map(self._named, _with_rate(self._predictor(loader), len(plan.items)))
         self.num_skipped += loader.num_skipped
 
@@ -192,7 +198,7 @@ class ItemPredictor:
         images: dict[int, np.ndarray] = {}
         for index, source in enumerate(sources):
             try:
-                images[index] = source if isinstance(source, np.ndarray) else letterbox.read(source)
+                images[index] = source if isinstance(source, np.ndarray) else self._read(source)
             except InputError as error:
                 self.num_skipped += 1
                 logger.warning("image without boxes, as it cannot be read: %s", error)
@@ -204,6 +210,9 @@ class ItemPredictor:
             name = str(source) if isinstance(source, Path) else f"image_{first + index}"
             boxes = found.get(index, Boxes.none())
             yield replace(boxes, class_names=self.class_names, source=name)
+
+    def _read(self, path: Path) -> np.ndarray:
+        return letterbox.read(path, radiometric=self.radiometric, report=self.report)
 
     def _batch_of(self, rows: list[tuple[int, Path | np.ndarray, np.ndarray]]) -> ImageBatch:
         """A batch of decoded images (index, source, image), in one shape that holds them all."""

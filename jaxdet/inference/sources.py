@@ -70,6 +70,7 @@ class FittedRecording:
             if not self._stated:
                 self._check(chunk)
             yield self.fit.kept(chunk, self.report)
+        self.report.merge(self._stream.report)
 
     def _check(self, chunk: EventChunk) -> None:
         """Refuse events that show that the size, which the file does not state, was a wrong guess."""

@@ -10,6 +10,7 @@ from jaxdet import prepare
 from jaxdet.data.datasets import gen1_metadata
 from jaxdet.data.events import dat, recordings
 from jaxdet.data.events import labels as label_rules
+from jaxdet.data.events.open import open_events
 from jaxdet.data.events.streams import EventChunk, concatenate
 
 ARRAYS = golden_data.load("hmnet/prep")
@@ -37,7 +38,7 @@ def write_source(folder, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_events_and_labels_of_the_source_files(tmp_path, name):
     write_source(tmp_path, name)
-    stream = dat.open_events(tmp_path / f"{name}_td.dat")
+    stream = open_events(tmp_path / f"{name}_td.dat")
     events = concatenate(stream)
     events = events.take(np.argsort(events.t_us, kind="stable"))
     expected = f"{SPLIT[name]}_evt/{name}_td.npy/"

@@ -11,6 +11,7 @@ import recordings_data
 import jaxdet
 from jaxdet import config_files
 from jaxdet.data.events import dat
+from jaxdet.data.events.open import open_events
 from jaxdet.data.events.streams import concatenate
 from jaxdet.errors import InputError
 from jaxdet.formats import HOLDS
@@ -100,7 +101,7 @@ def test_a_stream_equals_the_prediction_of_the_recording(place, monkeypatch):
     monkeypatch.chdir(place)
     model = jaxdet.load("runs/events", min_score=0.0)
     recording = list(model.predict("mine.dat"))
-    chunk = concatenate(list(dat.open_events("mine.dat").ordered()))
+    chunk = concatenate(list(open_events("mine.dat").ordered()))
     stream = model.stream()
     # The clock of a stream begins at its first event's step, here the first.
     first = [*stream.feed(*(c[:700] for c in chunk)), *stream.feed(*(c[700:] for c in chunk))]

@@ -10,7 +10,7 @@ import json
 import logging
 import multiprocessing
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -37,6 +37,9 @@ class Gen1Options:
     """Settings that, with the source files, determine the bytes of a prepared recording."""
 
     duration_ms: int | None = 60_000  # from time 0; None: from the first event to the last event or box
+
+
+Decode = Callable[[np.ndarray], EventChunk]
 
 
 class RecordingJob(NamedTuple):
@@ -191,6 +194,11 @@ def _convert(pair: SourceFiles, out: Path, options: Gen1Options) -> dict[str, An
     recordings.check_size(pair.events, width, height)
     boxes = dat.read_boxes(pair.boxes)
     found = labels.from_boxes(boxes, width, height)
+    decoded = dat.decode_version_1 if dat.is_version_1(header) else dat.decode
+    inside = _on_sensor(records, decoded, width, height)
+    num_outside = int((~inside).sum())
+    if num_outside:
+        records = records[inside]
     t_us = records[:, 0].copy()
     was_sorted = bool((t_us[1:] >= t_us[:-1]).all())
     if not was_sorted:
@@ -200,6 +208,9 @@ def _convert(pair: SourceFiles, out: Path, options: Gen1Options) -> dict[str, An
     start_us = int(t_us[0]) // START_US * START_US if options.duration_ms is None and len(t_us) else 0
     t_us = t_us - start_us
     found, num_before = labels.counted_from(found, start_us)
+    num_after = 0
+    if options.duration_ms is None and len(t_us):
+        found, num_after = labels.counted_until(found, int(t_us[-1]) + labels.MAX_INTERVAL_US)
     last_us = max([0, *t_us[-1:].tolist(), *found["t"][-1:].tolist()])
     duration_ms = last_us // 1000 + 1 if options.duration_ms is None else options.duration_ms
     ms_start = recordings.index(t_us, duration_ms)
@@ -213,27 +224,32 @@ def _convert(pair: SourceFiles, out: Path, options: Gen1Options) -> dict[str, An
         "suspicious": {
             **labels.suspicious(boxes, found, duration_ms),
             **({"before the first event, left out": num_before} if num_before else {}),
+            **({"over 1 s after the last event, left out": num_after} if num_after else {}),
         },
+        **({"left_out": {"events outside the sensor": num_outside}} if num_outside else {}),
         "source": _origin(pair, options),
     }
-    words = _packed(records, width, height, pair.events)
+    words = _packed(records, decoded)
     return recordings.write(out / pair.split / pair.name, words, ms_start, found, info)
 
 
-def _packed(records, width, height, name):
+def _packed(records: np.ndarray, decoded: Decode) -> np.ndarray:
+    """Words of the records, uint32 [N]; all lie on the sensor."""
     words = np.empty(len(records), np.uint32)
     for start in range(0, len(records), dat.CHUNK_EVENTS):
         rows = slice(start, start + dat.CHUNK_EVENTS)
-        events: EventChunk = dat.decode(records[rows])
-        outside = (events.x >= width) | (events.y >= height)
-        if outside.any():
-            at = int(np.argmax(outside))
-            raise InputError(
-                f"{name}: event {start + at} at column {events.x[at]}, row {events.y[at]}, "
-                f"expected a sensor of {width} x {height}; the file is damaged, extract it again"
-            )
-        words[rows] = recordings.pack(events)
+        words[rows] = recordings.pack(decoded(records[rows]))
     return words
+
+
+def _on_sensor(records: np.ndarray, decoded: Decode, width: int, height: int) -> np.ndarray:
+    """Mask [N] of the records on the sensor, which a stray pixel of a real one is not."""
+    inside = np.empty(len(records), bool)
+    for start in range(0, len(records), dat.CHUNK_EVENTS):
+        rows = slice(start, start + dat.CHUNK_EVENTS)
+        events: EventChunk = decoded(records[rows])
+        inside[rows] = (events.x < width) & (events.y < height)
+    return inside
 
 
 def _results(jobs: Iterator[RecordingJob], workers: int) -> Iterator[dict[str, Any] | str]:
@@ -302,6 +318,8 @@ def finish(out: Path, report: Gen1Report) -> None:
         if odd:
             counts = ", ".join(f"{count} {reason}" for reason, count in odd.items())
             report.suspicious.append(f"{key}: of {recording.info['num_labels']} boxes {counts}")
+        for reason, count in recording.info.get("left_out", {}).items():
+            report.suspicious.append(f"{key}: left out {count} {reason}")
         if not recording.info["num_labels"]:
             report.suspicious.append(f"{key}: no boxes")
     report.problems.sort()

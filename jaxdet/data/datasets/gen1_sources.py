@@ -1,5 +1,6 @@
 """The source files of GEN1: pairs of an event file and a box file, in folders or in 7z archives."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -80,12 +81,21 @@ def _check_name(name: str, location: str) -> None:
 
 def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[str]) -> list[SourceFiles]:
     halves: dict[tuple[str, str], dict[str, tuple[str, int]]] = {}
+    elsewhere: Counter[str] = Counter()
     for location, size in found:
         path = PurePosixPath(location)
-        split = path.parent.name if path.parent.name in SPLITS else archive_name.split("_")[0].split(".")[0]
-        if split in SPLITS:
-            suffix = EVENTS if path.name.endswith(EVENTS) else BOXES
-            halves.setdefault((split, path.name.removesuffix(suffix)), {})[suffix] = (location, size)
+        # Archives and the folders made of them are called test_a, test_b, ...
+        names = (name.split("_")[0].split(".")[0] for name in (path.parent.name, archive_name))
+        split = next((name for name in names if name in SPLITS), None)
+        if split is None:
+            elsewhere[str(path.parent)] += 1
+            continue
+        suffix = EVENTS if path.name.endswith(EVENTS) else BOXES
+        halves.setdefault((split, path.name.removesuffix(suffix)), {})[suffix] = (location, size)
+    for folder, count in sorted(elsewhere.items()):
+        problems.append(
+            f"{folder}: {count} files left out, as the folder is not called train, val or test; rename it"
+        )
     pairs = []
     for (split, name), half in sorted(halves.items()):
         try:

@@ -1,8 +1,8 @@
 """EVT2.1, the 64-bit words of GenX320 and IMX636 cameras: up to 32 neighbouring columns of a row in a word.
 
 Bits 63-60 of a word are its type. Events (type 0 for OFF, 1 for ON): 59-54 low 6 bits of the time, 53-43
-column, 42-32 row, 31-0 mask of the columns from there on. TIME_HIGH (8): 59-32 the 28 bits above. GenX320 cameras
-write a word little endian, IMX636 cameras its upper half first; headers do not always say which.
+column, 42-32 row, 31-0 mask of the columns from there on. TIME_HIGH (8): 59-32 the 28 bits above. GenX320
+cameras write a word little endian, IMX636 cameras its upper half first; headers do not always say which.
 """
 
 import numpy as np

@@ -32,6 +32,12 @@ def counted_from(labels: np.ndarray, start_us: int) -> tuple[np.ndarray, int]:
     return kept, int((~late).sum())
 
 
+def counted_until(labels: np.ndarray, end_us: int) -> tuple[np.ndarray, int]:
+    """Labels up to `end_us`, and the number of later ones left out; a time may be one of another clock."""
+    kept = labels[labels["t"] <= np.uint64(end_us)]
+    return kept, len(labels) - len(kept)
+
+
 def interval_us(labels: np.ndarray) -> int:
     """Smallest distance between two label times in microseconds, at most (and by default) one second."""
     steps = np.diff(np.unique(labels["t"]))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxdet.errors import InputError
 from jaxdet.structs import ReadReport
 
-UNTIMED, RAISED = "events without a time", "times that ran backwards, raised to the time before"
+UNTIMED, RAISED = "events without a time", "times that ran backwards as the time before them"
 CUT = "bytes after the last whole event"
 SLACK_US = 10_000
 
@@ -76,7 +76,7 @@ class EventStream:
         Events up to `slack_us` late are sorted (EVT3 cameras emit some a few microseconds late); later ones
         get the time of the event before them, counted in `report`.
         """
-        return ordered(self, slack_us, lambda count: self.report.add(RAISED, count))
+        return ordered(self, slack_us, lambda count: self.report.note(RAISED, count))
 
 
 def concatenate(chunks: Iterable[EventChunk]) -> EventChunk:

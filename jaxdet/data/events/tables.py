@@ -101,8 +101,8 @@ def _checked(path: Path, table: np.ndarray) -> np.ndarray:
     plain = table.ndim == 2 and table.shape[1] >= 4 and table.dtype.kind in "iuf"
     if not plain and not (table.ndim == 1 and table.dtype.names):
         raise InputError(
-            f"{path}: an array of shape {table.shape} of {table.dtype}; expected events as rows of t, x, y, p "
-            "or fields of these names"
+            f"{path}: an array of shape {table.shape} of {table.dtype}; "
+            "expected events as rows of t, x, y, p or fields of these names"
         )
     if table.dtype.names and {"w", "h"} <= set(table.dtype.names):
         raise InputError(f"{path}: boxes, not events; boxes are read by --detections and --labels")

@@ -8,11 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from jaxdet.data.images import letterbox
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
+from jaxdet.structs import ReadReport
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ class Loader:
     """Iterate once over the batches of a plan. Unreadable images are logged and counted in `num_skipped`.
 
     `fit(image, shape)` places an image; `rgb` reverses the channels; `workers` threads decode up to `ahead`
-    batches in advance.
+    batches in advance. `radiometric` and `report` are those of `decoding.read`.
     """
 
     def __init__(
@@ -107,9 +109,12 @@ class Loader:
         workers: int = 2,
         ahead: int = 2,
         keep: bool = False,
+        radiometric: str = "auto",
+        report: ReadReport | None = None,
     ):
         self.plan, self.batch_size, self.fit, self.rgb = plan, batch_size, fit, rgb
         self.workers, self.ahead, self.keep = workers, ahead, keep
+        self.radiometric, self.report = radiometric, report
         self.num_skipped = 0
 
     def __iter__(self) -> Iterator[ImageBatch]:
@@ -124,9 +129,13 @@ class Loader:
                 yield from self._ready(*waiting.popleft())
 
     def _load(self, item: ImageItem, shape: tuple[int, int]):
-        image = letterbox.read(item.path)
-        pixels, placement = self.fit(image, shape)
-        return pixels[..., ::-1] if self.rgb else pixels, placement, image if self.keep else None
+        report = ReadReport()
+        image = letterbox.read(item.path, radiometric=self.radiometric, report=report)
+        try:
+            pixels, placement = self.fit(image, shape)
+        except cv2.error as error:
+            raise InputError(f"{item.path}: {image.shape} pixels cannot be resized to {shape}") from error
+        return pixels[..., ::-1] if self.rgb else pixels, placement, image if self.keep else None, report
 
     def _ready(self, items: Iterable[ImageItem], futures: Iterable[Future]) -> Iterator[ImageBatch]:
         loaded = []
@@ -137,6 +146,9 @@ class Loader:
                 self.num_skipped += 1
                 logger.warning("skipped: %s", error)
         if loaded:
-            kept, pixels, placements, originals = (list(column) for column in zip(*loaded, strict=True))
+            kept, pixels, placements, originals, reports = map(list, zip(*loaded, strict=True))
+            if self.report is not None:
+                for report in reports:
+                    self.report.merge(report)
             rows = pixels + [pixels[0]] * (self.batch_size - len(pixels))
             yield ImageBatch(np.stack(rows), kept, placements, originals if self.keep else [])

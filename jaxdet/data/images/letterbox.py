@@ -1,29 +1,21 @@
-"""Network inputs from image files: decode, resize, letterbox, and map boxes back.
+"""Network inputs from images: resize, letterbox, and map boxes back.
 
 Arrays are uint8 [H, W, 3] in OpenCV's channel order (blue first); sizes are (height, width) in pixels.
 """
 
-import logging
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from jaxdet.errors import InputError
-
-logger = logging.getLogger(__name__)
+from jaxdet.data.images.decoding import read as read
+from jaxdet.data.images.decoding import size_of as size_of
 
 GREY = 114  # the padding of both released families
 # Worker processes and threads share the cores already.
 cv2.setNumThreads(1)
-
-_JPEG, _PNG = b"\xff\xd8", b"\x89P"
-_ENDINGS = {_JPEG: b"\xff\xd9", _PNG: b"IEND"}
-# Start-of-frame markers of JPEG: C0..CF without the tables C4, C8 and CC.
-_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class Placement(NamedTuple):
@@ -35,70 +27,6 @@ class Placement(NamedTuple):
     clip: bool = (
         True  # boxes of released YOLOv4 end at the input's and the image's border, those of YOLOX do not
     )
-
-
-def read(path: str | Path, keep_grey: bool = False) -> np.ndarray:
-    """Decode an image file to uint8 [H, W, 3], blue first.
-
-    Grey becomes three equal channels, or stays [H, W] with `keep_grey`; alpha is dropped and 16 bits keep
-    their upper 8, which is logged. Raises InputError for a file that is missing, empty, cut short or not an
-    image.
-    """
-    data = _bytes(Path(path))
-    # JPEG files are turned as their EXIF orientation says, as the released loaders do.
-    flag = cv2.IMREAD_UNCHANGED
-    if data.startswith(_JPEG):
-        flag = cv2.IMREAD_ANYCOLOR if keep_grey else cv2.IMREAD_COLOR
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    if image is None:
-        raise InputError(f"{path}: not an image OpenCV can decode; expected JPEG, PNG, BMP or TIFF")
-    if image.dtype == np.uint16:
-        logger.warning("%s: 16-bit image, its upper 8 bits are used", path)
-        image = np.right_shift(image, 8).astype(np.uint8)
-    elif image.dtype != np.uint8:
-        raise InputError(f"{path}: pixels of type {image.dtype}, expected 8 or 16 bits; convert the file")
-    if image.ndim == 2:
-        return image if keep_grey else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    if image.shape[2] == 4:
-        logger.warning("%s: 4-channel image, its alpha channel is dropped", path)
-    return np.ascontiguousarray(image[..., :3])
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such image; check the path or the list that names it") from error
-    if not data:
-        raise InputError(f"{path}: empty file, expected an image; copy it again")
-    ending = _ENDINGS.get(data[:2])
-    if ending is not None and ending not in data[-4096:]:
-        raise InputError(f"{path}: image is cut short after {len(data)} bytes; copy it again")
-    return data
-
-
-def size_of(path: str | Path) -> tuple[int, int]:
-    """Height and width as `read` gives them, from the header where that suffices; errors as `read`."""
-    data = _bytes(Path(path))
-    if data.startswith(_PNG):
-        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
-    if data.startswith(_JPEG) and (size := _jpeg_size(data)):
-        return size
-    height, width = read(path).shape[:2]
-    return height, width
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Size in the frame header; None where an EXIF block may turn the image or the header is odd."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xE1:
-            return None
-        if marker in _FRAME_MARKERS:
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-        at += 2 + length
-    return None
 
 
 def resize_longest(image: np.ndarray, size: int, augment: bool = False) -> np.ndarray:
@@ -116,7 +44,12 @@ def scaled(image: np.ndarray, gain: float, augment: bool = False) -> np.ndarray:
     if gain == 1:
         return image
     method = cv2.INTER_AREA if gain < 1 and not augment else cv2.INTER_LINEAR
-    return cv2.resize(image, (int(width * gain), int(height * gain)), interpolation=method)
+    return cv2.resize(image, _at_least_one(int(width * gain), int(height * gain)), interpolation=method)
+
+
+def _at_least_one(width: int, height: int) -> tuple[int, int]:
+    """Width and height; an image that is thinner than a pixel at network size keeps one."""
+    return max(width, 1), max(height, 1)
 
 
 def letterbox(
@@ -138,7 +71,7 @@ def letterbox(
     if not enlarge:
         gain = min(gain, 1.0)
     gains = (gain, gain)
-    fitted = (round(width * gain), round(height * gain))
+    fitted = _at_least_one(round(width * gain), round(height * gain))
     dx, dy = size[1] - fitted[0], size[0] - fitted[1]
     if multiple:
         dx, dy = dx % multiple, dy % multiple
@@ -169,7 +102,8 @@ def fit_yolox(image: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, Pl
     """Released YOLOX input: scaled to fit, pasted at the top left of a grey canvas."""
     height, width = image.shape[:2]
     gain = min(shape[0] / height, shape[1] / width)
-    resized = cv2.resize(image, (int(width * gain), int(height * gain)), interpolation=cv2.INTER_LINEAR)
+    fitted = _at_least_one(int(width * gain), int(height * gain))
+    resized = cv2.resize(image, fitted, interpolation=cv2.INTER_LINEAR)
     canvas = np.full((*shape, 3), GREY, np.uint8)
     canvas[: resized.shape[0], : resized.shape[1]] = resized
     return canvas, Placement((height, width), (gain, gain), (0.0, 0.0), clip=False)

@@ -7,14 +7,15 @@ end of an epoch are left out.
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from jaxdet.data.images import augment, letterbox, sets
+from jaxdet.data.images import augment, decoding, letterbox, sets
 from jaxdet.data.images.augment import PLAIN
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
@@ -22,6 +23,8 @@ from jaxdet.formats import coco, yolo
 from jaxdet.structs import Batch, Images, ReadReport, Targets
 
 logger = logging.getLogger(__name__)
+
+_READERS = 8  # threads that look at the images of a set
 
 RECIPES = {
     "scratch": augment.Settings(),
@@ -44,27 +47,70 @@ class DroppedBoxes(NamedTuple):
     boxes: int = 0  # beyond max_boxes
 
 
-def open_set(root: str | Path, split: str, class_names: Sequence[str]) -> LabelledSet:
+def open_set(
+    root: str | Path,
+    split: str,
+    class_names: Sequence[str],
+    class_map: Mapping[str, str] | None = None,
+    check: str = "headers",
+) -> LabelledSet:
     """Open the labelled images that `split` names below `root`, with YOLO labels or COCO annotations.
 
     `split` is a folder, a list of images (.txt) or a COCO file (.json). Images of COCO annotations lie in
     `images` beside the file, or where `FILE.json:FOLDER` says, below `root`. Labels that cannot be read are
-    left out and counted. Raises InputError for missing images, boxes of other classes and sets without a box.
+    left out and counted, and so are images, of which `check` reads the "headers" or decodes all ("full").
+    `class_map` gives categories of COCO annotations other names. Raises InputError for missing images, boxes
+    of other classes and sets without a box.
     """
     name, _, folder = split.partition(":")
     path = Path(root) / name
     if path.suffix == ".json":
-        found = _coco(path, Path(root) / folder if folder else path.parent / "images", class_names)
+        folder_of = Path(root) / folder if folder else path.parent / "images"
+        found = _coco(path, folder_of, class_names, class_map or {}, check)
     else:
-        found = _yolo(path, len(class_names))
+        found = _yolo(path, len(class_names), check)
     if not sum(len(rows) for rows in found.labels):
         why = f" ({found.report.line()})" if found.report else ""
         raise InputError(f"{path}: {len(found.items)} images without a box{why}; expected labels")
     return found
 
 
-def _yolo(path: Path, num_classes: int) -> LabelledSet:
-    items = sets.open_input(path)
+def open_split(config: Any, split: str) -> LabelledSet:
+    """`open_set` with the root, classes, class_map and check of a data block."""
+    class_map = dict(getattr(config, "class_map", {}))
+    return open_set(config.root, split, tuple(config.classes), class_map, getattr(config, "check", "headers"))
+
+
+def _measured(items: Sequence[ImageItem], check: str, report: ReadReport) -> list[ImageItem]:
+    """The images that can be read, with the sizes that their files have; the others are counted."""
+    if check not in ("headers", "full"):
+        raise InputError(f"check is {check!r}, expected headers or full")
+
+    def size(item: ImageItem) -> tuple[int, int] | str:
+        try:
+            found = letterbox.size_of(item.path) if check == "headers" else letterbox.read(item.path).shape
+        except InputError as error:
+            return str(error)
+        return found[0], found[1]
+
+    kept = []
+    with ThreadPoolExecutor(_READERS) as pool:
+        for item, found in zip(items, pool.map(size, items), strict=True):
+            if isinstance(found, str):
+                report.add("images that cannot be read", where=found)
+                continue
+            if item.size is not None and item.size != found:
+                where = f"{item.source}: {item.size[1]}x{item.size[0]} in the json, {found[1]}x{found[0]}"
+                report.note("images whose size is that of the file, not of the json", where=where)
+            kept.append(item._replace(size=found))
+    if not kept:
+        raise InputError(f"none of {len(items)} images can be read: {report.line()}")
+    return kept
+
+
+def _yolo(path: Path, num_classes: int, check: str) -> LabelledSet:
+    report = ReadReport()
+    items = sets.open_input(path, report)
     missing = [item.path for item in items if not item.path.is_file()]
     if missing:
         where = sets.line_of(path, missing[0]) if path.suffix == ".txt" else path
@@ -72,18 +118,36 @@ def _yolo(path: Path, num_classes: int) -> LabelledSet:
             f"{where}: {missing[0]} is missing ({len(missing)} of {len(items)} images are), "
             "expected all images; check the paths"
         )
-    report = ReadReport()
-    labels = [yolo.read_labels(sets.label_path(i.path), num_classes, report) for i in items]
-    return LabelledSet(items, labels, report)
+    items = _measured(items, check, report)
+    return LabelledSet(*with_labels(items, num_classes, report), report)
 
 
-def _coco(path: Path, folder: Path, class_names: Sequence[str]) -> LabelledSet:
-    known = coco.read_annotations(path)
+def with_labels(
+    items: Sequence[ImageItem], num_classes: int, report: ReadReport
+) -> tuple[list[ImageItem], list[np.ndarray]]:
+    """Images whose YOLO labels can be read, and the rows of each; an image without a file has no objects.
+
+    An image whose labels are no text is left out and counted: it would teach that its objects are none.
+    """
+    kept, labels = [], []
+    for item in items:
+        rows = yolo.read_labels(sets.label_path(item.path), num_classes, report)
+        if rows is not None:
+            kept.append(item)
+            labels.append(rows)
+    return kept, labels
+
+
+def _coco(
+    path: Path, folder: Path, class_names: Sequence[str], class_map: Mapping[str, str], check: str
+) -> LabelledSet:
+    known = coco.renamed(coco.read_annotations(path), class_names, class_map)
     items, missing = sets.from_coco(known.frames, folder)
     if missing:
         raise InputError(
             f"{path}: {len(missing)} images are not in {folder}, the first is {missing[0]}; check the folder"
         )
+    items = _measured(items, check, known.report)
     by_id = {boxes.image_id: boxes for boxes in known.frames}
     order = np.array([class_names.index(n) if n in class_names else -1 for n in known.class_names], np.int64)
     labels = []
@@ -94,7 +158,7 @@ def _coco(path: Path, folder: Path, class_names: Sequence[str]) -> LabelledSet:
             name = known.class_names[boxes.labels[new < 0][0]]
             raise InputError(
                 f"{path}: {item.source} has a box of category {name!r}, expected one of "
-                f"{', '.join(class_names)}; set data.classes"
+                f"{', '.join(class_names)}; set data.classes or data.class_map"
             )
         assert boxes.crowd is not None
         rows = np.concatenate([new[:, None], boxes.xywh], 1)[~boxes.crowd]
@@ -104,7 +168,8 @@ def _coco(path: Path, folder: Path, class_names: Sequence[str]) -> LabelledSet:
 
 def _fractions(table: np.ndarray, item: ImageItem, report: ReadReport) -> np.ndarray:
     """Clip rows (class, left, top, width, height in pixels) to the image; return (class, fractions)."""
-    height, width = item.size or letterbox.size_of(item.path)
+    assert item.size is not None
+    height, width = item.size
     low = table[:, 1:3].clip(0, [width, height])
     high = (table[:, 1:3] + table[:, 3:]).clip(0, [width, height])
     boxes = np.concatenate([(low + high) / 2, high - low], 1) / [width, height, width, height]
@@ -132,19 +197,21 @@ class LabelledImages:
     the input), stride (of which both sides are multiples), placement ("yolov4": RGB, "yolox": BGR),
     batch_size (over all processes), max_boxes, recipe (of RECIPES), plain_from (N > 0: recipe "plain" from
     step N on), sizes (multi-scale: a step's batch is resized to one of them, drawn for the step), seed, cache
-    (decoded images kept in memory), overfit (N > 0: only the first N images, always with the same draws).
+    (decoded images kept in memory), radiometric (see `decoding.to_bytes`), check and class_map (see
+    `open_set`), overfit (N > 0: only the first N images, always with the same draws).
 
     `process` is this process's index and the number of processes: it gets lanes `index * B / count` onwards.
     """
 
     def __init__(self, config: Any, split: str, process: tuple[int, int] = (0, 1)):
-        self._set = open_set(config.root, split, tuple(config.classes))
+        self._set = open_split(config, split)
         if self._set.report:
             logger.warning("%s", self._set.report.line(f"{config.root}: {split}"))
         self._shape_of = functools.partial(
             input_shape, aspect=float(config.aspect), stride=int(config.stride)
         )
         self._shape, self._max_boxes = self._shape_of(int(config.size)), int(config.max_boxes)
+        self._radiometric = decoding.check_radiometric(getattr(config, "radiometric", "auto"))
         self._rgb = config.placement == "yolov4"
         if config.recipe not in RECIPES:
             raise InputError(f"data.recipe is {config.recipe!r}, expected one of {', '.join(RECIPES)}")
@@ -165,6 +232,11 @@ class LabelledImages:
                 f"{config.root}: {split} has {len(self._set.items)} images, fewer than the batch size "
                 f"{self.batch_size}; lower data.batch_size"
             )
+
+    @property
+    def report(self) -> ReadReport:
+        """Count of what was left out when the set was opened."""
+        return self._set.report
 
     @property
     def steps_per_epoch(self) -> int:
@@ -227,7 +299,7 @@ class LabelledImages:
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image = self._cache.get(index)
         if image is None:
-            image = _one_channel(letterbox.read(self._set.items[index].path, keep_grey=True))
+            image = _one_channel(letterbox.read(self._set.items[index].path, True, self._radiometric))
             if len(self._cache) < self._room:
                 self._cache[index] = image
         return image, self._set.labels[index]

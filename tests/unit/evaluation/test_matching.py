@@ -33,6 +33,9 @@ LABELS = [
         (_at("x/b/2.jpg"), 2),
         (_at("2"), 2),
         (_at("2.png"), 2),
+        (_at("b/2.png"), 2),
+        (_at("c/2.jpg"), None),  # of another camera
+        (_at("x/c/2.jpg"), None),
         (_at("3.jpg"), None),
         (_at(image_id=10), None),
         (_at(), None),
@@ -59,6 +62,7 @@ def test_frames_of_videos_are_told_apart_by_number():
     assert index.find(_at("films/film", frame=2)) == 2
     assert index.find(_at("film", frame=1)) == 1
     assert index.find(_at("other", frame=1)) is None
+    assert index.find(_at("night/film", frame=1)) is None
     assert index.find(_at("day_clip_1", frame=7)) == 3
     assert index.find(_at("day_clip_1_0007.jpg")) == 3
 

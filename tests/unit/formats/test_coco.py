@@ -93,7 +93,7 @@ def test_an_annotation_without_a_box_gets_that_of_its_polygons(tmp_path, bbox):
     polygons = [[1, 2, 4.5, 2, 4, 8], [0.5, 3, 1, 7, 2, 6]]
     found = _read(tmp_path, [row | {"segmentation": polygons}])
     assert found.frames[1].xywh.tolist() == [[0.5, 2, 4, 6]]
-    assert found.report.counts == {"bboxes, which were taken from polygons": 1}
+    assert (found.report.num_lost, found.report.notes) == (0, {"bboxes taken from polygons": 1})
     for bad in (
         {"counts": [1], "size": [1, 1]},
         [],
@@ -114,7 +114,8 @@ def test_a_size_that_is_none_is_unknown(tmp_path, size):
 def test_an_image_without_a_name_keeps_its_boxes_and_is_counted(tmp_path):
     found = _read(tmp_path, images=[{"id": 7}, {"file_name": "x.jpg"}, 3])
     assert [(f.source, len(f)) for f in found.frames] == [("", 1)]
-    assert found.report.counts == {"file names of images": 1, "images without an id": 2}
+    assert found.report.counts == {"images without an id": 2}
+    assert found.report.notes == {"images without a file name": 1}
 
 
 def test_names_that_stand_for_two_things_are_refused(tmp_path):
@@ -129,7 +130,21 @@ def test_names_that_stand_for_two_things_are_refused(tmp_path):
         tmp_path, categories=[*CATEGORIES, {"id": 0, "name": "dog"}]
     )  # as exports of Roboflow have it
     assert root.category_ids == (2, 90)
-    assert sum(root.report.counts.values()) == 1
+    assert (root.report.num_lost, sum(root.report.notes.values())) == (0, 1)
+
+
+def test_classes_get_the_names_of_a_detector_by_a_map_and_without_case(tmp_path):
+    rows = [{**ROW, "category_id": 2}, {**ROW, "category_id": 90}, {**ROW, "category_id": 3}]
+    categories = [{"id": 2, "name": "Bike"}, {"id": 90, "name": "Person"}, {"id": 3, "name": "bicycle"}]
+    known = _read(tmp_path, rows, categories=categories)
+    found = coco.renamed(known, ("person", "bicycle"), {"bike": "bicycle"})
+    assert found.class_names == ("bicycle", "person")
+    assert found.category_ids == (2, 90)
+    names = [boxes.names for boxes in found.frames if len(boxes)]
+    assert names == [("bicycle", "person", "bicycle")]
+    assert "2 categories under another name" in found.report.line()
+    with pytest.raises(InputError, match="class map names 'bus'"):
+        coco.renamed(known, ("person",), {"bike": "bus"})
 
 
 @pytest.mark.parametrize(

@@ -36,14 +36,29 @@ def test_rounding_errors_at_the_border_are_mended_and_counted(tmp_path):
     (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbf1 .5 .5 1.0004374 -1e-7\n0 .25 .5 1 1\n")
     rows = yolo.read_labels(tmp_path / "x.txt", 2, report)
     assert rows.tolist() == [[1, 0.5, 0.5, 1, 0], [0, 0.25, 0.5, 1, 1]]
-    assert sum(report.counts.values()) == 1
+    assert (report.num_lost, sum(report.notes.values())) == (0, 1)
+
+
+def test_confidences_and_polygons_of_other_tools_are_read_as_boxes(tmp_path):
+    report = ReadReport()
+    (tmp_path / "x.txt").write_text("0 .5 .5 .25 .25 .93\n1 .25 .25 .75 .25 .5 .75\n1 .1 .2 .3 .4 .5 .6 .7\n")
+    rows = yolo.read_labels(tmp_path / "x.txt", 2, report)
+    assert rows.tolist() == [[0, 0.5, 0.5, 0.25, 0.25], [1, 0.5, 0.5, 0.5, 0.5]]
+    assert report.notes == {
+        "label lines without their sixth column": 1,
+        "polygons as the boxes around them": 1,
+    }
+    assert report.counts == {"label lines with 8 columns, not 5": 1}
 
 
 def test_a_missing_file_is_an_image_without_boxes_and_other_encodings_are_one_line(tmp_path):
     assert yolo.read_labels(tmp_path / "x.txt", 2).shape == (0, 5)
     (tmp_path / "x.txt").write_bytes("0 .5 .5 .1 .1 # \xe9".encode("latin1"))
     with pytest.raises(InputError, match=r"x\.txt: .*UTF-8"):
-        yolo.read_labels(tmp_path / "x.txt", 2, ReadReport())
+        yolo.read_labels(tmp_path / "x.txt", 2)
+    report = ReadReport()
+    assert yolo.read_labels(tmp_path / "x.txt", 2, report) is None
+    assert report.counts == {"images whose label file cannot be read": 1}
 
 
 def test_detections_come_back_bit_for_bit(tmp_path):

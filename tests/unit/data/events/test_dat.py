@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxdet.data.events import dat, evt
+from jaxdet.data.events import dat, evt, streams
+from jaxdet.data.events.open import open_events
 from jaxdet.data.events.streams import EventChunk, concatenate, ordered
 from jaxdet.errors import InputError
 
@@ -43,7 +44,7 @@ def test_what_is_written_is_read(tmp_path_factory, kind, steps, seed, chunk):
     events = make_events(np.cumsum([0, *steps])[1:] if steps else [], seed)
     path = tmp_path_factory.mktemp(kind) / f"a.{'dat' if kind == 'dat' else 'raw'}"
     WRITERS[kind](path, events, 304, 240)
-    stream = dat.open_events(path, chunk)
+    stream = open_events(path, chunk)
     assert (stream.kind, stream.width, stream.height) == (kind, 304, 240)
     expected = events
     if kind == "evt3" and len(events.t_us):
@@ -51,7 +52,7 @@ def test_what_is_written_is_read(tmp_path_factory, kind, steps, seed, chunk):
         expected = events._replace(t_us=events.t_us - (events.t_us[0] >> 24 << 24))
     for _ in range(2):
         assert_same(concatenate(stream), expected)
-        assert stream.num_dropped == 0
+        assert not stream.report
 
 
 @pytest.mark.parametrize("event_type", dat.DAT_TYPES)
@@ -59,7 +60,7 @@ def test_what_is_written_is_read(tmp_path_factory, kind, steps, seed, chunk):
 def test_dat_header_variants(tmp_path, event_type, size):
     events = make_events([0, 37, 8229])
     dat.write_dat(tmp_path / "a.dat", events, *size, event_type=event_type)
-    stream = dat.open_events(tmp_path / "a.dat")
+    stream = open_events(tmp_path / "a.dat")
     assert (stream.width, stream.height) == size
     assert_same(concatenate(stream), events)
 
@@ -69,13 +70,13 @@ def test_dat_without_header(tmp_path, first_us):
     # Times of 37 and 8229 us begin with the bytes "%" and "% " of a header line.
     events = make_events([first_us, first_us + 10, first_us + 2613])
     dat.write_dat(tmp_path / "a.dat", events, header=False)
-    assert_same(concatenate(dat.open_events(tmp_path / "a.dat")), events)
+    assert_same(concatenate(open_events(tmp_path / "a.dat")), events)
 
 
 def test_dat_bits_by_hand(tmp_path):
     record = np.array([7, 300 | 239 << 14 | 1 << 28], "<u4")
     (tmp_path / "a.dat").write_bytes(b"% Width 304\n% Height 240\n\x00\x08" + record.tobytes())
-    (event,) = zip(*concatenate(dat.open_events(tmp_path / "a.dat")))
+    (event,) = zip(*concatenate(open_events(tmp_path / "a.dat")))
     assert event == (7, 300, 239, 1)
 
 
@@ -103,7 +104,7 @@ def test_dat_refuses_values_it_cannot_hold(tmp_path):
 def test_broken_files_give_one_clear_line(tmp_path, content, line):
     (tmp_path / "a.dat").write_bytes(content)
     with pytest.raises(InputError, match=line) as error:
-        concatenate(dat.open_events(tmp_path / "a.dat"))
+        concatenate(open_events(tmp_path / "a.dat"))
     assert "\n" not in str(error.value)
 
 
@@ -120,7 +121,7 @@ def test_broken_files_give_one_clear_line(tmp_path, content, line):
 )
 def test_sensor_size_of_raw_files(tmp_path, header, size):
     (tmp_path / "a.raw").write_bytes(header.encode())
-    stream = dat.open_events(tmp_path / "a.raw")
+    stream = open_events(tmp_path / "a.raw")
     assert (stream.width, stream.height) == size
 
 
@@ -146,14 +147,14 @@ def test_evt2_words_by_hand(tmp_path, chunk):
             0x1 << 28 | 1 << 22,
         )
     )
-    stream = dat.open_events(tmp_path / "a.raw", chunk)
+    stream = open_events(tmp_path / "a.raw", chunk)
     top = 0xFFFFFFF << 6
     assert list(zip(*concatenate(stream))) == [
         (top + 5, 10, 20, 1),
         (top + 63, 2047, 2047, 0),
         ((1 << 34) + 1, 0, 0, 1),
     ]
-    assert stream.num_dropped == 1
+    assert stream.report.counts[streams.UNTIMED] == 1
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 100])
@@ -168,7 +169,7 @@ def test_evt3_words_by_hand(tmp_path, chunk):
             0x6002, 0xA001, 0xE000, 0x5010,  # trigger and others say nothing; the vector goes on at 132
         )
     )  # fmt: skip
-    stream = dat.open_events(tmp_path / "a.raw", chunk)
+    stream = open_events(tmp_path / "a.raw", chunk)
     base = 0xFFF << 12
     assert list(zip(*concatenate(stream))) == [
         (base + 100, 3, 7, 1),
@@ -177,7 +178,7 @@ def test_evt3_words_by_hand(tmp_path, chunk):
         (1 << 24, 1, 7, 0),
         ((1 << 24) + 2, 136, 7, 1),
     ]
-    assert stream.num_dropped == 1
+    assert stream.report.counts[streams.UNTIMED] == 1
 
 
 @pytest.mark.parametrize("kind", evt.DECODERS)
@@ -188,9 +189,9 @@ def test_any_words_decode_alike_in_any_chunks(tmp_path_factory, kind, seed, leng
     words = np.random.default_rng(seed).integers(0, 1 << 8 * dtype.itemsize, length, dtype=dtype)
     path = tmp_path_factory.mktemp(kind) / "a.raw"
     path.write_bytes(f"% evt {kind[-1]}.0\n% end\n".encode() + words.tobytes())
-    whole, pieces = dat.open_events(path, 1000), dat.open_events(path, chunk)
+    whole, pieces = open_events(path, 1000), open_events(path, chunk)
     assert_same(concatenate(pieces), concatenate(whole))
-    assert pieces.num_dropped == whole.num_dropped
+    assert pieces.report.counts == whole.report.counts
 
 
 @settings(max_examples=40, deadline=None)
@@ -270,7 +271,7 @@ REAL = pytest.mark.skipif("JAXDET_REAL_DATA" not in os.environ, reason="JAXDET_R
     ],
 )
 def test_real_recordings(file, kind, size, count, first_us, last_us, x, y, chunk):
-    stream = dat.open_events(Path(os.environ["JAXDET_REAL_DATA"], "events", file), chunk)
+    stream = open_events(Path(os.environ["JAXDET_REAL_DATA"], "events", file), chunk)
     events = concatenate(stream)
     assert (stream.kind, (stream.width, stream.height), len(events.t_us)) == (kind, size, count)
     assert (events.t_us.min(), events.t_us.max()) == (first_us, last_us)
@@ -281,7 +282,7 @@ def test_real_recordings(file, kind, size, count, first_us, last_us, x, y, chunk
 @REAL
 def test_real_evt3_against_another_decoder():
     folder = Path(os.environ["JAXDET_REAL_DATA"], "events")
-    events = concatenate(dat.open_events(folder / "gen41_1280x720_evt3.raw"))
+    events = concatenate(open_events(folder / "gen41_1280x720_evt3.raw"))
     other = np.load(folder / "gen41_1280x720_evt3.npy")
     for name in ("x", "y", "p"):
         np.testing.assert_array_equal(getattr(events, name), other[name])

@@ -225,3 +225,35 @@ def test_an_aspect_that_is_none_is_named(config):
     config.aspect = 0.0
     with pytest.raises(InputError, match="expected height to width of the images"):
         samples.LabelledImages(config, "images")
+
+
+def test_images_that_cannot_be_read_are_left_out_before_the_first_step(config, tmp_path, caplog):
+    path = tmp_path / "images" / "2.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "images" / "._2.png").write_bytes(bytes(100))
+    source = samples.LabelledImages(config, "images")
+    assert "left out 1 images that cannot be read (first: " in caplog.text
+    for step in range(4):
+        source.batch(step)
+    # A bad checksum is seen by those who decode.
+    path.write_bytes(whole[:45] + bytes([whole[45] ^ 255]) + whole[46:])
+    assert len(samples.open_split(config, "images").items) == 5
+    config.check = "full"
+    assert len(samples.open_split(config, "images").items) == 4
+    config.check = "none"
+    with pytest.raises(InputError, match="check is 'none'"):
+        samples.open_split(config, "images")
+
+
+@pytest.mark.parametrize("size", [(48, 64), (96, 128), (64, 48), (None, None)])
+def test_boxes_are_parts_of_the_file_and_not_of_the_size_in_the_json(config, tmp_path, size):
+    images = [{"id": 1, "file_name": "0.png", "height": size[0], "width": size[1]}]
+    rows = [{"image_id": 1, "category_id": 1, "bbox": [24, 16, 20, 16]}]
+    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "Dark"}]}
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    found = samples.open_set(tmp_path, "train.json", CLASSES)
+    expected = samples.open_set(tmp_path, "images", CLASSES).labels[0]
+    np.testing.assert_allclose(found.labels[0], expected, atol=1e-6)
+    assert ("size is that of the file" in found.report.line()) == (size not in ((48, 64), (None, None)))
+    assert found.report.num_lost == 0

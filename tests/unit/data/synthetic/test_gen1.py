@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdet.data.events import dat, streams
+from jaxdet.data.events.open import open_events
 from jaxdet.data.synthetic import gen1
 from jaxdet.errors import InputError
 
@@ -21,7 +22,7 @@ def folder(tmp_path_factory):
 def recordings(folder, split="*"):
     """(events, boxes) of each recording."""
     for path in sorted(folder.glob(f"{split}/*_td.dat")):
-        events = streams.concatenate(dat.open_events(path))
+        events = streams.concatenate(open_events(path))
         yield events, dat.read_boxes(path.with_name(path.name.replace("_td.dat", "_bbox.npy")))
 
 

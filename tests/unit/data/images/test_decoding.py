@@ -1,0 +1,163 @@
+"""Image files as cameras and tools write them; all inputs are made here."""
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from jaxdet.data.images import decoding
+from jaxdet.errors import InputError
+from jaxdet.structs import ReadReport
+
+# Four flat fields, so that lossy formats keep which is where.
+FIELDS = np.repeat(np.repeat(np.arange(4, dtype=np.uint8).reshape(2, 2) * 60 + 20, 16, 0), 24, 1)
+PICTURE = np.dstack([FIELDS, FIELDS[::-1], 255 - FIELDS])
+
+
+def _exif(orientation: int, order: str = "<") -> bytes:
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    # One short in a 4-byte field stands in its first two bytes.
+    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    return head + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
+
+
+def _encoded(suffix: str, image=PICTURE) -> bytes:
+    return cv2.imencode(suffix, image)[1].tobytes()
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def _jpeg(orientation: int, order: str, thumbnail: bytes = b"") -> bytes:
+    data, block = _encoded(".jpg"), b"Exif\0\0" + _exif(orientation, order) + thumbnail
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
+
+
+def _png(orientation: int, order: str) -> bytes:
+    data = _encoded(".png")
+    return data[:33] + _chunk(b"eXIf", _exif(orientation, order)) + data[33:]
+
+
+def _webp(orientation: int, order: str) -> bytes:
+    frame, exif = _encoded(".webp")[12:], _exif(orientation, order)
+    height, width = FIELDS.shape
+    size = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + b"\x08\0\0\0" + size + frame
+    body += b"EXIF" + struct.pack("<I", len(exif)) + exif + bytes(len(exif) % 2)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _turned(orientation: int) -> np.ndarray:
+    """The picture as EXIF defines the tag: row 0 and column 0 of the file lie on the named sides."""
+    mirrored = PICTURE[:, ::-1] if orientation in (2, 4, 5, 7) else PICTURE
+    quarter_turns = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}[orientation]
+    return np.rot90(mirrored, quarter_turns)
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize(("write", "suffix"), [(_jpeg, "jpg"), (_png, "png"), (_webp, "webp")])
+def test_images_are_turned_as_their_tag_says(tmp_path, write, suffix, orientation):
+    path = tmp_path / f"x.{suffix}"
+    for order in "<>":
+        path.write_bytes(write(orientation, order))
+        expected = _turned(orientation)
+        found = decoding.read(path)
+        assert found.shape == expected.shape
+        # Lossy formats move the values of flat fields by less than half of what tells them apart.
+        assert np.abs(found.astype(int) - expected).mean() < 8
+        assert decoding.size_of(path) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_what_follows_an_image_is_no_fault_and_what_is_missing_is(tmp_path, suffix):
+    path, data = tmp_path / f"x{suffix}", _encoded(suffix)
+    path.write_bytes(data + bytes(10_000))  # the film of a phone's moving picture, a note of a recorder
+    np.testing.assert_array_equal(decoding.read(path), cv2.imdecode(np.frombuffer(data, np.uint8), 1))
+    assert decoding.size_of(path) == FIELDS.shape
+    path.write_bytes(data[: len(data) * 3 // 4] + bytes(10_000))  # a disk that was full
+    for reader in (decoding.read, decoding.size_of):
+        with pytest.raises(InputError, match="cut short"):
+            reader(path)
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image(tmp_path):
+    path, thumbnail = tmp_path / "x.jpg", _encoded(".jpg", PICTURE[:8, :8])
+    whole = _jpeg(1, "<", thumbnail)
+    path.write_bytes(whole)
+    assert decoding.read(path).shape == PICTURE.shape
+    path.write_bytes(whole[:-40])
+    for reader in (decoding.read, decoding.size_of):
+        with pytest.raises(InputError, match="cut short"):
+            reader(path)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".tiff", ".bmp", ".ppm", ".jp2", ".gif", ".avif"])
+def test_kinds_are_told_by_content_and_damage_is_one_line(tmp_path, suffix):
+    path = tmp_path / "x"
+    try:
+        data = _encoded(suffix)
+    except cv2.error:
+        pytest.skip(f"this OpenCV writes no {suffix}")
+    path.write_bytes(data)
+    assert decoding.read(path).shape == PICTURE.shape
+    assert decoding.size_of(path) == FIELDS.shape
+    path.write_bytes(data[: len(data) // 3])
+    with pytest.raises(InputError, match=r"x: .*(not an image|decode)"):
+        decoding.read(path)
+
+
+def test_a_header_of_any_size_takes_no_memory(tmp_path):
+    path = tmp_path / "x.png"
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", b"x") + _chunk(b"IEND", b"")
+    )
+    for reader in (decoding.read, decoding.size_of):
+        with pytest.raises(InputError, match="60000x60000 pixels"):
+            reader(path)
+    with pytest.raises(InputError, match="expected an image"):
+        decoding.read(tmp_path)
+
+
+def _counts(low: int, high: int) -> np.ndarray:
+    return np.linspace(low, high, 4000).reshape(40, 100).astype(np.uint16)
+
+
+def test_radiometric_counts_are_stretched_and_full_range_is_not(tmp_path):
+    report, path = ReadReport(), tmp_path / "x.png"
+    cv2.imwrite(str(path), _counts(7000, 8500))
+    found = decoding.read(path, True, report=report)
+    # 1 % at each end is black and white, the middle stands in the middle.
+    assert (found.min(), found.max(), np.median(found)) == (0, 255, pytest.approx(127, abs=1))
+    assert (found == 0).mean() == pytest.approx(0.01, abs=0.005)
+    assert "stretched by radiometric=percentile" in report.line()
+    assert report.num_lost == 0
+    cv2.imwrite(str(path), _counts(0, 65535))
+    np.testing.assert_array_equal(decoding.read(path, True), _counts(0, 65535) >> 8)
+
+
+def test_each_rule_does_what_its_name_says():
+    counts = _counts(29_000, 31_000)  # 290 to 310 kelvin
+    assert decoding.to_bytes(counts, "minmax", "x").flat[[0, -1]].tolist() == [0, 255]
+    kelvin = decoding.to_bytes(counts, "kelvin:290,330", "x")
+    assert kelvin.flat[[0, -1]].tolist() == [0, 127]
+    degrees = (counts / 100).astype(np.float32)
+    assert np.abs(decoding.to_bytes(degrees, "kelvin:290,330", "x").astype(int) - kelvin).max() <= 1
+    hole = degrees.copy()
+    hole[3, 3] = np.nan
+    assert decoding.to_bytes(hole, "auto", "x")[3, 3] == 0
+    flat = decoding.to_bytes(np.full((4, 4), 700, np.uint16), "percentile", "x")
+    assert (flat == 0).all()
+    with pytest.raises(InputError, match="no pixel is finite"):
+        decoding.to_bytes(np.full((4, 4), np.nan, np.float32), "auto", "x")
+
+
+@pytest.mark.parametrize(
+    "rule", ["", "max", "kelvin", "kelvin:3", "kelvin:300,200", "kelvin:nan,1", "kelvin:0,inf"]
+)
+def test_an_unknown_rule_is_one_line(rule):
+    with pytest.raises(InputError, match=r"radiometric is .*expected auto"):
+        decoding.check_radiometric(rule)
