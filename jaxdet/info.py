@@ -79,8 +79,9 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         rows["gaps"] = _gaps(facts)
         rows["polarity"] = f"{100 * facts['on_share']:.1f} % ON"
         rows["hottest"] = ", ".join(f"({x}, {y}) {count:,}" for x, y, count in facts["hottest"])
-    left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(facts["left_out"].items()))
-    rows["left out"] = left_out or "nothing"
+    for name, key in (("left out", "left_out"), ("changed", "changed")):
+        listed = ", ".join(f"{count:,} {reason}" for reason, count in sorted(facts[key].items()))
+        rows[name] = listed or "nothing"
     return [f"  {name:<9} {text}" for name, text in rows.items()]
 
 

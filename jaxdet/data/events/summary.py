@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxdet.data.events.fit import OUTSIDE_SENSOR
 from jaxdet.data.events.streams import EventChunk, EventStream
 
 BIN_US, GAP_US = 5_000, 100_000
 _MOST_PIXELS = 1 << 12  # columns and rows that are counted where the sensor's size is not stated
 _LISTED = 5  # gaps and pixels
-OUTSIDE = "events outside the sensor"
 
 
 def summarise(stream: EventStream) -> dict[str, Any]:
@@ -18,7 +18,8 @@ def summarise(stream: EventStream) -> dict[str, Any]:
     `sensor` and `reaches` are (width, height) in pixels, the first None where the file does not state it.
     Times are microseconds in the clock of the camera, rates events a second. `peak` is the fullest 5 ms,
     aligned with the clock. `gaps` longer than 100 ms are [time before, time after], the longest ones first;
-    `hottest` pixels are [column, row, events]. `left_out` counts what is in none of these, by reason.
+    `hottest` pixels are [column, row, events]. `left_out` counts what is in none of these, by reason, and
+    `changed` what was read otherwise than it stands in the file.
     """
     bins, pixels = _Bins(), _Pixels(stream.width, stream.height)
     num_events = num_on = 0
@@ -53,7 +54,8 @@ def summarise(stream: EventStream) -> dict[str, Any]:
         "gaps": [list(gap) for gap in gaps],
         "on_share": num_on / num_events if num_events else None,
         "hottest": pixels.hottest(),
-        "left_out": {**stream.report.counts, **({OUTSIDE: pixels.outside} if pixels.outside else {})},
+        "left_out": {**stream.report.counts, **({OUTSIDE_SENSOR: pixels.outside} if pixels.outside else {})},
+        "changed": dict(stream.report.notes),
     }
 
 

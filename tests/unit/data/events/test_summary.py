@@ -55,3 +55,8 @@ def test_a_file_without_a_size_says_how_far_events_reach():
 def test_no_events_are_no_error():
     facts = summary.summarise(stream([], [], [], []))
     assert (facts["events"], facts["rate"], facts["peak"], facts["hottest"]) == (0, None, None, [])
+
+
+def test_times_that_ran_backwards_are_said():
+    facts = summary.summarise(stream([0, 50_000, 10, 60_000], [0] * 4, [0] * 4, [0] * 4))
+    assert (facts["events"], facts["last_us"], sum(facts["changed"].values())) == (4, 60_000, 1)
