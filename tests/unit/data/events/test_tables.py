@@ -1,0 +1,96 @@
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from jaxdet.data.events import dat
+from jaxdet.data.events.open import open_events
+from jaxdet.data.events.streams import EventChunk, concatenate
+from jaxdet.errors import InputError
+
+ROWS = [(1_000_000, 3, 2, 1), (1_000_250, 1, 5, 0), (1_500_000, 0, 0, 1)]
+
+
+def rows_of(path, chunk=2):
+    return list(zip(*(column.tolist() for column in concatenate(open_events(path, chunk)))))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "t,x,y,p\n" + "".join("{},{},{},{}\n".format(*row) for row in ROWS),
+        "\ufeffx;y;polarity;timestamp_us\n" + "".join(f"{x};{y};{p};{t}\n" for t, x, y, p in ROWS),
+        "# a comment\n" + "".join(f"{t / 1e6:.6f} {x} {y} {p}\n" for t, x, y, p in ROWS),  # seconds
+        "t_ms x y p\n" + "".join(f"{t / 1e3} {x} {y} {p * 2 - 1}\n" for t, x, y, p in ROWS),
+        "ts_ns,x,y,p,id\n" + "".join(f"{t * 1000},{x},{y},{p},9\n" for t, x, y, p in ROWS),
+        "".join(f"{x} {y} {p} {t}\n" for t, x, y, p in ROWS),
+    ],
+)
+def test_text_by_names_or_by_values(tmp_path, text):
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    assert rows_of(tmp_path / "a.txt") == ROWS
+
+
+def test_numpy_by_names_or_by_values(tmp_path):
+    table = np.array(ROWS)
+    np.save(tmp_path / "plain.npy", table)
+    np.save(tmp_path / "other_order.npy", table[:, [1, 2, 0, 3]])
+    fields = np.zeros(3, [("p", "?"), ("ts", "u8"), ("x", "u2"), ("y", "u2")])
+    for name, column in zip(("ts", "x", "y", "p"), table.T):
+        fields[name] = column
+    np.save(tmp_path / "fields.npy", fields)
+    np.savez(tmp_path / "named.npz", timestamps=table[:, 0], x=table[:, 1], y=table[:, 2], p=table[:, 3])
+    np.savez(tmp_path / "one.npz", events=table)
+    for path in sorted(tmp_path.iterdir()):
+        assert rows_of(path) == ROWS, path.name
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 1 << 50), st.integers(0, 1279), st.integers(0, 719), st.integers(0, 1)),
+        min_size=1,
+        max_size=20,
+    ),
+    chunk=st.integers(1, 7),
+)
+def test_what_a_table_holds_is_read_in_any_chunks(tmp_path_factory, rows, chunk):
+    path = tmp_path_factory.mktemp("table") / "a.csv"
+    path.write_text("t,x,y,p\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    assert rows_of(path, chunk) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("t,x,y,p\n1,2,3,1\n1,2,a,1\n", "line 3"),
+        ("t,x,y,p\n1,2,3,1\n1,2,3\n", "line 3"),
+        ("a,b,c,d\n1,2,3,4\n", "expected t, x, y and p"),
+        ("5 6 7 8\n6 7 8 9\n", "leave a choice"),
+        ("t,x,y,p\n1,nan,3,1\n", "x is not a number"),
+        ("t,x,y,p\n1,99999,3,1\n", "expected pixels"),
+    ],
+)
+def test_text_that_is_no_table_of_events_is_one_line(tmp_path, text, told):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=told) as error:
+        rows_of(tmp_path / "a.csv")
+    assert "\n" not in str(error.value)
+
+
+def test_boxes_and_objects_are_not_events(tmp_path):
+    np.save(tmp_path / "boxes.npy", np.zeros(2, dat.BOX_DTYPE))
+    np.save(tmp_path / "objects.npy", np.array([{"t": 1}], object), allow_pickle=True)
+    np.save(tmp_path / "cube.npy", np.zeros((2, 4, 4)))
+    for name, told in (
+        ("boxes", "boxes, not events"),
+        ("objects", "not a whole NumPy file"),
+        ("cube", "shape"),
+    ):
+        with pytest.raises(InputError, match=told):
+            open_events(tmp_path / f"{name}.npy")
+
+
+def test_an_empty_table_has_no_events(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(0, [("t", "i8"), ("x", "i2"), ("y", "i2"), ("p", "i1")]))
+    assert isinstance(concatenate(open_events(tmp_path / "a.npy")), EventChunk)
