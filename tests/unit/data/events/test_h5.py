@@ -2,6 +2,7 @@
 
 import event_writers as writers
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 
@@ -118,10 +119,29 @@ def test_other_layouts_say_what_was_found(tmp_path, content, said):
         opening.open_events(tmp_path / "a")
 
 
-def test_blosc_is_read_with_its_plugin(tmp_path):
-    plugin = pytest.importorskip("hdf5plugin")
-    e = events()
-    with h5py.File(tmp_path / "a", "w") as file:
+def write_blosc(path, e):
+    with h5py.File(path, "w") as file:
         for name, column in zip("txyp", e, strict=True):
-            file.create_dataset(f"events/{name}", data=column, **plugin.Blosc(cname="zstd"))
-    assert_same(concatenate(opening.open_events(tmp_path / "a")), e)
+            data = np.asarray(column)
+            file.create_dataset(f"events/{name}", data=data, chunks=(100,), **hdf5plugin.Blosc(cname="zstd"))
+
+
+@pytest.mark.parametrize("chunk", [7, 5000])
+def test_blosc_and_times_out_of_order(tmp_path, chunk):
+    e = events()
+    late = e._replace(t_us=np.r_[e.t_us[:500], e.t_us[499] - 9, e.t_us[501:]])
+    write_blosc(tmp_path / "a_td.h5", late)
+    assert_same(concatenate(opening.open_events(tmp_path / "a_td.h5", chunk)), late)
+    ordered = concatenate(opening.open_events(tmp_path / "a_td.h5", chunk).ordered())
+    assert_same(ordered, late.take(np.argsort(late.t_us, kind="stable")))
+
+
+def test_damaged_bytes_are_one_line(tmp_path):
+    write_blosc(tmp_path / "a", events())
+    raw = bytearray((tmp_path / "a").read_bytes())
+    with h5py.File(tmp_path / "a") as file:
+        part = file["events/t"].id.get_chunk_info(3)
+    raw[part.byte_offset : part.byte_offset + part.size] = b"\xff" * part.size
+    (tmp_path / "a").write_bytes(raw)
+    with pytest.raises(InputError, match="a: cannot be read"):
+        concatenate(opening.open_events(tmp_path / "a"))
