@@ -20,8 +20,6 @@ from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import Boxes, EventGeometry, Events, ReadReport
 
-# Released speed tests leave out the first 43 steps of a recording.
-WARM_UP_STEPS = 43
 LATE, OVER_LIMIT = "events of steps that were over", "events beyond the limit of a step"
 BEHIND, STEPS_BEHIND = "events of steps that were too late", "steps that were too late"
 RESTARTS, ABANDONED = "restarts of the clock", "events before a restart of the clock"
@@ -294,18 +292,3 @@ def _columns(t_us: Any, x: Any, y: Any, polarity: Any) -> EventChunk:
     return EventChunk(
         times.astype(np.int64), x.astype(np.int64), y.astype(np.int64), (signs > 0).astype(np.int8)
     )
-
-
-def latency(frames_seconds: Sequence[float], skip: int = WARM_UP_STEPS) -> dict[str, float]:
-    """Mean, p50, p99, min and max in ms of the times of steps, in s, after the first `skip`.
-
-    Raises InputError if there are no more than `skip` steps.
-    """
-    steps = np.asarray(frames_seconds)[skip:] * 1e3
-    if not len(steps):
-        raise InputError(
-            f"{len(frames_seconds)} steps timed, expected more than {skip}, which are left out; "
-            "use a longer recording"
-        )
-    p50, p99 = np.percentile(steps, [50, 99])
-    return {"mean": steps.mean(), "p50": p50, "p99": p99, "min": steps.min(), "max": steps.max()}

@@ -112,6 +112,21 @@ def test_a_stream_equals_the_prediction_of_the_recording(place, monkeypatch):
         np.testing.assert_allclose(live.xyxy, stored.xyxy, atol=1e-2)
 
 
+def test_another_camera_gives_boxes_in_its_own_pixels(place, monkeypatch):
+    monkeypatch.chdir(place)
+    model = jaxdet.load("runs/events", min_score=0.0)
+    own = list(model.predict("mine.dat"))
+    t_us, x, y, polarity = concatenate(list(dat.open_events("mine.dat").ordered()))
+    found = list(model.predict((t_us, 2 * x, 2 * y + 1, polarity), camera="608x480"))
+    assert [b.time_us for b in found] == [b.time_us for b in own]
+    assert {b.image_size for b in found} == {(480, 608)}
+    for one, two in zip(found, own, strict=True):
+        np.testing.assert_allclose(one.xyxy, 2 * two.xyxy, rtol=1e-6)
+    middle_us = own[len(own) // 2].time_us
+    part = list(model.predict("mine.dat", start_us=middle_us))
+    assert [b.time_us for b in part] == [b.time_us for b in own if b.time_us > middle_us]
+
+
 @pytest.mark.parametrize(
     ("use", "said"),
     [
@@ -124,6 +139,9 @@ def test_a_stream_equals_the_prediction_of_the_recording(place, monkeypatch):
         (lambda: jaxdet.load("yolox_nano.pth").predict("gone.jpg"), "gone.jpg"),
         (lambda: jaxdet.load("yolox_nano.pth").predict(np.zeros((4, 4))), "uint8"),
         (lambda: list(jaxdet.load("runs/events").predict("gone.dat")), "gone.dat"),
+        (lambda: list(jaxdet.load("runs/events").predict("mine.dat", fit="squeeze")), "expected one of none"),
+        (lambda: jaxdet.load("runs/events").predict("mine.dat", camera=(9, 9)), "size of arrays"),
+        (lambda: jaxdet.load("yolox_nano.pth").predict("photo.jpg", fit="pad"), "for models of events"),
     ],
 )
 def test_wrong_use_is_one_line(place, monkeypatch, use, said):

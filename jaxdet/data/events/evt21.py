@@ -61,8 +61,8 @@ class Evt21:
 def is_swapped(words: np.ndarray) -> bool:
     """True if the file has the upper half of each of its words [N] first.
 
-    The order is the one in which more of the first words have a known type; of two alike, the one whose
-    TIME_HIGH falls less often.
+    The order is the one in which more of the first words have a known type; of two alike, the one with more
+    TIME_HIGH words that do not fall.
     """
     first = words[:_LOOKED_AT]
     return _disorder(_swapped(first)) < _disorder(first)
@@ -73,8 +73,10 @@ def _swapped(words: np.ndarray) -> np.ndarray:
 
 
 def _disorder(words: np.ndarray) -> tuple[int, int]:
-    """Number of words of no known type, and of TIME_HIGH words below the one before."""
+    """Smallest for the right order: words of no known type, then few TIME_HIGH words that do not fall."""
     upper = (words >> np.uint64(32)).astype(np.uint32)
     code = upper >> 28
     high = (upper[code == _TIME_HIGH] & 0x0FFF_FFFF).astype(np.int64)
-    return int((~np.isin(code, _TYPES)).sum()), int((np.diff(high) < 0).sum())
+    steps = np.diff(high)
+    falls = int(((steps < 0) & (steps > -(1 << 27))).sum())  # a larger one is the counter's wrap
+    return int((~np.isin(code, _TYPES)).sum()), 2 * falls - len(high)

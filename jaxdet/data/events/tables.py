@@ -66,6 +66,11 @@ def open_stream(path: Path, chunk_events: int) -> EventStream:
 
 def _loaded(path: Path) -> Any:
     try:
+        with open(path, "rb") as file:  # closed also where NumPy refuses the file
+            if file.read(2) == b"PK":
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as archive:
+                    return dict(archive)
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (*_DAMAGED, tokenize.TokenError, RecursionError, zipfile.BadZipFile) as error:
         raise InputError(
@@ -75,11 +80,7 @@ def _loaded(path: Path) -> Any:
 
 def _of_npz(path: Path) -> Any:
     """The table of an archive: its columns by name, else its only array."""
-    archive = _loaded(path)
-    try:
-        arrays = {name: archive[name] for name in archive.files}
-    except (*_DAMAGED, tokenize.TokenError, RecursionError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a whole .npz file of numbers ({type(error).__name__})") from error
+    arrays = _loaded(path)
     if len(arrays) == 1:
         return _checked(path, next(iter(arrays.values())))
     columns = named(list(arrays))

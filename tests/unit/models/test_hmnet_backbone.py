@@ -24,14 +24,16 @@ SMALL = {
     "out_features": 8,
     "event_features": 4,
     "min_score": 0.0,
-    "warm_up_steps": 4,
+    "warm_up_steps": 2,
 }
-STEPS = 6
-ODD = (26, 35)  # grids of 7 x 9, 4 x 5 and 2 x 3 cells
+STEPS = 4
+ODD = (26, 35)  # grids of 7 x 9 and 4 x 5 cells
 
 
-def _model(size):
-    return models.build("hmnet", rngs=nnx.Rngs(0), geometry=EventGeometry(*size), **SMALL)
+def _model(size, memories=3):
+    per_memory = {key: value[:memories] for key, value in SMALL.items() if isinstance(value, tuple)}
+    arguments = {**SMALL, **per_memory}
+    return models.build("hmnet", rngs=nnx.Rngs(0), geometry=EventGeometry(*size), **arguments)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_grids_are_rounded_up_and_reach_features_and_torch_files(size, grids):
 
 @pytest.fixture(scope="module")
 def odd():
-    skeleton, variables = functional.split(_model(ODD))
+    skeleton, variables = functional.split(_model(ODD, memories=2))
     rng = np.random.default_rng(1)
     t_us = np.sort(rng.integers(0, 5000 * STEPS, 300))
     columns = (t_us, rng.integers(0, ODD[1], 300), rng.integers(0, ODD[0], 300), rng.integers(0, 2, 300))
@@ -85,8 +87,8 @@ def test_a_stream_equals_the_segment_on_an_odd_sensor(odd):
     assert len(steps) == STEPS
     for k, step in enumerate(steps):
         mask = np.asarray(found.det_mask[0, k])
-        assert (k >= 3) == mask.any()
-        # Two programs, so other fusions: float32 rounding through 6 steps.
+        assert (k >= 1) == mask.any()
+        # Two programs, so other fusions: float32 rounding through 4 steps.
         np.testing.assert_allclose(step.boxes.scores, found.scores[0, k][mask], atol=1e-5)
         np.testing.assert_allclose(step.boxes.xyxy, found.boxes[0, k][mask], atol=1e-2)
 
@@ -109,5 +111,5 @@ def test_a_train_step_on_an_odd_sensor_moves_every_grid(odd):
     after, _ = loss_and_gradient(jax.tree.map(lambda p, g: p - 1e-3 * g, variables.params, gradient), batch)
     assert np.isfinite(before)
     assert after < before
-    for number in (1, 2, 3):
+    for number in (1, 2):
         assert np.abs(gradient["backbone"][f"memory{number}"]["init_latent"]).max() > 0
