@@ -6,6 +6,8 @@ follow each other without padding. Everything is a run length, so a chunk is dec
 cumulative sums. Source: the codec's own description, prophesee-ai/hdf5_ecf.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from jaxdet.data.events.streams import EventChunk
@@ -14,7 +16,9 @@ from jaxdet.errors import InputError
 FILTER = 0x8ECF  # number of the filter in HDF5
 MAX_EVENTS = 65535  # of a chunk
 _XP_PACKED, _YXP_PACKED = 1, 2  # flags of the header
-_OFFSETS = np.arange(6)  # columns that a word of masked columns reaches
+_FEW = 2048  # bytes that hold most times or polarities of a chunk
+_OFFSETS = np.arange(6, dtype=np.uint16)  # columns that a word of masked columns reaches
+_MASKS = (np.arange(32)[:, None] + 32 >> (5 - np.arange(6)) & 1) > 0  # bool [mask, column]
 
 
 def decode(data: bytes) -> EventChunk:
@@ -27,19 +31,34 @@ def decode(data: bytes) -> EventChunk:
         raise InputError(f"a chunk of ECF of {num} events, which holds at most {MAX_EVENTS}")
     if not num:
         return EventChunk(*(np.zeros(0, kind) for kind in (np.int64, np.int16, np.int16, np.int8)))
-    t_us, at = _times(data, 4, num)
+    t_us, at = _of_window(_times, data, 4, num, _FEW)
     if header & _YXP_PACKED:
         value, _ = _packed(data, at, num, "<u4")
         y, x, p = value >> 12 & 0x7FF, value >> 1 & 0x7FF, value & 1
     else:
-        y, at = _runs(data, at, num, "<u2", 5)
+        y, at = _of_window(_rows, data, at, num, 2 * num)
         if header & _XP_PACKED:
             value, _ = _packed(data, at, num, "<u2")
             x, p = value >> 1, value & 1
         else:
             x, at = _masked(data, at, num)
-            p, _ = _runs(data, at, num, "u1", 7)
+            p, _ = _of_window(_polarities, data, at, num, _FEW)
     return EventChunk(t_us, x.astype(np.int16), y.astype(np.int16), p.astype(np.int8))
+
+
+def _of_window(
+    read: Callable[[bytes, int, int], tuple[np.ndarray, int]], data: bytes, at: int, num: int, size: int
+) -> tuple[np.ndarray, int]:
+    """Values [num] of a part at byte `at`, looked for in `size` bytes first, and the byte after them.
+
+    The length of a part is known only once it is read, and most are much shorter than the rest of the chunk.
+    """
+    while at + size < len(data):
+        try:
+            return read(data[: at + size], at, num)
+        except InputError:
+            size *= 4
+    return read(data, at, num)
 
 
 def _operations(escapes: np.ndarray, extra: int) -> np.ndarray:
@@ -89,6 +108,14 @@ def _times(data: bytes, at: int, num: int) -> tuple[np.ndarray, int]:
     return np.repeat(t_us, kept), at + 9 + last + 2 * bool(escapes[last])
 
 
+def _rows(data: bytes, at: int, num: int) -> tuple[np.ndarray, int]:
+    return _runs(data, at, num, "<u2", 5)
+
+
+def _polarities(data: bytes, at: int, num: int) -> tuple[np.ndarray, int]:
+    return _runs(data, at, num, "u1", 7)
+
+
 def _runs(data: bytes, at: int, num: int, word: str, bits: int) -> tuple[np.ndarray, int]:
     """Values [num] of run lengths, and the first byte after them.
 
@@ -110,12 +137,11 @@ def _runs(data: bytes, at: int, num: int, word: str, bits: int) -> tuple[np.ndar
 
 def _masked(data: bytes, at: int, num: int) -> tuple[np.ndarray, int]:
     """Columns [num] of words of one column and a mask of the five after it, and the byte after them."""
-    words = _words(data, at, "<u2")
-    bits = words[:, None] >> (5 - _OFFSETS) & 1
-    bits[:, 0] = 1
-    used, _ = _until(bits.sum(1, dtype=np.int64), num)
+    words = _words(data, at, "<u2")[:num]
+    set_bits = _MASKS[words & 31]
+    used, _ = _until(set_bits.sum(1), num)
     columns = (words[:used, None] >> 5) + _OFFSETS
-    return columns[bits[:used] > 0][:num], at + 2 * used
+    return columns[set_bits[:used]][:num], at + 2 * used
 
 
 def _packed(data: bytes, at: int, num: int, word: str) -> tuple[np.ndarray, int]:
@@ -125,7 +151,7 @@ def _packed(data: bytes, at: int, num: int, word: str) -> tuple[np.ndarray, int]
     if len(words) < 3 * groups:
         raise InputError(f"a chunk of ECF ends before its {num} events")
     part = 2 * words.itemsize  # bits of a quarter of a word
-    a, b, c = words.astype(np.int64).reshape(-1, 3).T
+    a, b, c = words.reshape(-1, 3).T
     low, half, high = (1 << part) - 1, (1 << 2 * part) - 1, (1 << 3 * part) - 1
     parts = (
         a >> part,
