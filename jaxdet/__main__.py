@@ -14,6 +14,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "prepare",
+    "info",
     "convert",
     "export",
     "soup",

@@ -15,7 +15,7 @@ from jax.sharding import AxisType, Mesh, SingleDeviceSharding
 from jaxdet.benchmarks import kernels, targets
 from jaxdet.benchmarks.targets import Target
 from jaxdet.errors import InputError
-from jaxdet.inference import folded
+from jaxdet.inference import folded, programs
 from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables

@@ -95,12 +95,14 @@ def _streamed(cfg: Any, num_events: int, num_steps: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     height, width = stream.geometry.size
 
-    def step() -> float:
-        t_us = np.sort(rng.integers(0, stream.geometry.step_us, num_events))
+    step_us = stream.geometry.step_us
+    seconds = []
+    for begin in range(0, num_steps * step_us, step_us):
+        t_us = begin + np.sort(rng.integers(0, step_us, num_events))
+        t_us[-1] = begin + step_us - 1
         x, y = rng.integers(0, width, num_events), rng.integers(0, height, num_events)
-        return stream.step(t_us, x, y, rng.integers(0, 2, num_events)).seconds or 0.0
-
-    seconds = [step() for _ in range(num_steps)]
+        steps = stream.feed(t_us, x, y, rng.integers(0, 2, num_events))
+        seconds += [step.seconds or 0.0 for step in steps]
     found = {f"{name}_ms": value for name, value in latency(seconds, min(43, num_steps // 2)).items()}
     product = jax.devices()[0].device_kind
     name = next((n for n, target in targets.TARGETS.items() if target.product == product), None)
