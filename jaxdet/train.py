@@ -161,14 +161,19 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
 
     def save(info: loop.StepInfo) -> None:
         with distributed.activity(f"writing checkpoint {info.step}"):
+            log_writers.keep_mean(workdir, info.step, log.mean)
             checkpoints.save(info.step, info.state, info.carry)
 
     def rate(step: int) -> float:
         return float(np.asarray(run.schedule(step)))
 
+    log = Log(writers, rate, cfg.train.log_every, run.segments, cfg.train.iterations_per_epoch)
+    mean = log_writers.read_mean(workdir, start) if start else None
+    if mean is not None:
+        log.resume(mean)
     preemption = Preemption(save)
     hooks = [
-        Log(writers, rate, cfg.train.log_every, run.segments, cfg.train.iterations_per_epoch),
+        log,
         Every(cfg.train.checkpoint_every, run.num_steps, save),
         preemption,
     ]
