@@ -16,6 +16,7 @@ COMMANDS = (
     "prepare",
     "info",
     "convert",
+    "export",
     "soup",
     "seqnms",
     "submit",

@@ -6,6 +6,7 @@ Boxes come from a model or from files of any format; the same boxes give the sam
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,14 @@ from jaxdet.formats import names
 from jaxdet.structs import Boxes, ReadReport
 
 NAMES = ("coco", *PROTOCOLS)
+
+
+class Matched(NamedTuple):
+    """Boxes as they were compared; `image` of both tables indexes `images`."""
+
+    truth: coco.Table
+    found: coco.Table
+    images: list[Boxes]  # labelled images, or labelled times of recordings, without their boxes
 
 
 def evaluate(
@@ -50,13 +59,13 @@ def evaluate(
     classes = _Classes(class_names, counts)
     labels = [classes.labels(boxes) for boxes in labels]
     if protocol_or_none is None:
-        truth, tables, num_images = _by_image(map(classes.found, found), labels, counts)
+        matched = _by_image(map(classes.found, found), labels, counts)
     else:
-        truth, tables, num_images = _by_time(map(classes.found, found), labels, protocol_or_none)
+        matched = _by_time(map(classes.found, found), labels, protocol_or_none)
     classes.check()
-    metrics = coco.average_precision(truth, tables, num_images, class_names, backend)
+    metrics = coco.average_precision(*matched[:2], len(matched.images), class_names, backend)
     metrics.report.merge(counts)
-    return metrics
+    return replace(metrics, matched=matched)
 
 
 class _Classes:
@@ -132,7 +141,7 @@ def _some(class_names: Sequence[str]) -> str:
     return ", ".join(class_names[:5]) + more
 
 
-def _by_image(found: Iterable[Boxes], labels: list[Boxes], report: ReadReport):
+def _by_image(found: Iterable[Boxes], labels: list[Boxes], report: ReadReport) -> Matched:
     if not labels:
         raise InputError("no labelled image found; expected at least one to compare with")
     found = list(found)
@@ -143,7 +152,8 @@ def _by_image(found: Iterable[Boxes], labels: list[Boxes], report: ReadReport):
         else:
             tables.append(_table(position, boxes, boxes.scores))
     truth = [_table(i, boxes, None) for i, boxes in enumerate(labels)]
-    return coco.concatenate(truth), coco.concatenate(tables), len(labels)
+    images = [boxes.take(slice(0)) for boxes in labels]
+    return Matched(coco.concatenate(truth), coco.concatenate(tables), images)
 
 
 def _table(image: int, boxes: Boxes, scores) -> coco.Table:
@@ -153,11 +163,11 @@ def _table(image: int, boxes: Boxes, scores) -> coco.Table:
     return coco.table(np.full(len(boxes), image), xywh, boxes.labels, scores, area, boxes.crowd)
 
 
-def _by_time(found: Iterable[Boxes], labels: list[Boxes], protocol: Protocol):
+def _by_time(found: Iterable[Boxes], labels: list[Boxes], protocol: Protocol) -> Matched:
     of_recording: dict[str, list[Boxes]] = {}
     for boxes in labels:
         of_recording.setdefault(boxes.source, []).append(boxes)
-    truths, founds, num_images, seen = [], [], 0, set()
+    truths, founds, images, seen = [], [], [], set()
     for name, frames in _recordings(found):
         if name in seen:
             raise InputError(
@@ -170,15 +180,15 @@ def _by_time(found: Iterable[Boxes], labels: list[Boxes], protocol: Protocol):
         seen.add(name)
         rows = protocols.rows(of_recording[name]), protocols.rows(frames)
         times, of_truth, of_found = protocols.match(*rows, protocol)
-        truths.append(of_truth._replace(image=of_truth.image + num_images))
-        founds.append(of_found._replace(image=of_found.image + num_images))
-        num_images += len(times)
+        truths.append(of_truth._replace(image=of_truth.image + len(images)))
+        founds.append(of_found._replace(image=of_found.image + len(images)))
+        images += [Boxes.none(source=name, time_us=int(t_us)) for t_us in times]
     missing = sorted(set(of_recording) - seen)
     if missing:
         raise InputError(
             f"no detections of {missing[0]}; found {len(seen)} of {len(of_recording)} labelled recordings"
         )
-    return coco.concatenate(truths), coco.concatenate(founds), num_images
+    return Matched(coco.concatenate(truths), coco.concatenate(founds), images)
 
 
 def _recordings(found: Iterable[Boxes]) -> Iterator[tuple[str, list[Boxes]]]:

@@ -41,6 +41,7 @@ class Metrics:
     num_truth: int
     num_detections: int
     report: ReadReport = field(default_factory=ReadReport)  # what was left out, and why
+    matched: Any = None  # `evaluator.Matched`: the boxes that were compared
 
     @property
     def ap(self) -> float:

@@ -38,6 +38,10 @@ def of_files(
     """
     if annotations is not None:
         return against_annotations(detections, annotations, backend, class_map)
+    if images is None and data is not None and data.kind == "images" and labels is None:
+        annotated = samples.annotated_split(data.root, split or data.test_split)
+        if annotated is not None:
+            return against_annotations(detections, annotated[0], backend, class_map)
     if images is not None or (data is not None and data.kind == "images" and labels is None):
         if data is None:
             raise InputError("--images with YOLO text needs --config, which names the classes")
