@@ -73,7 +73,7 @@ class Instruction(NamedTuple):
 Computation = dict[str, Instruction]
 
 
-class Program(NamedTuple):
+class HloProgram(NamedTuple):
     """A module: its computations by name, instructions in order."""
 
     computations: dict[str, Computation]
@@ -90,7 +90,7 @@ class Program(NamedTuple):
                         yield from self.inside(inner)
 
 
-def parse(text: str) -> Program:
+def parse(text: str) -> HloProgram:
     """The program of `Compiled.as_text()`; raises ValueError for text without an entry computation."""
     computations: dict[str, Computation] = {}
     entry, current = "", None
@@ -108,7 +108,7 @@ def parse(text: str) -> Program:
                 current[instruction.name] = instruction
     if not entry:
         raise ValueError("no entry computation in the text of the program")
-    return Program(computations, entry)
+    return HloProgram(computations, entry)
 
 
 def _instruction(line: str) -> Instruction | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jaxdet.benchmarks import hlo
-from jaxdet.benchmarks.hlo import Computation, Instruction, Program
+from jaxdet.benchmarks.hlo import Computation, HloProgram, Instruction
 from jaxdet.benchmarks.targets import Target
 
 LAUNCH_S = 2e-6  # from one small kernel to the next; 1.5 to 3 us are usual
@@ -98,7 +98,7 @@ def count(text: str, weights: tuple[str, ...] = ()) -> Count:
     return Count(kernels, decisions, collectives)
 
 
-def _run(program: Program, name: str, rounds: int) -> Iterator[tuple[Instruction, Computation, int]]:
+def _run(program: HloProgram, name: str, rounds: int) -> Iterator[tuple[Instruction, Computation, int]]:
     """Instructions that run something, and loops and conditionals that the host decides."""
     computation = program.computations[name]
     for instruction in computation.values():
@@ -134,7 +134,7 @@ def _fixed(entry: Computation, weights: tuple[str, ...]) -> set[str]:
     return found
 
 
-def _kernel(program: Program, instruction: Instruction, computation: Computation, rounds: int) -> Kernel:
+def _kernel(program: HloProgram, instruction: Instruction, computation: Computation, rounds: int) -> Kernel:
     parts = [(instruction, computation)]
     if instruction.opcode in ("fusion", "async-start"):
         parts = list(program.inside(instruction))
@@ -174,7 +174,7 @@ def _kind(instruction: Instruction, opcodes: list[str]) -> str:
     return "elementwise" if moves else "copy"
 
 
-def _traffic(program: Program, instruction: Instruction, computation: Computation) -> float:
+def _traffic(program: HloProgram, instruction: Instruction, computation: Computation) -> float:
     """Bytes read and written; of an operand that is only indexed, those that are picked."""
     called = instruction.called.get("calls") or [""]
     inner = program.computations.get(called[0], {}) if instruction.opcode == "fusion" else {}

@@ -217,10 +217,10 @@ def read(path: str | os.PathLike) -> Iterator[DetectionsReader]:
             raise InputError(
                 f"{path}: an HDF5 file, but not one of detections; expected the output of predict"
             )
-        if file.attrs["version"] > VERSION:
-            raise InputError(
-                f"{path}: version {file.attrs['version']} found, up to {VERSION} known; update jaxdet"
-            )
+        with _one_line(str(path)):
+            version = int(file.attrs["version"])
+        if version > VERSION:
+            raise InputError(f"{path}: version {version} found, up to {VERSION} known; update jaxdet")
         yield DetectionsReader(file)
 
 

@@ -44,6 +44,9 @@ def read(path: str | os.PathLike) -> BoxFile:
         sizes = np.zeros((num_frames, 2), np.int64)
         if "sizes" in found and found["sizes"].size:
             sizes = arrays.whole_numbers(found["sizes"].ravel(), "size", 0, 2**31).reshape(-1, 2)
+        tracks = None
+        if "track_ids" in found:
+            tracks = arrays.whole_numbers(found["track_ids"], "track", -1, 2**62)
         class_names = found.get("class_names", np.zeros(0, str))
         if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
             raise ValueError(f"boxes of type {boxes.dtype} {boxes.shape}, not [R, 4]")
@@ -58,7 +61,6 @@ def read(path: str | os.PathLike) -> BoxFile:
     identities = list(zip(keys.tolist(), numbers.tolist(), times.tolist()))
     if len(set(identities)) < num_frames:
         raise InputError(f"{path}: a frame appears twice; expected each frame once")
-    tracks = arrays.get("track_ids")
     if tracks is not None and len(tracks) != len(boxes):
         raise InputError(f"{path}: {len(tracks)} track_ids, expected {len(boxes)}")
     names = tuple(class_names.tolist())
