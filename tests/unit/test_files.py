@@ -1,5 +1,6 @@
 """Names that become file names, and files that are whole or absent."""
 
+import errno
 import os
 import secrets
 import socket
@@ -120,3 +121,10 @@ def test_labels_of_a_folder_are_those_of_finished_files(tmp_path):
     (tmp_path / ".r_bbox.0123456789abcdef.partial.npy").write_bytes(b"half")
     with pytest.raises(InputError, match=r"no \.npy label files"):
         labels.of_files(tmp_path)
+
+
+def test_a_full_disk_is_said_with_the_name_of_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, atomic(tmp_path / "a.npy"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.filename == str(tmp_path / "a.npy")
+    assert not any(tmp_path.iterdir())
