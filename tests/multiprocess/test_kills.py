@@ -33,7 +33,7 @@ CONFIG = f"--config={ROOT / 'tests' / 'integration' / 'tiny_hmnet.py'}"
 LIMIT_S = 300  # a command on a busy machine takes seconds
 
 
-class Job(NamedTuple):
+class Command(NamedTuple):
     """A command that writes into the folder `out`, what it leaves, and a check of what a kill leaves."""
 
     arguments: Callable[[Path, Path], list[str]]  # of the inputs and of `out`
@@ -72,7 +72,7 @@ def _whole_images(out: Path) -> None:
 
 
 JOBS = {
-    "prepare gen1": Job(
+    "prepare gen1": Command(
         lambda given, out: [
             "jaxdet.prepare",
             "gen1",
@@ -84,12 +84,12 @@ JOBS = {
         _tree,
         _whole_recordings,
     ),
-    "prepare ltd": Job(
+    "prepare ltd": Command(
         lambda given, out: ["jaxdet.prepare", "ltd", f"--source={given / 'ltd'}", f"--out={out}"],
         _tree,
         _whole_images,
     ),
-    "train": Job(
+    "train": Command(
         lambda given, out: [
             "jaxdet.train",
             CONFIG,
@@ -99,11 +99,11 @@ JOBS = {
         ],
         _run,
     ),
-    "soup": Job(
+    "soup": Command(
         lambda given, out: ["jaxdet.soup", f"--run={given / 'run'}", f"--out={out / 'soup'}"],
         _soup,
     ),
-    "predict": Job(
+    "predict": Command(
         lambda given, out: [
             "jaxdet.predict",
             f"--weights={given / 'run'}",
@@ -113,7 +113,7 @@ JOBS = {
         ],
         _tree,
     ),
-    "convert": Job(
+    "convert": Command(
         lambda given, out: [
             "jaxdet.convert",
             CONFIG,
@@ -125,7 +125,7 @@ JOBS = {
 }
 
 
-def _start(job: Job, given: Path, out: Path) -> subprocess.Popen:
+def _start(job: Command, given: Path, out: Path) -> subprocess.Popen:
     module, *flags = job.arguments(given, out)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     with open(f"{out}.log", "w") as log:
@@ -139,7 +139,7 @@ def _start(job: Job, given: Path, out: Path) -> subprocess.Popen:
         )
 
 
-def _finish(job: Job, given: Path, out: Path) -> None:
+def _finish(job: Command, given: Path, out: Path) -> None:
     status = _start(job, given, out).wait(LIMIT_S)
     assert status == 0, Path(f"{out}.log").read_text()[-2000:]
 
@@ -154,7 +154,7 @@ def _begun(process: subprocess.Popen, out: Path) -> bool:
     return False
 
 
-def _kill(job: Job, given: Path, out: Path, delay: float) -> bool:
+def _kill(job: Command, given: Path, out: Path, delay: float) -> bool:
     """Start the command and kill it `delay` seconds after its first write; True if it died of that."""
     process = _start(job, given, out)
     begun = _begun(process, out)
