@@ -106,6 +106,7 @@ JOBS = {
     "predict": Command(
         lambda given, out: [
             "jaxdet.predict",
+            CONFIG,
             f"--weights={given / 'run'}",
             f"--config.data.root={given / 'prepared'}",
             "--split=test",
