@@ -229,11 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `prepare <data set> --flags`; exit status."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] in (["--help"], ["-h"]):
-        print(
-            __doc__,
-            f"Data sets: {', '.join(COMMANDS)}. `prepare <data set> --help` lists its flags.",
-            sep="\n",
-        )
+        cli.say(f"{__doc__}\nData sets: {', '.join(COMMANDS)}. `prepare <data set> --help` lists its flags.")
         return 0
     if not argv or argv[0] not in COMMANDS:
         print(f"error: prepare {' '.join(argv[:1])}: expected one of {', '.join(COMMANDS)}", file=sys.stderr)

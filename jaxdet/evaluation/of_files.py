@@ -13,6 +13,7 @@ from jaxdet.errors import InputError
 from jaxdet.evaluation import labels as label_sets
 from jaxdet.evaluation.evaluator import evaluate
 from jaxdet.evaluation.metrics import Metrics
+from jaxdet.files import finished
 from jaxdet.formats import coco, names, npy
 from jaxdet.structs import Boxes, ReadReport
 
@@ -158,7 +159,7 @@ def _from_start(frames: Iterable[Boxes], starts_us: Mapping[str, int] | None) ->
 
 
 def _of_folder(path: Path, recordings: set[str]) -> Iterator[Boxes]:
-    tables = sorted(path.glob("*.npy"))
+    tables = finished(path.glob("*.npy"), path)
     by_name = {npy.recording_name(table): table for table in tables}
     if len(by_name) < len(tables):
         raise InputError(f"{path}: two files belong to one recording; expected one file per recording")

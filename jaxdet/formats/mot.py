@@ -69,6 +69,7 @@ def _row(numbers: Sequence[float], where: str, score_scale: float | None) -> tup
         or frame != int(frame)
         or not 0 <= frame < 2**53
         or not -1 <= label < 2**31
+        or abs(track) >= 2**53
     ):
         raise InputError(f"{where}: frame {frame:g}, id {track:g}, label {label:g}; expected whole numbers")
     if width < 0 or height < 0:

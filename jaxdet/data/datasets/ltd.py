@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxdet import class_names
 from jaxdet.errors import InputError
+from jaxdet.files import finished
 from jaxdet.formats.text import read_text
 from jaxdet.structs import Boxes
 
@@ -54,7 +55,7 @@ def find_frames(folder: str | Path) -> list[Frame]:
     """Frames of a split or month as distributed, by date, clip and number. InputError if there are none."""
     folder = Path(folder)
     found = []
-    for path in sorted((folder / "frames").glob("*/*/*.jpg")):
+    for path in finished((folder / "frames").glob("*/*/*.jpg"), folder):
         date, clip, match = path.parts[-3], path.parts[-2], _IMAGE.fullmatch(path.name)
         if match is None or not _DATE.fullmatch(date) or not _CLIP.fullmatch(clip):
             raise InputError(f"{path}: expected <YYYYMMDD>/clip_<a>_<hhmm>/image_<NNNN>.jpg")

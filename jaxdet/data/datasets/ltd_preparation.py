@@ -13,7 +13,7 @@ from pathlib import Path
 from jaxdet.data.datasets import coco_layout, ltd
 from jaxdet.data.images import letterbox
 from jaxdet.errors import InputError
-from jaxdet.files import atomic, safe_name
+from jaxdet.files import atomic, finished, safe_name
 
 
 @dataclass
@@ -78,7 +78,7 @@ def _list_of_days(out: Path, splits: Sequence[str], name: str, days: Container[i
     lines = [
         f"./{split}/images/{label.stem}.jpg\n"
         for split in splits
-        for label in sorted((out / split / "labels").glob("*.txt"))
+        for label in finished((out / split / "labels").glob("*.txt"), out)
         if ltd.day_of(label.stem) in days
     ]
     if not lines:

@@ -20,6 +20,7 @@ from jaxdet.data.datasets import coco_layout, ltdv2
 from jaxdet.data.datasets.coco_layout import Labelled
 from jaxdet.data.images import letterbox
 from jaxdet.errors import InputError
+from jaxdet.files import finished
 from jaxdet.formats import coco, voc
 from jaxdet.formats.text import read_json
 from jaxdet.structs import Boxes, ReadReport
@@ -146,7 +147,7 @@ def _llvip(source: Path, report: ReadReport) -> Splits:
 
 
 def _llvip_images(folder: Path, annotations: Path, report: ReadReport) -> Iterator[Labelled]:
-    for image in sorted(folder.glob("*.jpg")):
+    for image in finished(folder.glob("*.jpg"), folder):
         path = annotations / f"{image.stem}.xml"
         if not path.is_file():
             report.add("images without annotations", where=str(image))
