@@ -44,23 +44,13 @@ class GroupNorm(nnx.Module):
         self.group_size, self.eps = group_size, eps
 
     def __call__(self, x: Shaped[Array, "B H W C"]) -> Shaped[Array, "B H W C"]:
-        b, c = x.shape[0], x.shape[-1]
-        wide = _wide(x)
-        groups = (b, 1, 1, c // self.group_size, self.group_size)
-        # One pass over x. The sums are about a value of the group: about zero they would cancel.
-        origin = lax.stop_gradient(wide[:, :1, :1]).reshape(groups)[..., :1]
-        centred = wide - self._per_group(origin)
-        rows = jnp.stack([centred.sum(2), (centred * centred).sum(2)])
-        sums = rows.reshape(2, *rows.shape[1:3], *groups[3:]).sum((2, 4))
-        first, second = (sums / (x[0].size / groups[3])).reshape(2, *groups[:4], 1)
-        inverse = lax.rsqrt(jnp.maximum(second - first * first, 0) + self.eps)
-        y = (centred - self._per_group(first)) * self._per_group(inverse)
+        b, h, w, c = x.shape
+        wide = _wide(x).reshape(b, h * w, c // self.group_size, self.group_size)
+        mean = wide.mean((1, 3), keepdims=True)
+        centred = wide - mean
+        var = (centred * centred).mean((1, 3), keepdims=True)
+        y = (centred * lax.rsqrt(var + self.eps)).reshape(x.shape)
         return (y * _per_channel(self.scale[...], 4) + _per_channel(self.bias[...], 4)).astype(x.dtype)
-
-    def _per_group(self, value: Float[Array, "B 1 1 g 1"]) -> Float[Array, "B 1 1 C"]:
-        """The value of its group for every channel."""
-        repeated = jnp.broadcast_to(value, (*value.shape[:4], self.group_size))
-        return repeated.reshape(*value.shape[:3], -1)
 
 
 class BatchNorm(nnx.Module):
@@ -103,12 +93,9 @@ class BatchNorm(nnx.Module):
             weight = mask.astype(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
             count = mask.sum().astype(x.dtype) * per_row
         safe = jnp.maximum(count, 1)
-        # One pass over x, and one exchange between devices: sums about the running mean, as sums about zero
-        # would cancel.
-        origin = self.mean[...].astype(x.dtype)
-        centred = (x - _per_channel(origin, x.ndim)) * weight
-        first, second = jnp.stack([centred.sum(axes), (centred * centred).sum(axes)]) / safe
-        mean, var = origin + first, jnp.maximum(second - first * first, 0)
+        mean = (x * weight).sum(axes) / safe
+        centred = (x - _per_channel(mean, x.ndim)) * weight
+        var = (centred * centred).sum(axes) / safe
         unbiased = var * safe / jnp.maximum(count - 1, 1)
         rate = jnp.where(count > 0, self.momentum, 0).astype(self.mean[...].dtype)
         old_mean, old_var, seen = self.mean[...], self.var[...], self.num_batches_tracked[...]
