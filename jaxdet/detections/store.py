@@ -140,6 +140,9 @@ class DetectionsReader:
     def _frames(self, name: str, group: Any) -> list[Boxes]:
         fields = {field: group[field] for field in ("keys", "sizes", "counts", "boxes", "scores", "labels")}
         num_bytes = sum(field.size * field.dtype.itemsize for field in fields.values())
+        odd = [name for name, field in fields.items() if name != "keys" and field.dtype.kind not in "iuf"]
+        if odd:
+            raise ValueError(f"{odd[0]} of type {fields[odd[0]].dtype}")
         if num_bytes > _MOST_BYTES:
             raise ValueError(f"{num_bytes} bytes of boxes in one group")
         keys = group["keys"].asstr()[:] if self.key == "name" else group["keys"][:].tolist()

@@ -9,6 +9,7 @@ Columns are stored plain or compressed; Blosc and other filters come with the pa
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def open_stream(path: Path, chunk_events: int) -> EventStream:
 
     Raises InputError, here or while iterating, for other layouts, missing filters and damaged data.
     """
-    with hdf5.open_own(path, _EXPECTED) as file:
+    with hdf5.open_own(path, _EXPECTED) as file, _one_line(path):
         if isinstance(file.get("CD/events"), h5py.Dataset):
             _check_rows(path, file["CD/events"])
             return EventStream(path, "hdf5-ecf", *_geometry(file), _reader(path, _rows, chunk_events))
@@ -55,18 +56,25 @@ def open_stream(path: Path, chunk_events: int) -> EventStream:
         return EventStream(path, kind, width, height, _reader(path, _of_columns, chunk_events))
 
 
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Errors of the library, which a damaged file causes anywhere, become one line."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise InputError(f"{path}: cannot be read ({_advice(error)})") from error
+
+
 def _reader(path: Path, read: Any, chunk_events: int) -> Any:
     """Chunks of a stream, from `read(path, file, chunk_events)`; errors of the library become one line."""
 
     def chunks(_: EventStream) -> Iterator[EventChunk]:
         with hdf5.open_own(path, _EXPECTED) as file:
             _register_filters()
-            try:
+            with _one_line(path):
                 yield from read(path, file, chunk_events)
-            except InputError as error:
-                raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-            except (OSError, RuntimeError, ValueError) as error:
-                raise InputError(f"{path}: cannot be read ({_advice(error)})") from error
 
     return chunks
 
