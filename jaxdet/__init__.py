@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jaxdet.structs import Boxes as Boxes
     from jaxdet.viewing.drawing import draw_boxes as draw  # noqa: F401
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # Public names and where they live; a module is imported when one of its names is first used, so that `import
 # jaxdet` costs nothing and needs no jax.

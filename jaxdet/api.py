@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+import jaxdet
 from jaxdet import config_files, released
 from jaxdet.data.events import fit as fits
 from jaxdet.data.events.fit import Fit, View
@@ -17,6 +18,8 @@ from jaxdet.data.images import sets
 from jaxdet.errors import InputError
 from jaxdet.evaluation import of_weights
 from jaxdet.evaluation.metrics import Metrics
+from jaxdet.exporting import check as checks
+from jaxdet.exporting import write as exporting
 from jaxdet.inference import folded, restore, sources
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
@@ -250,6 +253,35 @@ class Model:
     def save(self, folder: str | os.PathLike) -> None:
         """Write a weights folder, which `load` reads and which knows its config."""
         checkpoint.save_weights(folder, self._variables, setup.as_json(self.config))
+
+    def export(
+        self,
+        path: str | os.PathLike,
+        *,
+        raw: bool = False,
+        check: bool = True,
+        source: str | os.PathLike | None = None,
+        num_events: int = exporting.NUM_EVENTS,
+        licence: str = "not stated",
+    ) -> list[checks.Comparison]:
+        """Write an .onnx or .stablehlo file, and what there is to know about it to `path` + ".json".
+
+        The file is run beside jaxdet on `source` (images, or a recording), or on simulated input, and the
+        comparisons are returned; InputError, and no file, if it differs. `raw` leaves decoding and
+        suppression out. A step of a model of events takes up to `num_events`.
+        """
+        return exporting.export(
+            Path(path),
+            self.config,
+            self._skeleton,
+            self._variables,
+            version=jaxdet.__version__,
+            raw=raw,
+            check=check,
+            source=None if source is None else Path(source),
+            num_events=num_events,
+            licence=licence,
+        )
 
     def _check_kind(self, kind: str, what: str) -> None:
         if self.kind != kind:

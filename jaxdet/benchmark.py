@@ -8,11 +8,17 @@
     python -m jaxdet.benchmark --config=configs/ltd_yolov4.py:p6 --pipeline
     python -m jaxdet.benchmark --config=configs/synthetic_b3.py:short --endurance
     python -m jaxdet.benchmark --seqnms
+    python -m jaxdet.benchmark --table --events=4096 --out=speed.json
+    python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3,short --target=a100 --devices=8 --hosts=4
 
 `--scaling` gives every device `--batch_sizes` lanes or images, and reports the time of an update, its
 efficiency against the smallest number of devices, the fraction that summing the gradients takes alone, and
 bytes per device. For more devices than exist, only the memory is planned. With several processes (launch/)
 all devices are used; `--baseline` names the report of a run on fewer devices.
+
+`--target` needs no GPU, only the extra cuda12 or cuda13: it compiles the streamed step, a batch of prediction
+and the training step (`--programs`) for a GPU of a table and prints kernels and calls, exchanged bytes,
+memory, arithmetic, and an estimate of time with its assumptions. `--devices` are those of each host.
 
 Times of models are medians of runs in turn with the unit, a plain 3x3 convolution from 256 to 256 channels at
 60x76, and are given in ms and in units. Without `--weights` they are random, which takes the same time.
@@ -25,11 +31,12 @@ from typing import Any
 
 import jax
 
-from jaxdet import api, cli, distributed
-from jaxdet.benchmarks import endurance, scaling, timing
+from jaxdet import api, cli, config_files, distributed
+from jaxdet.benchmarks import ahead, endurance, scaling, table, timing
 from jaxdet.benchmarks import evaluation as evaluation_speed
 from jaxdet.benchmarks import pipeline as pipeline_speed
 from jaxdet.benchmarks import seqnms as seqnms_speed
+from jaxdet.benchmarks.targets import TARGETS
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.inference import folded
@@ -46,7 +53,14 @@ def _flags(flags: cli.Flags) -> None:
     flags.integer("duration_ms", 1000, "length of the recording of --evaluate")
     flags.strings("batch_sizes", ["1"], "lanes or images at once")
     flags.boolean("scaling", False, "time updates on several devices, and plan their memory")
-    flags.strings("devices", [], "for --scaling: numbers of devices; default: 1, 2, 4 ... to all there are")
+    flags.strings(
+        "devices",
+        [],
+        "for --scaling: numbers of devices, default 1, 2, 4 ... to all; for --target: devices of a host",
+    )
+    flags.string("target", None, f"compile for this GPU, which need not be there ({' | '.join(TARGETS)})")
+    flags.integer("hosts", 1, "for --target: hosts of the job")
+    flags.strings("programs", ahead.PROGRAMS, "for --target: those to compile")
     flags.string("baseline", None, "for --scaling: --out of a run to compare with")
     flags.boolean(
         "pipeline",
@@ -55,6 +69,9 @@ def _flags(flags: cli.Flags) -> None:
     )
     flags.boolean("endurance", False, "input pipeline against training step, and growth of host memory")
     flags.integer("updates", 1000, "training steps of --endurance")
+    flags.boolean(
+        "table", False, "run the whole table: streams, images, training, Seq-NMS, in both types; to --out"
+    )
     flags.boolean("seqnms", False, "time Seq-NMS on simulated tracks of several sizes")
     flags.boolean("keep_products", True, "recompute only cheap operations in the backward pass of --train")
     flags.integer("events", 2000, "events in a step of a lane")
@@ -67,8 +84,12 @@ def _flags(flags: cli.Flags) -> None:
 def _run(flags: cli.Flags) -> None:
     if flags.seqnms:
         report = {f"seqnms_{row.num_frames}x{row.max_boxes}": str(row) for row in seqnms_speed.measure()}
+    elif flags.table:
+        report = _table(flags)
     elif flags.scaling:
         report = _scaling(flags)
+    elif flags.target is not None:
+        report = _ahead(flags)
     elif flags.pipeline:
         if flags.config is None:
             raise InputError("--pipeline reads the data set of a config; give --config")
@@ -85,6 +106,16 @@ def _run(flags: cli.Flags) -> None:
     if flags.out:
         with atomic(Path(flags.out)) as temporary:
             temporary.write_text(json.dumps(report, indent=2))
+
+
+def _table(flags) -> dict[str, Any]:
+    rows = table.measure(
+        config_files.load, flags.events, pairs=flags.pairs, report=lambda row: print(row, file=sys.stderr)
+    )
+    if flags.out:
+        with atomic(Path(flags.out).with_suffix(".md")) as temporary:
+            temporary.write_text(f"{jax.devices()[0].device_kind}\n\n{table.markdown(rows)}")
+    return {"device": jax.devices()[0].device_kind, "jax": jax.__version__, "rows": rows}
 
 
 def _of_model(flags) -> dict[str, Any]:
@@ -159,6 +190,37 @@ def _scaling(flags) -> dict[str, Any]:
     return report
 
 
+def _ahead(flags) -> dict[str, Any]:
+    if flags.config is None:
+        raise InputError("--target compiles the programs of a config; give --config")
+    _check_size(flags, flags.config.data)
+    per_host = (_numbers("devices", flags.devices) or [1])[0]
+    wrong = [name for name in flags.programs if name not in ahead.PROGRAMS]
+    if wrong or flags.hosts < 1:
+        found = f"--programs={wrong[0]}" if wrong else f"--hosts={flags.hosts}"
+        raise InputError(f"{found}: expected {', '.join(ahead.PROGRAMS)}; and at least one host")
+    cluster = ahead.cluster(flags.target, flags.hosts, per_host)
+    cfg, num_steps = flags.config.copy_and_resolve_references(), flags.steps
+    events = cfg.data.kind == "events"
+    report: dict[str, Any] = {
+        "target": f"{len(cluster.devices)} x {cluster.target.product}",
+        "hosts": flags.hosts,
+        "jax": jax.__version__,
+        "model": f"{cfg.model.name} {cfg.model.get('dtype', 'float32')}",
+        "assumptions": ahead.assumptions(),
+    }
+    if "step" in flags.programs and events:
+        report |= ahead.streamed(cfg, cluster, flags.events)
+    for size in _numbers("batch_sizes", flags.batch_sizes):
+        if "predict" in flags.programs:
+            report[f"predict_{size}"] = ahead.predicted(cfg, cluster, _batch(flags, cfg, size).inputs)
+        if "train" in flags.programs:
+            changed = _labelled_at_the_end(cfg, num_steps) if events else cfg
+            changed.data.batch_size = size * len(cluster.devices)
+            report[f"train_{size}"] = ahead.trained(changed, cluster, _batch(flags, cfg, size))
+    return report
+
+
 def _baseline(path: str) -> dict[str, Any]:
     """The first timed row of an earlier report."""
     try:
@@ -172,17 +234,22 @@ def _baseline(path: str) -> dict[str, Any]:
 
 def _point(flags, cfg, count) -> dict[str, Any]:
     lanes = cfg.data.batch_size // distributed.count()
-    if cfg.data.kind == "images":
-        batch = timing.image_batch((flags.size, flags.size), lanes)
-    else:
+    if cfg.data.kind == "events":
         cfg = _labelled_at_the_end(cfg, flags.steps)
-        batch = timing.segment_batch(from_config.geometry(cfg), lanes, flags.steps, flags.events)
+    batch = _batch(flags, cfg, lanes)
     point = scaling.measure(cfg, count, batch, flags.pairs)._asdict()
     share = point["reduce_ms"] / point["step_ms"]
     return {
         **{k: round(v, 3) if isinstance(v, float) else v for k, v in point.items()},
         "reduce_share": round(share, 4),
     }
+
+
+def _batch(flags, cfg, lanes: int):
+    """A training batch of random data."""
+    if cfg.data.kind == "images":
+        return timing.image_batch((flags.size, flags.size), lanes)
+    return timing.segment_batch(from_config.geometry(cfg), lanes, flags.steps, flags.events)
 
 
 def _labelled_at_the_end(cfg, num_steps: int, **changes: Any):

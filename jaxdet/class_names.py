@@ -5,6 +5,16 @@ from collections.abc import Sequence
 GEN1 = ("car", "pedestrian")
 ONEMPX = ("pedestrian", "two wheeler", "car", "truck", "bus", "traffic sign", "traffic light")
 LTD = ("human", "bicycle", "motorcycle", "vehicle")
+LTDV2 = ("person", "bicycle", "motorcycle", "vehicle")  # numbered from 1 in its files
+HIT_UAV = ("Person", "Car", "Bicycle", "OtherVehicle")
+LLVIP = ("person",)
+# FLIR ADAS v2: the 15 classes that are labelled, by their number in its files.
+FLIR_IDS = {
+    1: "person", 2: "bike", 3: "car", 4: "motor", 6: "bus", 7: "train", 8: "truck", 10: "light",
+    11: "hydrant", 12: "sign",
+    17: "dog", 37: "skateboard", 73: "stroller", 77: "scooter", 79: "other vehicle",
+}  # fmt: skip
+FLIR = tuple(FLIR_IDS.values())
 COCO = tuple(
     """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop
     sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe,

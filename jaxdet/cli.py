@@ -268,11 +268,10 @@ def command(
                 _log_plainly(distributed.is_main())
             run(flags)
             distributed.finish()
-            sys.stdout.flush()
+            if sys.stdout is not None:  # a program started with `>&-` has none
+                sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever read the output has seen enough, as with `| head -1`; the exit of Python must not flush
-            # again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             return 0
         except (InputError, OSError) as error:
             if "--debug" in argv or os.environ.get("JAXDET_DEBUG"):
@@ -292,6 +291,19 @@ def command(
         return 0
 
     return main
+
+
+def say(text: str) -> None:
+    """Print before the flags of a command are known; whoever reads it may stop early, as `| head -1` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    """Whoever read the output has seen enough; the exit of Python must not flush to it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _keep_compiled() -> None:

@@ -333,6 +333,31 @@ def ltd_splits(split: str = "Day", frames: str = "e5") -> dict[str, str]:
     }
 
 
+def annotated_images(
+    arg: str, classes: Sequence[str], root: str, splits: Sequence[str], pixels: int, epochs: int
+) -> Config:
+    """Config of the YOLOX (nano to x) or YOLOv4 (p5, p6, p7) that `arg` names on a prepared set.
+
+    `splits` are the folders with COCO annotations for training, validation and test.
+    """
+    (size,) = parse(arg, (*YOLOX_SIZES, "p5", "p6", "p7"))
+    cfg = base()
+    if size in YOLOX_SIZES:
+        cfg.model = yolox(size, len(classes))
+        cfg.data = yolox_images(pixels, classes, batch_size=16, root=root)
+        cfg.data.plain_epochs = min(15, epochs // 3)
+        cfg.optim = sgd_yolox()
+    else:
+        cfg.model = yolov4(size, len(classes))
+        stride = 2 << (len(YOLOV4_SIZES[size]["stages"]) - 1)
+        cfg.data = yolov4_images(-(-pixels // stride) * stride, stride, classes, batch_size=16, root=root)
+        cfg.optim = sgd_yolov4()
+    files = [f"{split}/annotations.json" for split in splits]
+    cfg.data.train_split, cfg.data.validation_split, cfg.data.test_split = files
+    by_epochs(cfg, epochs)
+    return cfg
+
+
 def by_epochs(cfg: Config, epochs: int, every: int = 5) -> None:
     """Train `epochs` epochs; evaluate and keep a numbered checkpoint `every` 5 of them, as released."""
     cfg.train.epochs = epochs

@@ -7,6 +7,7 @@
         --images=val2017 --annotations=instances_val2017.json
     python -m jaxdet.evaluate --config=configs/ltd_yolov4.py:p6 --weights=soup.pt --images=data/ltd/Sep/images
     python -m jaxdet.evaluate --weights=runs/day_p6 --split=Sep/images
+    python -m jaxdet.evaluate --metric=ltdv2 --detections=submission.json --annotations=Valid.json
 
 Protocols for recordings: `hmnet`, of the released evaluator (the nearest time stamp, closer than 25 ms);
 `toolbox` and `window50`, all boxes within 50 ms; `rvt` and `etram`, one output per label time, at times on
@@ -23,6 +24,8 @@ computes them.
 Annotated images that are missing are left out and end in exit status 1 unless --allow_missing; unreadable
 images count as images without boxes and end in exit status 1. One line reports what was left out. The 12
 numbers and AP per class are printed, and written to --out with a picture of the precision-recall curves.
+--report=DIR writes report.html: curves, best score of each class, confusion, AP by size, month, hour or
+recording, errors by kind with the AP50 that they cost, and the worst pictures; the page needs no network.
 """
 
 import json
@@ -30,10 +33,13 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from jaxdet import api, cli, distributed
+from jaxdet import api, cli, distributed, reports
+from jaxdet.data.images import samples
 from jaxdet.errors import InputError
-from jaxdet.evaluation import protocols
+from jaxdet.evaluation import ltdv2_board, protocols
+from jaxdet.evaluation.diagnosis import diagnose
 from jaxdet.evaluation.of_files import of_files
 from jaxdet.evaluation.of_weights import Evaluation, of_images, of_recordings
 from jaxdet.files import atomic
@@ -70,10 +76,14 @@ def _flags(flags: cli.Flags) -> None:
         list(protocols.CAMERAS),
         "camera whose size filter, label times and classes apply; default: the one that the labels fit",
     )
+    flags.choice(
+        "metric", "coco", ["coco", "ltdv2"], "ltdv2: also AP50 by month, CoV and balance of LTDv2's board"
+    )
     flags.choice("backend", "pycocotools", ["pycocotools", "faster"], "faster needs faster-coco-eval")
     flags.boolean("fast", False, "Winograd convolutions, for CPU: faster, boxes move slightly")
     flags.boolean("full", False, "run neck and head at every step: the same numbers, slower")
     flags.integer("lanes", 1, "recordings processed in parallel")
+    flags.string("report", None, "folder for a page of curves, errors and the worst pictures")
     flags.string("out", "evaluation.json", "file for the numbers; the picture is written beside it as .png")
 
 
@@ -81,31 +91,37 @@ def _run(flags: cli.Flags) -> None:
     if bool(flags.weights) == bool(flags.detections):
         raise InputError("give --weights to measure a model, or --detections to measure boxes")
     began = time.perf_counter()
-    found = _of_weights(flags) if flags.weights else Evaluation(_of_files(flags))
+    if flags.weights:
+        data, found = _of_weights(flags)
+    else:
+        data, found = flags.config and flags.config.data, Evaluation(_of_files(flags))
     if distributed.is_main():
-        _report(flags, found, time.perf_counter() - began)
+        found.board = ltdv2_board.score(found.metrics, flags.backend) if flags.metric == "ltdv2" else None
+        _report(flags, found, data, time.perf_counter() - began)
     distributed.barrier()
     if found.problems:
         raise InputError("; ".join(found.problems))
     cli.check_losses(found.metrics.report, flags.strict)
 
 
-def _of_weights(flags) -> Evaluation:
+def _of_weights(flags) -> tuple[Any, Evaluation]:
     cfg, skeleton, variables = api.open_weights_of(flags)
     splits = cli.read_image_flags(flags, cfg.data, fixed_classes=True)
     shared = {"split": splits.get(flags.split, flags.split), "fast": flags.fast, "backend": flags.backend}
     if cfg.data.kind == "images":
-        return of_images(
+        return cfg.data, of_images(
             cfg.data, skeleton, variables, images=flags.images, annotations=flags.annotations, tta=flags.tta,
             allow_missing=flags.allow_missing, **shared,
         )  # fmt: skip
-    return of_recordings(
+    return cfg.data, of_recordings(
         cfg.data, skeleton, variables, protocol=flags.protocol, camera=flags.camera, lanes=flags.lanes,
         full=flags.full, **shared,
     )  # fmt: skip
 
 
 def _of_files(flags):
+    if flags.metric == "ltdv2":
+        return ltdv2_board.of_files(flags.detections, _ltdv2_labels(flags), flags.backend)
     splits = {} if flags.config is None else cli.read_image_flags(flags, flags.config.data)
     return of_files(
         flags.detections,
@@ -121,7 +137,19 @@ def _of_files(flags):
     )
 
 
-def _report(flags, found: Evaluation, took_s: float) -> None:
+def _ltdv2_labels(flags) -> str | Path:
+    if flags.annotations:
+        return flags.annotations
+    if flags.config is None:
+        raise InputError("--metric=ltdv2 needs --annotations, or --config with a split that has them")
+    split = flags.split or flags.config.data.test_split
+    annotated = samples.annotated_split(flags.config.data.root, split)
+    if annotated is None:
+        raise InputError(f"split {split}: --metric=ltdv2 needs COCO annotations whose image ids are uids")
+    return annotated[0]
+
+
+def _report(flags, found: Evaluation, data: Any, took_s: float) -> None:
     metrics = found.metrics
     logger.info(
         "%d images, %d labels, %d detections, %.1f s",
@@ -134,11 +162,36 @@ def _report(flags, found: Evaluation, took_s: float) -> None:
     print(metrics.table())
     if found.seqyolo:
         print(found.seqyolo)
+    if found.board:
+        print(found.board)
     out = Path(flags.out)
     settings = {k: getattr(flags, k) for k in ("weights", "detections", "protocol", "camera", "split")}
+    extra: dict[str, Any] = {"ltdv2": found.board.as_json()} if found.board else {}
+    diagnosis = diagnose(metrics, flags.backend) if flags.report else None
+    if diagnosis is not None:
+        extra["diagnosis"] = diagnosis.as_json()
+    content = {**metrics.as_json(), **extra, "settings": settings}
     with atomic(out) as temporary:
-        temporary.write_text(json.dumps({**metrics.as_json(), "settings": settings}, indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
     plots.precision_recall(out.with_suffix(".png"), **metrics.curves())
+    if diagnosis is not None:
+        logger.info("%s", reports.write(flags.report, metrics, diagnosis, content, _roots(flags, data)))
+
+
+def _roots(flags, data) -> list[Path]:
+    """Folders in which the pictures of the evaluated images or recordings may lie."""
+    roots = []
+    if flags.images:
+        given = Path(flags.images)
+        roots.append(given.parent if given.is_file() else given)
+    if data is not None and "root" in data:
+        split = flags.split or data.test_split
+        annotated = samples.annotated_split(data.root, split) if data.kind == "images" else None
+        place = Path(data.root, split)
+        roots.append(annotated[1] if annotated else place.parent if place.is_file() else place)
+    if flags.annotations:
+        roots.append(Path(flags.annotations).parent / "images")
+    return roots
 
 
 main = cli.command(_flags, _run, __doc__, several_processes=True)

@@ -2,15 +2,17 @@
 
 import hashlib
 import os
+import re
 import secrets
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jaxdet.errors import InputError
 
+_LEFTOVER = re.compile(r"\..+\.partial(\.[^.]*)?")  # of a file, see `_temporary`, or of a folder
 MAX_NAME_BYTES = 200  # file systems allow 255; suffixes such as `_td.npy` come on top
 
 
@@ -65,8 +67,21 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.strerror and error.filename is None:  # a write to a full disk does not say where
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def finished(paths: Iterable[Path], root: str | os.PathLike) -> list[Path]:
+    """`paths`, which lie below `root`, sorted, without what a killed run left unfinished there.
+
+    That is what has, or lies in a folder that has, the name of a temporary file or folder of this package.
+    """
+    whole = (p for p in paths if not any(_LEFTOVER.fullmatch(part) for part in p.relative_to(root).parts))
+    return sorted(whole)
 
 
 def put_link(source: str | os.PathLike, target: str | os.PathLike, hard: bool) -> None:

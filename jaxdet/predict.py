@@ -1,15 +1,20 @@
 """Find boxes in recordings, images and videos.
 
-    python -m jaxdet.predict --weights=gen1_hmnet_B3_tbptt.pth --input=mine.raw --out=mine.npy
-    --render=mine.mp4 python -m jaxdet.predict --weights=yolox_nano.pth --input=photos --out=boxes.json
-    --render=drawn python -m jaxdet.predict --weights=runs/b3 --split=test --out=predictions
+    python -m jaxdet.predict --weights=gen1_hmnet_B3_tbptt.pth --input=mine.raw --out=mine.npy \\
+        --render=mine.mp4
+    python -m jaxdet.predict --weights=yolox_nano.pth --input=photos --out=boxes.json --render=drawn
+    python -m jaxdet.predict --weights=yolox_nano.pth --input=clip.mp4 --seqnms --track --out=clip.txt \\
+        --render=drawn.mp4
+    python -m jaxdet.predict --weights=runs/b3 --split=test --out=predictions
 
 Weights say which model they are of; --config, --sensor, --classes and --size overrule what they say.
 
 For a model of images `--input` is an image, a folder of images, a .txt with a path a line, or a video. Boxes
 go to --out as .h5, .json (COCO results), .pkl (as released), .npz, .csv, .txt (MOT) or into a folder as YOLO
 text, pictures to --render: a folder, a film, or the image with the most boxes. An image that cannot be read
-is named and left out, the rest is done, and the exit status is 1.
+is named and left out, the rest is done, and the exit status is 1. --seqnms smooths the boxes of a video or of
+numbered images before they are written and drawn. `webcam`, `webcam:1` and addresses such as rtsp:// are read
+live, until Ctrl-C or --max_frames. --track gives boxes of images, videos and recordings an identity.
 
 For a model of events `--input` is one recording: a DAT or RAW (EVT2, EVT3) file or a prepared folder. A
 camera of another size than the model's sensor is fitted to it, and boxes come back in the camera's pixels:
@@ -33,13 +38,15 @@ from jaxdet import api, cli, predictions
 from jaxdet.benchmarks import latency
 from jaxdet.data.events import packets, recordings
 from jaxdet.data.events.fit import View
-from jaxdet.data.images import decoding
+from jaxdet.data.images import cameras, decoding
 from jaxdet.errors import InputError
 from jaxdet.inference import folded
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
 from jaxdet.inference.sources import FittedRecording
 from jaxdet.inference.streaming import Limits, StreamDetector
+from jaxdet.postprocess.seqnms import SeqNMSOptions
+from jaxdet.postprocess.tracking import TrackOptions
 from jaxdet.training import setup as runs
 
 logger = logging.getLogger(__name__)
@@ -51,7 +58,11 @@ def _flags(flags: cli.Flags) -> None:
     flags.config_file("config of the model; default: the one stored with --weights", stored=True)
     flags.string("weights", None, "a run, a weights folder, or a released .pth or .pt file", required=True)
     cli.model_flags(flags)
-    flags.string("input", None, "recording (DAT, RAW or prepared folder), image, folder, .txt list or video")
+    flags.string(
+        "input",
+        None,
+        "recording (DAT, RAW or prepared folder), image, folder, .txt list, video, webcam[:N] or rtsp://...",
+    )
     cli.view_flags(flags)
     flags.integer("max_events", None, "live: newest events that a step keeps; default: 65536")
     flags.integer("max_delay_ms", None, "live: older steps are skipped; default: 200")
@@ -66,6 +77,12 @@ def _flags(flags: cli.Flags) -> None:
     flags.string(
         "render", None, "boxes drawn over --input: .mp4, .webm, .avi, one picture as .png, images: a folder"
     )
+    flags.boolean("track", False, "give the boxes an identity over time: .txt (MOT), .csv, .json, .npz, .npy")
+    flags.number("track_score", 0.3, "boxes from this score on begin tracks")
+    flags.number("track_gap", 30, "frames (of recordings: 1/30 s) without a box after which a track ends")
+    flags.boolean("seqnms", False, "rescore the boxes of a video or of numbered images with Seq-NMS")
+    flags.number("seqnms_score", SeqNMSOptions().min_score, "boxes below this score are dropped by --seqnms")
+    flags.integer("max_frames", 0, "frames of a camera or stream; 0: until Ctrl-C")
     flags.integer("render_stride", 10, "steps a picture")
     flags.number("render_score", 0.3, "boxes below this score are not drawn")
     flags.integer("lanes", 1, "recordings of a split side by side")
@@ -90,11 +107,18 @@ def _run(flags: cli.Flags) -> None:
         predictor = ItemPredictor(cfg.data, detector)
         if flags.radiometric is not None:
             predictor.radiometric = decoding.check_radiometric(flags.radiometric)
-        report = predictions.of_images(predictor, source, flags.out, picture, metadata, flags.annotations)
+        smoothing = predictions.Smoothing(
+            SeqNMSOptions(min_score=flags.seqnms_score).check() if flags.seqnms else None, _tracks(flags)
+        )
+        report = predictions.of_images(
+            predictor, source, flags.out, picture, metadata, flags.annotations, smoothing, flags.max_frames
+        )
         cli.check_losses(report, flags.strict)
         return
     if flags.images:
         raise InputError(f"--images needs a model of images; data.kind of this one is {cfg.data.kind!r}")
+    if flags.seqnms:
+        raise InputError("--seqnms needs a model of images, with a video or numbered images as --input")
     skeleton, variables = folded.prepare(skeleton, variables, flags.fast)
     names, buckets, view = tuple(cfg.data.classes), tuple(cfg.data.event_buckets), cli.view_of(flags)
     if source and packets.is_address(source):
@@ -109,7 +133,7 @@ def _run(flags: cli.Flags) -> None:
     predictor = Predictor(skeleton, variables, 1 if source else flags.lanes, flags.lanes, class_names=names)
     if source:
         opened = FittedRecording(Path(source), predictor.geometry.size, view)
-        predictions.of_recording(predictor, opened, buckets, flags.out, picture, metadata)
+        predictions.of_recording(predictor, opened, buckets, flags.out, picture, metadata, _tracks(flags))
         return
     paths, num_all = _part(flags, cfg)
     index, count = _chunk(flags.chunk)
@@ -121,6 +145,13 @@ def _run(flags: cli.Flags) -> None:
 def _limits(flags: cli.Flags) -> Limits:
     gap_us = None if flags.max_gap is None else round(flags.max_gap * 1e6)
     return Limits(flags.max_events or _MAX_EVENTS, 1000 * (flags.max_delay_ms or _MAX_DELAY_MS), gap_us)
+
+
+def _tracks(flags: cli.Flags) -> TrackOptions | None:
+    if not flags.track:
+        return None
+    score = flags.track_score
+    return TrackOptions(score, min(TrackOptions().min_score, score), max_gap=flags.track_gap).check()
 
 
 def _check(flags: cli.Flags) -> None:
@@ -143,8 +174,10 @@ def _check(flags: cli.Flags) -> None:
     elif source:
         if not (flags.out or flags.render or flags.speed_test):
             raise InputError("nothing to write: give --out, --render or both")
-        if not Path(source).exists():
+        if not (cameras.is_live(source) or Path(source).exists()):
             raise InputError(f"{source}: no such file; expected a recording, an image, a folder or a video")
+    elif flags.track or flags.seqnms:
+        raise InputError("--track and --seqnms need --input")
     elif not flags.speed_test and (not flags.out or flags.render):
         raise InputError("a split is written to the folder --out; --render needs --input")
     _chunk(flags.chunk)

@@ -4,23 +4,30 @@ split."""
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxdet.data.events import fit as fits
 from jaxdet.data.events import packets, recordings
 from jaxdet.data.events.fit import View
-from jaxdet.data.images import sets
+from jaxdet.data.images import cameras, letterbox, sets
 from jaxdet.detections import files
 from jaxdet.detections import recordings as split_files
 from jaxdet.errors import InputError
+from jaxdet.formats import TRACKED
+from jaxdet.formats import names as frame_names
 from jaxdet.inference import live, sources
 from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference.events import Predictor, StepBoxes
-from jaxdet.inference.images import ItemPredictor
+from jaxdet.inference.images import ImageResult, ItemPredictor
 from jaxdet.inference.streaming import StreamDetector
+from jaxdet.postprocess import seqnms
+from jaxdet.postprocess.seqnms import SeqNMSOptions
+from jaxdet.postprocess.tracking import Trackers, TrackOptions
 from jaxdet.structs import Boxes, ReadReport
 from jaxdet.viewing import films
 
@@ -39,6 +46,16 @@ class Rendering(NamedTuple):
     stride: int = 10  # steps of a recording per picture
 
 
+class Smoothing(NamedTuple):
+    """Steps between the boxes of single frames and those that are written."""
+
+    seqnms: SeqNMSOptions | None = None
+    tracks: TrackOptions | None = None
+
+
+_FRAME_US = 1e6 / 30  # what a frame is to the tracks of recordings
+
+
 def of_images(
     predictor: ItemPredictor,
     source: str | Path,
@@ -46,16 +63,23 @@ def of_images(
     rendering: Rendering,
     metadata: dict[str, Any],
     annotations: str | None = None,
+    smoothing: Smoothing | None = None,
+    max_frames: int = 0,
 ) -> ReadReport:
-    """Predict an image, a folder, a list or a video; InputError at the end if part of it could not be read.
+    """Predict an image, a folder, a list, a video or a camera; InputError at the end if part was unreadable.
 
     Return what was left out or converted while reading, which is also said in a line. Boxes go to `out` by
-    its suffix; COCO results take the ids of `annotations`, where given.
+    its suffix; COCO results take the ids of `annotations`, where given. `max_frames` ends a camera or stream,
+    which otherwise runs until it is interrupted.
     """
-    names = predictor.class_names
-    video = sets.VideoFile(source) if sets.is_video(source) else None
+    names, smoothing = predictor.class_names, smoothing or Smoothing()
+    live_input = cameras.is_live(source)
+    if live_input and smoothing.seqnms:
+        raise InputError(f"{source}: --seqnms needs all frames; predict a live source without it")
+    _check_tracks(out, smoothing)
+    video = cameras.LiveVideo(str(source), max_frames) if live_input else _video(source)
     report = ReadReport()
-    items = [] if video else sets.open_input(source, report)
+    items = [] if video else _in_order(sets.open_input(source, report), smoothing)
     if report:
         logger.warning("%s", report.line(str(source)))
         metadata = metadata | {"left_out": dict(report.counts)}
@@ -69,14 +93,15 @@ def of_images(
         if rendering.path:
             fps = video.frame_rate if video else _PICTURES_PER_S
             draw = stack.enter_context(films.of_images(rendering.path, names, fps, rendering.min_score))
-        found = predictor.video(video) if video else predictor.items(items, keep=draw is not None)
+        keep = draw is not None and not smoothing.seqnms
+        found = predictor.video(video) if video else predictor.items(items, keep=keep)
         num_images = num_boxes = 0
-        for result in found:
+        for boxes, image in _smoothed(found, smoothing, source, items, draw is not None):
             if write is not None:
-                write(result.boxes)
-            if draw is not None and result.image is not None:
-                draw(result.image, result.boxes)
-            num_images, num_boxes = num_images + 1, num_boxes + len(result.boxes)
+                write(boxes)
+            if draw is not None and image is not None:
+                draw(image, boxes)
+            num_images, num_boxes = num_images + 1, num_boxes + len(boxes)
     if predictor.report:
         logger.warning("%s", predictor.report.line(str(source)))
     report.merge(predictor.report)
@@ -92,6 +117,55 @@ def of_images(
     return report
 
 
+def _video(source: str | Path) -> sets.VideoFile | None:
+    return sets.VideoFile(source) if sets.is_video(source) else None
+
+
+def _check_tracks(out: str | None, smoothing: Smoothing) -> None:
+    if out and smoothing.tracks and files.format_of(out) not in TRACKED:
+        raise InputError(f"{out}: this format holds no tracks; write .txt (MOT), .csv, .json, .npz or .npy")
+
+
+def _in_order(items: list[sets.ImageItem], smoothing: Smoothing) -> list[sets.ImageItem]:
+    """The images by clip and number where their time matters."""
+    if smoothing == Smoothing():
+        return items
+    return sorted(items, key=lambda item: frame_names.clip_and_number(Boxes.none(source=item.source)))
+
+
+def _smoothed(
+    found: Iterable[ImageResult],
+    smoothing: Smoothing,
+    source: str | Path,
+    items: Sequence[sets.ImageItem],
+    with_images: bool,
+) -> Iterator[tuple[Boxes, np.ndarray | None]]:
+    """Boxes and images after Seq-NMS, which needs the boxes of all frames first, and with their tracks."""
+    if smoothing.seqnms is None:
+        pairs = ((result.boxes, result.image) for result in found)
+    else:
+        rescored = seqnms.rescore([result.boxes for result in found], smoothing.seqnms)
+        pairs = zip(rescored, _images_again(rescored, source, items, with_images))
+    trackers = Trackers(smoothing.tracks)
+    for boxes, image in pairs:
+        if smoothing.tracks is not None:
+            boxes = trackers(boxes, *frame_names.clip_and_number(boxes))
+        yield boxes, image
+
+
+def _images_again(
+    frames: Sequence[Boxes], source: str | Path, items: Sequence[sets.ImageItem], wanted: bool
+) -> Iterator[np.ndarray | None]:
+    """The images of the frames, read a second time so that not all of them are kept in memory."""
+    if not wanted:
+        yield from [None] * len(frames)
+    elif not items:
+        yield from sets.VideoFile(source)
+    else:
+        paths = {item.source: item.path for item in items}
+        yield from (letterbox.read(paths[boxes.source]) for boxes in frames)
+
+
 def of_recording(
     predictor: Predictor,
     source: sources.FittedRecording,
@@ -99,8 +173,13 @@ def of_recording(
     out: str | None,
     rendering: Rendering,
     metadata: dict[str, Any],
+    tracks: TrackOptions | None = None,
 ) -> None:
-    """Predict one recording after every step; boxes go to `out` by its suffix, with the fit in `metadata`."""
+    """Predict one recording after every step; boxes go to `out` by its suffix, with the fit in `metadata`.
+
+    With `tracks` the boxes get tracks.
+    """
+    _check_tracks(out, Smoothing(tracks=tracks))
     names, step_us = predictor.class_names, predictor.geometry.step_us
     metadata = {**metadata, "fit": source.fit.as_dict()}
     with ExitStack() as stack:
@@ -114,7 +193,16 @@ def of_recording(
             )
             draw = stack.enter_context(film)
             writers.append(lambda step: draw(step.events, step.boxes))
-        _deliver(sources.predict(predictor, source, event_buckets), writers)
+        steps = sources.predict(predictor, source, event_buckets)
+        _deliver(steps if tracks is None else _tracked(steps, tracks), writers)
+
+
+def _tracked(steps: Iterable[StepBoxes], options: TrackOptions) -> Iterator[StepBoxes]:
+    trackers = Trackers(options)
+    for step in steps:
+        assert step.boxes.time_us is not None
+        now = step.boxes.time_us / _FRAME_US
+        yield step._replace(boxes=trackers(step.boxes, step.boxes.source, now))
 
 
 def of_live(detector: StreamDetector, address: str, view: View, out: str, metadata: dict[str, Any]) -> None:

@@ -2,13 +2,17 @@
 
     python -m jaxdet.prepare gen1 --source=downloads --out=data/gen1
     python -m jaxdet.prepare ltd --source=downloads/LTD --out=data/ltd
+    python -m jaxdet.prepare flir --source=downloads/FLIR_ADAS_v2 --out=data/flir
+    python -m jaxdet.prepare ltdv2 --source=downloads/LTDv2 --out=data/ltdv2
     python -m jaxdet.prepare synthetic-ltd --out=data/synthetic_ltd_source
     python -m jaxdet.prepare synthetic --out=data/synthetic_source
+    python -m jaxdet.prepare synthetic --layout=hit_uav --out=data/hit_uav_source
 
 `--source` holds the .7z archives of the data set, or the train, val and test folders extracted from them.
-`synthetic` simulates recordings in that layout, to be prepared like them (`prepare gen1 --duration_s=0`). A
-run that was stopped resumes when it is started again. Several processes of a job (launch/) divide the
-recordings of GEN1 among them.
+`synthetic` simulates recordings in that layout, to be prepared like them (`prepare gen1 --duration_s=0`), or
+with --layout pictures in that of a thermal data set (`flir`, `hit_uav`, `llvip`, `ltdv2`). These sets become
+a folder of images and COCO annotations per split. A run that was stopped resumes when it is started again.
+Several processes of a job (launch/) divide the recordings of GEN1 among them.
 """
 
 import logging
@@ -16,12 +20,14 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from jaxdet import cli, distributed
-from jaxdet.data.datasets import gen1, gen1_metadata, ltd, ltd_preparation
+from jaxdet.data.datasets import coco_layout, gen1, gen1_metadata, ltd, ltd_preparation, thermal_sets
 from jaxdet.data.events import recordings
 from jaxdet.data.synthetic import gen1 as synthetic
+from jaxdet.data.synthetic import layouts
 from jaxdet.data.synthetic import ltd as synthetic_ltd
 from jaxdet.errors import InputError
 
@@ -102,7 +108,7 @@ def _ltd_flags(flags: cli.Flags) -> None:
     flags.strings(
         "by_day", [], "further lists of all annotated frames by day of the month: train=1-19,val=20-21"
     )
-    flags.choice("link", "hard", ltd_preparation.LINKS, "how images get to --out")
+    flags.choice("link", "hard", coco_layout.LINKS, "how images get to --out")
     flags.boolean("verify", False, "compare what is there with the source; make anew what differs")
     flags.integer("workers", 8, "threads")
 
@@ -138,6 +144,29 @@ def _days(text: str) -> tuple[str, range]:
     return match[1], range(int(match[2]), int(match[3]) + 1)
 
 
+def _thermal_flags(flags: cli.Flags) -> None:
+    flags.string("source", None, "folder of the data set as distributed", required=True)
+    flags.string("out", None, "folder of the prepared splits", required=True)
+    flags.choice("link", "hard", coco_layout.LINKS, "how images get to --out")
+    flags.boolean("allow_missing", False, "leave out images that are missing without an error status")
+
+
+def _thermal(name: str, flags: cli.Flags) -> None:
+    if not distributed.is_main():
+        return
+    left_out = thermal_sets.prepare(name, flags.source, flags.out, flags.link, logging.info)
+    if left_out:
+        logging.warning("%s", left_out.line(flags.source))
+    num_missing = sum(count for reason, count in left_out.counts.items() if reason in _MISSING)
+    if num_missing and not flags.allow_missing:
+        raise InputError(
+            f"{num_missing} images are missing or not annotated; add them or give --allow_missing"
+        )
+
+
+_MISSING = ("frames that are not in frames/", "images that are missing", "images without annotations")
+
+
 def _synthetic_ltd_flags(flags: cli.Flags) -> None:
     flags.string(
         "out", None, "folder of the simulated clips, in the layout LTD is distributed in", required=True
@@ -161,8 +190,9 @@ def _synthetic_ltd(flags: cli.Flags) -> None:
 def _synthetic_flags(flags: cli.Flags) -> None:
     default = synthetic.Simulation()
     flags.string(
-        "out", None, "folder of the simulated recordings, in the layout of GEN1's files", required=True
+        "out", None, "folder of the simulated recordings, in the layout of a data set", required=True
     )
+    flags.choice("layout", "gen1", list(LAYOUTS), "data set whose layout is written; of images: pictures")
     flags.integer("train", 40, "recordings of the train split")
     flags.integer("val", 4, "recordings of the val split")
     flags.integer("test", 8, "recordings of the test split")
@@ -178,12 +208,18 @@ def _synthetic(flags: cli.Flags) -> None:
     names = ("seed", "duration_s", "threshold", "label_hz", "train_label_hz")
     simulation = synthetic.Simulation(**{name: getattr(flags, name) for name in names})
     counts = {split: getattr(flags, split) for split in synthetic.SPLITS}
-    synthetic.write(Path(flags.out), counts, simulation, max(flags.workers, 1), logging.info)
+    LAYOUTS[flags.layout](Path(flags.out), counts, simulation, max(flags.workers, 1), logging.info)
 
+
+LAYOUTS = {"gen1": synthetic.write, **layouts.WRITERS}
 
 COMMANDS = {
     "gen1": cli.command(_gen1_flags, _gen1, __doc__, several_processes=True),
     "ltd": cli.command(_ltd_flags, _ltd, __doc__, several_processes=True),
+    **{
+        name: cli.command(_thermal_flags, partial(_thermal, name), __doc__, several_processes=True)
+        for name in thermal_sets.SETS
+    },
     "synthetic-ltd": cli.command(_synthetic_ltd_flags, _synthetic_ltd, __doc__),
     "synthetic": cli.command(_synthetic_flags, _synthetic, __doc__),
 }
@@ -193,11 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `prepare <data set> --flags`; exit status."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] in (["--help"], ["-h"]):
-        print(
-            __doc__,
-            f"Data sets: {', '.join(COMMANDS)}. `prepare <data set> --help` lists its flags.",
-            sep="\n",
-        )
+        cli.say(f"{__doc__}\nData sets: {', '.join(COMMANDS)}. `prepare <data set> --help` lists its flags.")
         return 0
     if not argv or argv[0] not in COMMANDS:
         print(f"error: prepare {' '.join(argv[:1])}: expected one of {', '.join(COMMANDS)}", file=sys.stderr)

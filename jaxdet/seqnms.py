@@ -4,7 +4,8 @@
 
 Reads and writes detections of predict (.h5), released pickles (.pkl), .npz, MOT text (.txt), COCO results
 (.json) and tables (.csv). The name of a frame up to the last underscore is its clip. A pickle written here
-has no scores, as the challenge requires; the other formats keep them.
+has no scores, as the challenge requires; the other formats keep them. With --video the new boxes are drawn on
+the video itself: `--render=smoothed.mp4 --video=clip.mp4`.
 """
 
 import logging
@@ -15,13 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from jaxdet import cli
+from jaxdet.data.images import sets
 from jaxdet.detections import files
 from jaxdet.errors import InputError
 from jaxdet.evaluation import months
 from jaxdet.formats import BoxFile, coco, names, pickle
 from jaxdet.postprocess import seqnms
 from jaxdet.structs import Boxes
-from jaxdet.viewing import comparison
+from jaxdet.viewing import comparison, films
 
 
 def _flags(flags: cli.Flags) -> None:
@@ -46,7 +48,13 @@ def _flags(flags: cli.Flags) -> None:
         "labels", None, "LTD annotations (folder) or COCO annotations (.json): report AP before and after"
     )
     flags.boolean("strict", False, cli.STRICT)
-    flags.string("render", None, "picture or video of the boxes before and after, side by side")
+    flags.string(
+        "render", None, "picture or video: boxes before and after, side by side, or on --video the new ones"
+    )
+    flags.string("video", None, "the video of the detections, on which --render draws the new boxes")
+    flags.integer(
+        "first_frame", None, "number of the video's first frame; default: 1 for .txt without a 0, else 0"
+    )
 
 
 def _run(flags: cli.Flags) -> None:
@@ -61,6 +69,8 @@ def _run(flags: cli.Flags) -> None:
         flags.link_by_class,
     ).check()
     labels = months.read_labels(flags.labels) if flags.labels else None
+    if flags.video and not flags.render:
+        raise InputError("--video without --render; give --render, the video to write")
     began = time.monotonic()
 
     def post_process(frames: Sequence[Boxes]) -> list[Boxes]:
@@ -87,9 +97,33 @@ def _run(flags: cli.Flags) -> None:
         if files.format_of(source) == "json" and not before.class_names:
             parts = map(_counted_from_one, parts)
         logging.info("%s: %s", flags.rule, months.change(labels, *parts))
-    if flags.render:
+    if flags.video:
+        _draw(flags, after, before.class_names, files.format_of(source) == "txt")
+    elif flags.render:
         comparison.draw(flags.render, before.frames, after)
     cli.check_losses(before.report, flags.strict)
+
+
+def _draw(flags: cli.Flags, frames: Sequence[Boxes], class_names: Sequence[str], mot: bool) -> None:
+    """Draw the boxes on the video, all frames of which are shown."""
+    clips = names.by_clip(frames)
+    if len(clips) != 1:
+        raise InputError(f"{flags.detections}: {len(clips)} clips; --video needs the detections of one video")
+    numbers = [names.clip_and_number(boxes)[1] for boxes in frames]
+    first = flags.first_frame if flags.first_frame is not None else int(mot and min(numbers) > 0)
+    by_frame = {number - first: boxes for number, boxes in zip(numbers, frames, strict=True)}
+    video = sets.VideoFile(flags.video)
+    if min(by_frame) < 0:
+        raise InputError(
+            f"{flags.detections}: frame {min(numbers)} before the first, {first}; see --first_frame"
+        )
+    shown = films.over_video(flags.render, video, by_frame, class_names, video.frame_rate, 0.0)
+    logging.info("%s: %d frames, the first is number %d", flags.render, shown, first)
+    late = [number for number in by_frame if number >= shown and len(by_frame[number])]
+    if late:
+        raise InputError(
+            f"{flags.video}: {shown} frames, but {len(late)} later ones have boxes; is it this video?"
+        )
 
 
 def _read(source: Path, labels: str | None, score_scale: float) -> BoxFile:

@@ -92,6 +92,7 @@ class Boxes:
         None  # float64 [n]      what COCO's size limits look at; None: width times height
     )
     crowd: np.ndarray | None = None  # bool [n]         regions whose detections are not counted
+    track_ids: np.ndarray | None = None  # int64 [n]     identity over time, from 1 on; -1: of no track
     file_xywh: np.ndarray | None = None  # [n, 4] x, y, width, height as a file gave them; see `xywh`
 
     @classmethod
@@ -124,9 +125,15 @@ class Boxes:
 
     def take(self, rows: Any) -> "Boxes":
         """The boxes of `rows`, an index array, a mask [n] or a slice, of the same frame."""
-        columns = ("xyxy", "scores", "labels", "area", "crowd", "file_xywh")
+        columns = ("xyxy", "scores", "labels", "area", "crowd", "track_ids", "file_xywh")
         present = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
         return replace(self, **{name: column[rows] for name, column in present.items()})
+
+    def scaled(self, factor: float) -> "Boxes":
+        """The boxes in pixels of the image enlarged by `factor`."""
+        size = self.image_size and (round(self.image_size[0] * factor), round(self.image_size[1] * factor))
+        sides = None if self.file_xywh is None else self.file_xywh * factor
+        return replace(self, xyxy=self.xyxy * factor, file_xywh=sides, area=None, image_size=size)
 
     def to_coco(self, category_ids: Sequence[int | str] | None = None) -> list[dict[str, Any]]:
         """COCO results, one row a box.

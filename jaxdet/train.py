@@ -5,8 +5,9 @@
     python -m jaxdet.train --config=configs/ltd_yolov4.py:p6 --init=yolov4-p6.pt --workdir=runs/day_p6
 
 Run the same command again to resume from the newest checkpoint, with any number of processes and devices
-(launch/). Without --config a small HMNet learns from simulated recordings, is evaluated on unseen ones and
-drawn into a video: a few minutes on a CPU.
+(launch/). The first batches are drawn with their labels, batch_0.jpg and so on. Without --config a small
+HMNet learns from simulated recordings, is evaluated on unseen ones and drawn into a video: a few minutes on a
+CPU.
 """
 
 import logging
@@ -19,7 +20,8 @@ import numpy as np
 
 import jaxdet
 from jaxdet import cli, config, data, distributed, sharding
-from jaxdet.benchmarks import example
+from jaxdet.benchmarks import ahead, example
+from jaxdet.benchmarks.targets import TARGETS
 from jaxdet.data.datasets import gen1
 from jaxdet.data.events import recordings
 from jaxdet.data.synthetic import gen1 as synthetic
@@ -34,11 +36,13 @@ from jaxdet.training import log_writers, loop, state
 from jaxdet.training import setup as runs
 from jaxdet.training.checkpoint import RunCheckpoints
 from jaxdet.training.hooks import Every, Log, Preemption
-from jaxdet.viewing import plots
+from jaxdet.viewing import plots, training_batches
 from jaxdet.weights import families
 from jaxdet.weights.load import load
 
 logger = logging.getLogger(__name__)
+
+_DRAWN = 3  # batches
 
 
 def _flags(flags: cli.Flags) -> None:
@@ -53,9 +57,16 @@ def _flags(flags: cli.Flags) -> None:
     cli.image_flags(flags)
     flags.integer("overfit", 0, "train on this many fixed samples only")
     flags.boolean("dry_run", False, "print parameters, memory, steps and time per epoch, and stop")
+    flags.string(
+        "target", None, f"for --dry_run: plan for GPUs that need not be there ({' | '.join(TARGETS)})"
+    )
+    flags.integer("devices", 1, "for --target: devices of a host")
+    flags.integer("hosts", 1, "for --target: hosts of the job")
 
 
 def _run(flags: cli.Flags) -> None:
+    if flags.target is not None and not flags.dry_run:
+        raise InputError(f"--target={flags.target} plans a run for a GPU; add --dry_run")
     cfg, workdir = _config(flags)
     if flags.overfit:
         cfg.data.overfit = flags.overfit
@@ -72,6 +83,9 @@ def _run(flags: cli.Flags) -> None:
         distributed.main_first(lambda: _simulate(cfg.data))
     batches = _open(cfg)
     cli.check_losses(getattr(batches.source, "report", ReadReport()), flags.strict, "nothing was trained")
+    if flags.target is not None:
+        _plan(cfg, flags, batches)
+        return
     mesh = sharding.make_mesh(cfg.data.batch_size)
     run = runs.assemble(cfg, mesh, _start_from(flags.init, cfg.model))
     if flags.dry_run:
@@ -141,18 +155,25 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
         logger.info("resuming from step %d of %s", int(current.step), workdir)
     start = int(current.step)
     batches.seek(start)
+    if start == 0 and distributed.is_main():
+        _draw_batches(cfg, batches, workdir)
     writers = log_writers.open_all(workdir, run.loss_names, run.num_steps, start, cfg.train.tensorboard)
 
     def save(info: loop.StepInfo) -> None:
         with distributed.activity(f"writing checkpoint {info.step}"):
+            log_writers.keep_mean(workdir, info.step, log.mean)
             checkpoints.save(info.step, info.state, info.carry)
 
     def rate(step: int) -> float:
         return float(np.asarray(run.schedule(step)))
 
+    log = Log(writers, rate, cfg.train.log_every, run.segments, cfg.train.iterations_per_epoch)
+    mean = log_writers.read_mean(workdir, start) if start else None
+    if mean is not None:
+        log.resume(mean)
     preemption = Preemption(save)
     hooks = [
-        Log(writers, rate, cfg.train.log_every, run.segments, cfg.train.iterations_per_epoch),
+        log,
         Every(cfg.train.checkpoint_every, run.num_steps, save),
         preemption,
     ]
@@ -188,6 +209,16 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
     return run._replace(state=current, carry=carry)
 
 
+def _draw_batches(cfg, batches: data.Batches, workdir: Path) -> None:
+    """Draw the first batches as the network sees them, with their labels."""
+    images = cfg.data.kind == "images"
+    rgb = images and cfg.data.placement == "yolov4"
+    size = None if images else from_config.geometry(cfg).size
+    for step in range(_DRAWN):
+        batch, _ = batches.source.batch(step)
+        training_batches.write(workdir / f"batch_{step}.jpg", batch, tuple(cfg.data.classes), rgb, size)
+
+
 def _weights(current: state.TrainState) -> Variables:
     """The weights to evaluate, whole in every process."""
     found = state.variables(current)
@@ -219,6 +250,32 @@ def _describe(cfg, run: runs.Run, batches: data.Batches) -> None:
     print(f"memory a device   {memory / 2**20:,.0f} MiB for a step")
     print(f"steps             {run.num_steps:,} in all, {steps:,} per epoch")
     print(f"time              {step_s:.3f} s per step, {log_writers.duration(step_s * steps)} per epoch")
+
+
+def _plan(cfg, flags, batches: data.Batches) -> None:
+    """Print what a run on GPUs that need not be there takes: memory, lanes, and times by estimate."""
+    cluster = ahead.cluster(flags.target, flags.hosts, flags.devices)
+    batch = next(batches)
+    batches.close()
+    row = ahead.trained(cfg, cluster, batch)
+    steps = cfg.train.iterations_per_epoch * runs.num_segments(cfg.data)
+    total = cfg.train.num_iterations * runs.num_segments(cfg.data)
+    epoch = log_writers.duration(row["estimated_ms"] / 1e3 * steps)
+    verdict = "fits" if row["fits"] else "does not fit"
+    print(f"target            {len(cluster.devices)} x {cluster.target.product} on {flags.hosts} host(s)")
+    print(f"parameters        {row['parameters']:,}")
+    print(
+        f"memory a device   {row['peak_mib']:,.0f} MiB for a step, {verdict} in "
+        f"{cluster.target.memory_bytes / 2**20:,.0f} MiB, of which a tenth is left to CUDA and NCCL"
+    )
+    print(f"lanes a device    {row['lanes_a_device']}; about {row['lanes_that_fit']} fit")
+    print(f"steps             {total:,} in all, {steps:,} per epoch")
+    print(f"kernels           {row['launches']:,} per step")
+    print(
+        f"time (estimate)   {row['estimated_ms'] / 1e3:.3f} s per step, {epoch} per epoch, if data keeps up"
+    )
+    for name, text in ahead.assumptions().items():
+        print(f"  assumed         {name}: {text}")
 
 
 def _draw_log(workdir: Path) -> None:

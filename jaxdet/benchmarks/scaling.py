@@ -1,7 +1,6 @@
 """Scaling of a training step with the number of devices: time, communication and memory."""
 
 import math
-import re
 import time
 from typing import Any, NamedTuple
 
@@ -10,17 +9,10 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType
 
 from jaxdet import sharding
-from jaxdet.models import from_config
-from jaxdet.nn import functional
+from jaxdet.benchmarks import kernels
 from jaxdet.structs import Batch
-from jaxdet.training import recipe as recipes
 from jaxdet.training import setup as runs
 from jaxdet.training import state
-
-_COLLECTIVE = re.compile(
-    r" = (\S+|\([^)]*\)) (?:all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
-)
-_SHAPE = re.compile(r"\b(pred|[fsuc]\d+|bf16)\[([\d,]*)\]")
 
 
 class Point(NamedTuple):
@@ -30,7 +22,7 @@ class Point(NamedTuple):
     lanes: int
     step_ms: float
     reduce_ms: float  # time to sum the gradients over the devices alone; 0 on one device
-    collectives: int  # collective operations of the compiled step; those in loops are counted once
+    collectives: int  # collective operations of the compiled step
     collective_bytes: int
     temporary_bytes: int  # temporaries of the compiled step, per device
     held_bytes: dict[str, int]  # measured on one device, with the names of `memory_plan`
@@ -47,7 +39,7 @@ def measure(cfg: Any, num_devices: int, host_batch: Batch, repeats: int) -> Poin
     run = runs.assemble(cfg, mesh)
     batch = sharding.to_global(host_batch, mesh)
     compiled: Any = run.train_step.lower(run.state, run.carry, batch).compile()
-    found = list(_COLLECTIVE.finditer(compiled.as_text()))
+    exchanged = kernels.count(compiled.as_text()).collectives.values()
     held = _held(run.state, run.carry)
     reduce_s = _median([_reduction(run.state.params, mesh)] * repeats) if mesh.size > 1 else 0.0
     current, carry = run.state, run.carry
@@ -63,8 +55,8 @@ def measure(cfg: Any, num_devices: int, host_batch: Batch, repeats: int) -> Poin
         cfg.data.batch_size,
         1e3 * step_s,
         1e3 * reduce_s,
-        len(found),
-        sum(_bytes(match.group(1)) for match in found),
+        sum(calls for calls, _ in exchanged),
+        sum(size for _, size in exchanged),
         compiled.memory_analysis().temp_size_in_bytes,
         held,
     )
@@ -72,14 +64,9 @@ def measure(cfg: Any, num_devices: int, host_batch: Batch, repeats: int) -> Poin
 
 def memory_plan(cfg: Any, num_devices: int) -> dict[str, int]:
     """Planned bytes per device of what is kept between steps, by kind; the devices need not exist."""
-    recipe = recipes.make(cfg, 1)
-    skeleton, variables = functional.abstract(lambda: from_config.build(cfg, cfg.seed))
-    averaged = recipe.averaging is not None
-    initial = jax.eval_shape(lambda v: state.create(v, recipe.optimizer, averaged), variables)
-    lanes = cfg.data.batch_size
-    carry = jax.eval_shape(lambda v: functional.merge(skeleton, v).init_carry(lanes), variables)
     mesh = AbstractMesh((num_devices,), ("data",), axis_types=(AxisType.Auto,))
-    layout = sharding.by_path(initial, mesh, cfg.sharding)
+    run = runs.outline(cfg, mesh)
+    initial, layout = run.state, run.layout
 
     def of(tree, layouts) -> int:
         shapes = jax.tree.map(
@@ -92,7 +79,7 @@ def memory_plan(cfg: Any, num_devices: int) -> dict[str, int]:
         "optimizer": of(initial.opt_state, layout.opt_state),
         "statistics": of(initial.batch_stats, layout.batch_stats),
         "averages": of(initial.ema, layout.ema),
-        "carry": of(carry, jax.tree.map(lambda _: sharding.lanes(mesh), carry)),
+        "carry": of(run.carry, jax.tree.map(lambda _: sharding.lanes(mesh), run.carry)),
     }
 
 
@@ -124,11 +111,3 @@ def _median(works) -> float:
         jax.block_until_ready(work())
         times.append(time.perf_counter() - began)
     return float(np.median(times[1:]))
-
-
-def _bytes(types: str) -> int:
-    total = 0
-    for kind, shape in _SHAPE.findall(types):
-        bits = 8 if kind == "pred" else 16 if kind == "bf16" else int(kind[1:])
-        total += bits // 8 * math.prod(int(n) for n in shape.split(",") if n)
-    return total

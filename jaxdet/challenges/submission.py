@@ -14,6 +14,7 @@ from jaxdet.data.datasets import ltd
 from jaxdet.detections import files
 from jaxdet.errors import InputError
 from jaxdet.evaluation.months import MONTHS
+from jaxdet.files import finished
 from jaxdet.formats import BoxFile, names, pickle, plain_pickle
 
 # Number of frames of each test month of LTD.
@@ -49,7 +50,7 @@ def frame_paths(data: str | os.PathLike, month: str) -> dict[str, Path]:
     for root in roots:
         if (root / "frames").is_dir():
             return {frame.key: frame.image for frame in ltd.find_frames(root)}
-        flat = {p.stem: p for p in root.glob("images/*.jpg")}
+        flat = {p.stem: p for p in finished(root.glob("images/*.jpg"), root)}
         if flat:
             return flat
     where = roots[0] if roots else Path(data) / "Test" / month

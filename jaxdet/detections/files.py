@@ -27,7 +27,7 @@ import numpy as np
 from jaxdet import class_names as names_of
 from jaxdet.detections import store
 from jaxdet.errors import InputError
-from jaxdet.files import safe_path
+from jaxdet.files import finished, safe_path
 from jaxdet.formats import HOLDS, BoxFile, coco, csv, mot, names, npy, npz, pickle, yolo
 from jaxdet.structs import Boxes, ReadReport
 
@@ -126,11 +126,11 @@ def _read_store(path: Path, annotations: coco.Annotations | None) -> BoxFile:
 def _read_folder(path: Path, annotations: coco.Annotations | None) -> BoxFile:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; expected YOLO text, or .npy files of recordings")
-    if tables := sorted(path.glob("*.npy")):
+    if tables := finished(path.glob("*.npy"), path):
         parts = [npy.read(table) for table in tables]
         frames = [boxes for part in parts for boxes in part.frames]
         return BoxFile(frames, (), all(part.has_scores for part in parts), ReadReport())
-    texts = sorted(path.rglob("*.txt"))
+    texts = finished(path.rglob("*.txt"), path)
     if not texts:
         raise InputError(f"{path}: no .txt below it and no .npy in it; expected YOLO text, or recordings")
     if annotations is None:

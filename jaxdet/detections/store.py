@@ -140,6 +140,9 @@ class DetectionsReader:
     def _frames(self, name: str, group: Any) -> list[Boxes]:
         fields = {field: group[field] for field in ("keys", "sizes", "counts", "boxes", "scores", "labels")}
         num_bytes = sum(field.size * field.dtype.itemsize for field in fields.values())
+        odd = [name for name, field in fields.items() if name != "keys" and field.dtype.kind not in "iuf"]
+        if odd:
+            raise ValueError(f"{odd[0]} of type {fields[odd[0]].dtype}")
         if num_bytes > _MOST_BYTES:
             raise ValueError(f"{num_bytes} bytes of boxes in one group")
         keys = group["keys"].asstr()[:] if self.key == "name" else group["keys"][:].tolist()
@@ -217,10 +220,10 @@ def read(path: str | os.PathLike) -> Iterator[DetectionsReader]:
             raise InputError(
                 f"{path}: an HDF5 file, but not one of detections; expected the output of predict"
             )
-        if file.attrs["version"] > VERSION:
-            raise InputError(
-                f"{path}: version {file.attrs['version']} found, up to {VERSION} known; update jaxdet"
-            )
+        with _one_line(str(path)):
+            version = int(file.attrs["version"])
+        if version > VERSION:
+            raise InputError(f"{path}: version {version} found, up to {VERSION} known; update jaxdet")
         yield DetectionsReader(file)
 
 

@@ -52,6 +52,13 @@ def concatenate(parts: Iterable[Table]) -> Table:
     return Table(*(np.concatenate(columns) for columns in zip(*parts)))
 
 
+def of_images(rows: Table, images: np.ndarray) -> Table:
+    """The rows of these ascending images [I], whose indices become 0 .. I - 1."""
+    chosen = np.isin(rows.image, images)
+    kept = Table(*(column[chosen] for column in rows))
+    return kept._replace(image=np.searchsorted(images, kept.image))
+
+
 def average_precision(
     truth: Table,
     found: Table,
@@ -66,7 +73,7 @@ def average_precision(
     """
     for rows, what in ((truth, "ground truth"), (found, "detections")):
         _check_labels(rows.labels, len(class_names), what)
-    num_found, found = len(found.scores), _best(found, MAX_DETECTIONS[-1])
+    num_found, found = len(found.scores), best(found, MAX_DETECTIONS[-1])
     dataset_class, evaluator_class = _backend(backend)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator = evaluator_class(
@@ -98,7 +105,7 @@ def _check_labels(labels, num_classes, what):
         )
 
 
-def _best(found: Table, limit: int) -> Table:
+def best(found: Table, limit: int) -> Table:
     """The `limit` best rows of every image and class, in their old order: the metric uses no others."""
     if not len(found.scores):
         return found

@@ -6,6 +6,7 @@ Boxes come from a model or from files of any format; the same boxes give the sam
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,14 @@ from jaxdet.formats import names
 from jaxdet.structs import Boxes, ReadReport
 
 NAMES = ("coco", *protocols.NAMES)
+
+
+class Matched(NamedTuple):
+    """Boxes as they were compared; `image` of both tables indexes `images`."""
+
+    truth: coco.Table
+    found: coco.Table
+    images: list[Boxes]  # labelled images, or labelled times of recordings, without their boxes
 
 
 def evaluate(
@@ -56,15 +65,14 @@ def evaluate(
     classes = _Classes(class_names, scored, counts)
     if used is None:
         labels = [classes.labels(boxes) for boxes in labels]
-        truth, tables, num_images = _by_image(map(classes.found, found), labels, counts)
+        matched = _by_image(map(classes.found, found), labels, counts)
     else:
-        truth, tables, num_images = _by_time(map(classes.found, found), used)
+        matched = _by_time(map(classes.found, found), used)
     classes.check()
-    metrics = coco.average_precision(truth, tables, num_images, scored, backend)
+    metrics = coco.average_precision(*matched[:2], len(matched.images), scored, backend)
     metrics.report.merge(counts)
-    if used is None:
-        return metrics
-    return replace(metrics, protocol_line=used.line(classes.num_unscored))
+    line = "" if used is None else used.line(classes.num_unscored)
+    return replace(metrics, matched=matched, protocol_line=line)
 
 
 class _Classes:
@@ -112,7 +120,7 @@ class _Classes:
 
     def check(self) -> None:
         """Raise InputError if there were detections, but not one of an evaluated class."""
-        if self._num_found and not self._num_kept:
+        if self._num_found and not self._num_kept and not self.num_unscored:
             other = next(iter(self._known))
             raise InputError(
                 f"no class of the detections ({_some(other)}) is among the labelled ones "
@@ -145,7 +153,7 @@ def _some(class_names: Sequence[str]) -> str:
     return ", ".join(class_names[:5]) + more
 
 
-def _by_image(found: Iterable[Boxes], labels: list[Boxes], report: ReadReport):
+def _by_image(found: Iterable[Boxes], labels: list[Boxes], report: ReadReport) -> Matched:
     if not labels:
         raise InputError("no labelled image found; expected at least one to compare with")
     found = list(found)
@@ -156,7 +164,8 @@ def _by_image(found: Iterable[Boxes], labels: list[Boxes], report: ReadReport):
         else:
             tables.append(_table(position, boxes, boxes.scores))
     truth = [_table(i, boxes, None) for i, boxes in enumerate(labels)]
-    return coco.concatenate(truth), coco.concatenate(tables), len(labels)
+    images = [boxes.take(slice(0)) for boxes in labels]
+    return Matched(coco.concatenate(truth), coco.concatenate(tables), images)
 
 
 def _table(image: int, boxes: Boxes, scores) -> coco.Table:
@@ -166,9 +175,9 @@ def _table(image: int, boxes: Boxes, scores) -> coco.Table:
     return coco.table(np.full(len(boxes), image), xywh, boxes.labels, scores, area, boxes.crowd)
 
 
-def _by_time(found: Iterable[Boxes], used: UsedLabels):
+def _by_time(found: Iterable[Boxes], used: UsedLabels) -> Matched:
     of_recording = used.of_recording
-    truths, founds, num_images, seen = [], [], 0, set()
+    truths, founds, images, seen = [], [], [], set()
     for name, frames in _recordings(found):
         if name in seen:
             raise InputError(
@@ -182,15 +191,15 @@ def _by_time(found: Iterable[Boxes], used: UsedLabels):
         rows = protocols.rows(of_recording[name]), protocols.rows(frames)
         outputs = [boxes.time_us for boxes in frames if boxes.time_us is not None]
         times, of_truth, of_found = protocols.match(*rows, used.protocol, outputs)
-        truths.append(of_truth._replace(image=of_truth.image + num_images))
-        founds.append(of_found._replace(image=of_found.image + num_images))
-        num_images += len(times)
+        truths.append(of_truth._replace(image=of_truth.image + len(images)))
+        founds.append(of_found._replace(image=of_found.image + len(images)))
+        images += [Boxes.none(source=name, time_us=int(t_us)) for t_us in times]
     missing = sorted(set(of_recording) - seen)
     if missing:
         raise InputError(
             f"no detections of {missing[0]}; found {len(seen)} of {len(of_recording)} labelled recordings"
         )
-    return coco.concatenate(truths), coco.concatenate(founds), num_images
+    return Matched(coco.concatenate(truths), coco.concatenate(founds), images)
 
 
 def _recordings(found: Iterable[Boxes]) -> Iterator[tuple[str, list[Boxes]]]:

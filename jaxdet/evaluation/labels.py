@@ -10,6 +10,7 @@ from jaxdet.data.events.recordings import Recording
 from jaxdet.data.images import letterbox
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
+from jaxdet.files import finished
 from jaxdet.formats import npy
 from jaxdet.structs import Boxes
 
@@ -30,7 +31,8 @@ def of_recordings(recordings: Iterable[Recording]) -> list[Boxes]:
 
 def of_files(folder: str | os.PathLike) -> list[Boxes]:
     """Boxes of every `.npy` label file in `folder`, with the name of their recording as source."""
-    paths = sorted(Path(folder).glob("*_bbox.npy")) or sorted(Path(folder).glob("*.npy"))
+    tables = finished(Path(folder).glob("*.npy"), folder)
+    paths = [path for path in tables if path.name.endswith("_bbox.npy")] or tables
     if not paths:
         raise InputError(f"{folder}: no .npy label files; expected one per recording")
     return [

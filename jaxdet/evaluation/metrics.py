@@ -42,6 +42,7 @@ class Metrics:
     num_detections: int
     report: ReadReport = field(default_factory=ReadReport)  # what was left out, and why
     protocol_line: str = ""  # protocol of recordings, filters, classes, label rate, labels used and left out
+    matched: Any = None  # `evaluator.Matched`: the boxes that were compared
 
     @property
     def ap(self) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxdet.data.datasets import ltd
 from jaxdet.errors import InputError
 from jaxdet.evaluation.evaluator import evaluate
+from jaxdet.files import finished
 from jaxdet.formats import BoxFile, coco
 from jaxdet.structs import Boxes, ReadReport
 
@@ -46,7 +47,7 @@ def read_labels(path: str | os.PathLike) -> BoxFile:
     if path.suffix == ".json":
         found = coco.read_annotations(path)
         return BoxFile(found.frames, found.class_names, False, found.report)
-    files = sorted(path.rglob("annotations_*.txt"))
+    files = finished(path.rglob("annotations_*.txt"), path)
     if not files:
         raise InputError(
             f"{path}: no annotation files; expected <date>/<clip>/annotations_NNNN.txt in this folder"

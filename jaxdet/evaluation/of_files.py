@@ -15,6 +15,7 @@ from jaxdet.evaluation import protocols
 from jaxdet.evaluation.evaluator import evaluate
 from jaxdet.evaluation.metrics import Metrics
 from jaxdet.evaluation.protocols import Protocol
+from jaxdet.files import finished
 from jaxdet.formats import coco, names, npy
 from jaxdet.structs import Boxes, ReadReport
 
@@ -41,6 +42,10 @@ def of_files(
     """
     if annotations is not None:
         return against_annotations(detections, annotations, backend, class_map)
+    if images is None and data is not None and data.kind == "images" and labels is None:
+        annotated = samples.annotated_split(data.root, split or data.test_split)
+        if annotated is not None:
+            return against_annotations(detections, annotated[0], backend, class_map)
     if images is not None or (data is not None and data.kind == "images" and labels is None):
         if data is None:
             raise InputError("--images with YOLO text needs --config, which names the classes")
@@ -174,7 +179,7 @@ def _from_start(frames: Iterable[Boxes], starts_us: Mapping[str, int] | None) ->
 
 
 def _of_folder(path: Path, recordings: set[str]) -> Iterator[Boxes]:
-    tables = sorted(path.glob("*.npy"))
+    tables = finished(path.glob("*.npy"), path)
     by_name = {_name_of_table(table, recordings): table for table in tables}
     if len(by_name) < len(tables):
         raise InputError(f"{path}: two files belong to one recording; expected one file per recording")

@@ -9,7 +9,7 @@ from jaxdet.data.images import samples, sets
 from jaxdet.errors import InputError
 from jaxdet.evaluation import images as image_evaluation
 from jaxdet.evaluation import labels as label_sets
-from jaxdet.evaluation import protocols, seqyolo_ap
+from jaxdet.evaluation import ltdv2_board, protocols, seqyolo_ap
 from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.evaluation.metrics import Metrics
 from jaxdet.inference import folded
@@ -25,6 +25,7 @@ class Evaluation:
 
     metrics: Metrics
     seqyolo: str = ""  # metrics of Seq-YOLO as lines, for images with YOLO text
+    board: ltdv2_board.Score | None = None  # where it was asked for
     problems: list[str] = field(
         default_factory=list
     )  # reasons why the numbers are not those of the whole set
@@ -89,8 +90,14 @@ def of_images(
             )
         if "root" not in data:
             raise InputError("no images to measure on, and the config names no data set; give --images")
-        items, rows, report = samples.open_split(data, split or data.test_split)
-        result = image_evaluation.with_labels(predictor, items, rows, names, backend, report)
+        wanted, class_map = split or data.test_split, dict(getattr(data, "class_map", {}))
+        annotated = samples.annotated_split(data.root, wanted)
+        if annotated is not None:  # with its regions and areas, which rows of labels do not have
+            images = annotated[1]
+            result = image_evaluation.annotated(predictor, images, annotated[0], names, backend, class_map)
+        else:
+            items, rows, report = samples.open_split(data, wanted)
+            result = image_evaluation.with_labels(predictor, items, rows, names, backend, report)
     elif annotations is not None:
         result = image_evaluation.annotated(
             predictor, images, annotations, names, backend, dict(getattr(data, "class_map", {}))

@@ -30,6 +30,9 @@ class Holds(NamedTuple):
     precision: str  # what a coordinate is stored as
 
 
+# Formats that keep the identities of tracks.
+TRACKED = ("json", "npz", "txt", "csv", "npy")
+
 HOLDS = {
     "h5": Holds(True, True, "path", "both", "float32 corners"),
     "npy": Holds(True, False, "", "us", "float32 sides"),

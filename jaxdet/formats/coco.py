@@ -5,8 +5,8 @@ itself. A row that cannot be read is left out and counted. A file whose rows are
 InputError.
 
 Results that this module writes hold more than the standard asks for, which other readers ignore:
-`category_name`, and `file_name`, `frame` and `time_us` where the boxes have them. They make a file of results
-mean the same without the annotations it was predicted for.
+`category_name`, and `file_name`, `frame`, `time_us` and `track_id` where the boxes have them. They make a
+file of results mean the same without the annotations it was predicted for.
 """
 
 import json
@@ -46,7 +46,11 @@ def read_annotations(path: str | os.PathLike) -> Annotations:
     An annotation without bbox gets the box around its polygons, which is counted. Missing or null areas are
     width times height, missing or null image sizes are None.
     """
-    content = read_json(path, _EXPECTED)
+    return annotations_of(read_json(path, _EXPECTED), path)
+
+
+def annotations_of(content: Any, path: str | os.PathLike) -> Annotations:
+    """Annotations of the decoded content of a JSON file; `path` is its name in errors."""
     keys = ("images", "annotations", "categories")
     missing = [k for k in keys if not isinstance(content, dict) or not isinstance(content.get(k), list)]
     if missing:
@@ -112,7 +116,7 @@ def read_results(path: str | os.PathLike, annotations: Annotations | None = None
     _check_some(path, len(rows), sum(len(found) for found in frames.values()), report, "boxes")
     boxes = []
     for (image_id, source, frame, time_us), found in frames.items():
-        xywh, scores, labels = (np.array(column) for column in zip(*found, strict=True))
+        xywh, scores, labels, tracks = (np.array(column) for column in zip(*found, strict=True))
         boxes.append(
             Boxes.of_xywh(
                 xywh,
@@ -123,6 +127,7 @@ def read_results(path: str | os.PathLike, annotations: Annotations | None = None
                 frame=frame,
                 time_us=time_us,
                 image_id=image_id,
+                track_ids=tracks if tracks.max() > 0 else None,
             )
         )
     return BoxFile(boxes, class_names, True, report)
@@ -147,8 +152,10 @@ def write_results(
         where = {"file_name": boxes.source or None, "frame": boxes.frame, "time_us": boxes.time_us}
         where = {key: value for key, value in where.items() if value is not None}
         found = replace(boxes, image_id=image_id).to_coco(category_ids)
-        for row, label in zip(found, boxes.labels.tolist(), strict=True):
-            rows.append(row | ({"category_name": class_names[label]} if class_names else {}) | where)
+        ids = boxes.track_ids if boxes.track_ids is not None else np.full(len(boxes), -1)
+        for row, label, track in zip(found, boxes.labels.tolist(), ids.tolist(), strict=True):
+            more = {"category_name": class_names[label]} if class_names else {}
+            rows.append(row | more | where | ({"track_id": track} if track > 0 else {}))
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(rows), encoding="utf-8")
 
@@ -332,7 +339,8 @@ def _result(row, where: str, label_of, report: ReadReport) -> tuple | None:
     label = label_of(row)
     if label is None:
         return report.add("boxes of categories that are not listed", where=where)
-    return (image_id, source, frame, time_us), xywh, score, label
+    track = same_id(row.get("track_id"))
+    return (image_id, source, frame, time_us), xywh, score, label, track if isinstance(track, int) else -1
 
 
 def _check_some(path, num_rows: int, num_kept: int, report: ReadReport, what: str) -> None:

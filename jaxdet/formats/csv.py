@@ -7,6 +7,7 @@
 | height, width | size of the image in pixels |
 | x1, y1, x2, y2 | corners in pixels |
 | score | 0 to 1; 1 for labels |
+| track | identity over time; only where boxes have one |
 | label, class | index and name of the class; the name is empty where classes have none |
 
 A frame without boxes is a line whose last seven columns are empty. Reading wants source, x1, y1, x2, y2 and
@@ -38,17 +39,22 @@ _EXPECTED = "a table of boxes with the columns source, x1, y1, x2, y2 and label 
 
 def write(path: str | os.PathLike, frames: Iterable[Boxes], class_names: Sequence[str] = ()) -> None:
     """Write boxes; numbers have as many digits as their type holds."""
+    frames = list(frames)
+    tracked = any(boxes.track_ids is not None for boxes in frames)
     with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow((*COLUMNS, "track") if tracked else COLUMNS)
         for boxes in frames:
             size = boxes.image_size or (None, None)
             where = [boxes.source, boxes.frame, boxes.time_us, boxes.image_id, *size]
             if not len(boxes):
                 writer.writerow([*where, *[None] * 7])
-            for corners, score, label in zip(boxes.xyxy, boxes.scores, boxes.labels.tolist(), strict=True):
+            ids = np.full(len(boxes), -1) if boxes.track_ids is None else boxes.track_ids
+            rows = zip(boxes.xyxy, boxes.scores, boxes.labels.tolist(), ids.tolist(), strict=True)
+            for corners, score, label, track in rows:
                 name = class_names[label] if class_names else None
-                writer.writerow([*where, *map(str, corners), str(score), label, name])
+                row = [*where, *map(str, corners), str(score), label, name]
+                writer.writerow([*row, track if track > 0 else None] if tracked else row)
 
 
 def read(path: str | os.PathLike) -> BoxFile:
@@ -83,7 +89,7 @@ def read(path: str | os.PathLike) -> BoxFile:
     if report and not any(frames.values()):
         raise InputError(f"{path}: no box could be read: {report.line()}")
     class_names, index = _classes(pairs)
-    texts = (text for found in frames.values() for texts, _, _, _ in found for text in texts)
+    texts = (text for found in frames.values() for texts, *_ in found for text in texts)
     kind = np.float32 if all(str(np.float32(text)) == text for text in texts) else np.float64
     boxes = [_boxes(key, found, class_names, index, kind) for key, found in frames.items()]
     return BoxFile(boxes, class_names, "score" in columns, report)
@@ -114,11 +120,12 @@ def _frame(row: dict[str, Any]) -> tuple | None:
 
 
 def _values(row: dict[str, Any]) -> tuple | None:
-    """Numbers as they are written, corners, score and (label, class name) of a line."""
+    """Numbers as they are written, corners, score, track and (label, class name) of a line."""
     try:
         corners = [float(row[name]) for name in _CORNERS]
         score = float(row["score"]) if row.get("score") else 1.0
         label = int(row["label"]) if row.get("label") else None
+        track = int(row["track"]) if row.get("track") else -1
     except (TypeError, ValueError):
         return None
     name = row.get("class") or None
@@ -128,7 +135,7 @@ def _values(row: dict[str, Any]) -> tuple | None:
         return None
     # Without numbers the names themselves tell classes apart.
     texts = [row[name] for name in (*_CORNERS, "score") if row.get(name)]
-    return texts, corners, score, (name if label is None else label, name)
+    return texts, corners, score, track, (name if label is None else label, name)
 
 
 def _classes(pairs: dict) -> tuple[tuple[str, ...], dict]:
@@ -146,5 +153,8 @@ def _boxes(key: tuple, found: list, class_names: tuple[str, ...], index: dict, k
     where: dict[str, Any] = {"class_names": class_names, "source": source, "frame": frame, "time_us": time_us}
     where |= {"image_id": image_id, "image_size": size}
     labels = np.array([index[label] for *_, (label, _) in found], np.int32)
-    corners = np.array([corners for _, corners, _, _ in found], kind).reshape(-1, 4)
-    return Boxes(corners, np.array([score for _, _, score, _ in found], kind), labels, **where)
+    corners = np.array([corners for _, corners, *_ in found], kind).reshape(-1, 4)
+    scores, tracks = ([row[column] for row in found] for column in (2, 3))
+    if max(tracks, default=-1) > 0:
+        where["track_ids"] = np.array(tracks, np.int64)
+    return Boxes(corners, np.array(scores, kind), labels, **where)

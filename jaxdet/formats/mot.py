@@ -1,13 +1,16 @@
 """MOT challenge text of one clip, frames from 1: a line is frame, id, left, top, width, height, score, label.
 
-The eighth column is the index of the class where it is a whole number from 0; -1, which most tools write, is
-class 0.
+The id is the track of the box, -1 if it has none. The eighth column is the index of the class where it is a
+whole number from 0; -1, which most tools write, is class 0.
 """
 
 import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
@@ -37,10 +40,13 @@ def read(path: str | os.PathLike, score_scale: float | None = None) -> BoxFile:
     for where, row in numbers:
         frame, values = _row(row[:7] if world else row, where, score_scale)
         rows.setdefault(frame, []).append(values)
-    frames = [
-        Boxes.of_xywh(*zip(*found), source=path.stem, frame=frame)  # pyright: ignore[reportArgumentType]
-        for frame, found in rows.items()
-    ]
+    frames = []
+    for frame, found in rows.items():
+        ids, *columns = zip(*found)
+        place: dict[str, Any] = {"source": path.stem, "frame": frame}
+        if max(ids) > 0:
+            place["track_ids"] = np.array(ids, np.int64)
+        frames.append(Boxes.of_xywh(*columns, **place))  # pyright: ignore[reportArgumentType]
     return BoxFile(frames, (), True, report)
 
 
@@ -55,10 +61,17 @@ def _numbers(fields: Sequence[str], where: str) -> list[float]:
 
 
 def _row(numbers: Sequence[float], where: str, score_scale: float | None) -> tuple[int, tuple]:
-    frame, _, left, top, width, height, score, *rest = numbers
+    frame, track, left, top, width, height, score, *rest = numbers
     label = rest[0] if rest else 0
-    if label != int(label) or frame != int(frame) or not 0 <= frame < 2**53 or label >= 2**31:
-        raise InputError(f"{where}: frame {frame:g}, label {label:g}; expected whole numbers")
+    if (
+        track != int(track)
+        or label != int(label)
+        or frame != int(frame)
+        or not 0 <= frame < 2**53
+        or not -1 <= label < 2**31
+        or abs(track) >= 2**53
+    ):
+        raise InputError(f"{where}: frame {frame:g}, id {track:g}, label {label:g}; expected whole numbers")
     if width < 0 or height < 0:
         raise InputError(f"{where}: a box of {width:g}x{height:g} pixels; expected positive sides")
     if score_scale is not None:
@@ -67,7 +80,7 @@ def _row(numbers: Sequence[float], where: str, score_scale: float | None) -> tup
             raise InputError(
                 f"{where}: score {score:g}, expected 0 to 1; --score_scale=N divides the scores by N"
             )
-    return int(frame), ((left, top, width, height), score, max(int(label), 0))
+    return int(frame), (int(track), (left, top, width, height), score, max(int(label), 0))
 
 
 def write(path: str | os.PathLike, frames: Sequence[Boxes]) -> None:
@@ -79,5 +92,7 @@ def write(path: str | os.PathLike, frames: Sequence[Boxes]) -> None:
     with atomic(path) as temporary, open(temporary, "w") as file:
         for boxes in frames:
             _, number = names.clip_and_number(boxes)
-            for row, score, label in zip(boxes.xywh.tolist(), boxes.scores.tolist(), boxes.labels.tolist()):
-                file.write(f"{number},-1,{','.join(map(repr, row))},{score!r},{label},-1,-1\n")
+            ids = [-1] * len(boxes) if boxes.track_ids is None else boxes.track_ids.tolist()
+            rows = zip(ids, boxes.xywh.tolist(), boxes.scores.tolist(), boxes.labels.tolist(), strict=True)
+            for track, row, score, label in rows:
+                file.write(f"{number},{track},{','.join(map(repr, row))},{score!r},{label},-1,-1\n")

@@ -97,6 +97,8 @@ def rows_of(boxes: Boxes) -> np.ndarray:
     table["t"] = boxes.time_us
     table["x"], table["y"], table["w"], table["h"] = boxes.xywh.T
     table["class_id"], table["class_confidence"] = boxes.labels, boxes.scores
+    if boxes.track_ids is not None:
+        table["track_id"] = np.maximum(boxes.track_ids, 0)
     return table
 
 

@@ -10,6 +10,7 @@
 | frames      | int [F], number of a video's frame, -1 where there is none; optional |
 | times_us    | int [F], time of a recording's step, -1; optional                    |
 | sizes       | int [F, 2], height and width, 0 if unknown; optional                 |
+| track_ids   | int [R], identity over time, -1 if none; only where a frame has some |
 | class_names | text [C]; optional                                                   |
 """
 
@@ -43,6 +44,9 @@ def read(path: str | os.PathLike) -> BoxFile:
         sizes = np.zeros((num_frames, 2), np.int64)
         if "sizes" in found and found["sizes"].size:
             sizes = arrays.whole_numbers(found["sizes"].ravel(), "size", 0, 2**31).reshape(-1, 2)
+        tracks = None
+        if "track_ids" in found:
+            tracks = arrays.whole_numbers(found["track_ids"], "track", -1, 2**62)
         class_names = found.get("class_names", np.zeros(0, str))
         if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
             raise ValueError(f"boxes of type {boxes.dtype} {boxes.shape}, not [R, 4]")
@@ -57,6 +61,8 @@ def read(path: str | os.PathLike) -> BoxFile:
     identities = list(zip(keys.tolist(), numbers.tolist(), times.tolist()))
     if len(set(identities)) < num_frames:
         raise InputError(f"{path}: a frame appears twice; expected each frame once")
+    if tracks is not None and len(tracks) != len(boxes):
+        raise InputError(f"{path}: {len(tracks)} track_ids, expected {len(boxes)}")
     names = tuple(class_names.tolist())
     stops = np.cumsum(counts)
     frames = [
@@ -68,6 +74,7 @@ def read(path: str | os.PathLike) -> BoxFile:
             source=str(key),
             frame=None if number < 0 else number,
             time_us=None if time < 0 else time,
+            track_ids=None if tracks is None else tracks[stop - count : stop],
             image_size=(int(size[0]), int(size[1])) if size.any() else None,
         )
         for (key, number, time), count, stop, size in zip(identities, counts, stops, sizes)
@@ -88,5 +95,8 @@ def write(path: str | os.PathLike, frames: Sequence[Boxes], class_names: Sequenc
         "sizes": np.array([boxes.image_size or (0, 0) for boxes in frames], np.int32).reshape(-1, 2),
         "class_names": np.array(list(class_names), str),
     }
+    if any(boxes.track_ids is not None for boxes in frames):
+        ids = (np.full(len(b), -1) if b.track_ids is None else b.track_ids for b in frames)
+        content["track_ids"] = np.concatenate([np.zeros(0, np.int64), *ids])
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **content)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from jaxdet.errors import InputError
-from jaxdet.files import atomic, safe_path
+from jaxdet.files import atomic, finished, safe_path
 from jaxdet.formats import BoxFile, names
 from jaxdet.formats.text import read_text, shown
 from jaxdet.structs import Boxes, ReadReport
@@ -31,7 +31,7 @@ def read(path: str | os.PathLike, class_names: Sequence[str] | None = None) -> B
     path, report = Path(path), ReadReport()
     found: list[tuple[dict, list]] = []
     if path.is_dir():
-        for file in sorted(path.rglob("*.xml")):
+        for file in finished(path.rglob("*.xml"), path):
             try:
                 found.append(_file(file, report))
             except InputError as error:

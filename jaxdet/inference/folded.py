@@ -1,29 +1,71 @@
 """Models rearranged for inference: the same function in fewer and larger operations."""
 
+import os
+from dataclasses import replace
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxdet.models.heads import HeadLevel
-from jaxdet.nn import winograd
+from jaxdet.models.memory import RelativePositionBias
+from jaxdet.models.merged_head import MergedLevel
+from jaxdet.nn import prepared, winograd
 from jaxdet.nn.block import ConvBlock
 from jaxdet.nn.fold import fold
 from jaxdet.nn.functional import Skeleton, Variables, merge, split
+from jaxdet.ops.select import BestClass
 
 
-def prepare(skeleton: Skeleton, variables: Variables, fast: bool = False) -> tuple[Skeleton, Variables]:
+def prepare(
+    skeleton: Skeleton, variables: Variables, fast: bool = False, on_gpu: bool | None = None
+) -> tuple[Skeleton, Variables]:
     """Fold norms into convolutions, and merge the first convolutions of both branches of a head into one.
 
-    Outputs change by float32 rounding. `fast` (for CPU) also uses Winograd's algorithm for wide 3x3
-    convolutions, with an error of about 1e-5 of the largest output of each. Works on trained and converted
-    models; the result can be neither trained nor stored.
+    Outputs change by float32 rounding. Weights are cast to their compute type, and biases of positions looked
+    up, once and not at every step. With `on_gpu` (default: where JAX's default device is one, unless
+    JAXDET_GPU_FORM is 0) weights are laid out as cuDNN reads them, the branches of a head are merged whole,
+    and suppression is one kernel. `fast` (for CPU) also uses Winograd's algorithm for wide 3x3 convolutions,
+    with an error of about 1e-5 of the largest output of each. Works on trained and converted models; the
+    result can be neither trained nor stored.
     """
     skeleton, variables = fold(skeleton, variables)
     model = merge(skeleton, variables)
     for _, module in list(nnx.iter_modules(model)):
+        for name, child in list(vars(module).items()):
+            if isinstance(child, RelativePositionBias):
+                setattr(module, name, KnownBias(child))
         if isinstance(module, HeadLevel) and isinstance(module.cls_conv[0], ConvBlock):
             _merge_branches(module)
     skeleton, variables = split(model)
-    return winograd.accelerate(skeleton, variables) if fast else (skeleton, variables)
+    if fast:
+        skeleton, variables = winograd.accelerate(skeleton, variables)
+    if on_gpu is None:
+        on_gpu = jax.default_backend() == "gpu" and os.environ.get("JAXDET_GPU_FORM", "1") != "0"
+    skeleton, variables = prepared.in_compute_type(skeleton, variables)
+    return _for_gpu(skeleton, variables) if on_gpu else (skeleton, variables)
+
+
+class KnownBias(nnx.Module):
+    """A `RelativePositionBias` that has been looked up."""
+
+    def __init__(self, bias: RelativePositionBias):
+        self.value = nnx.Param(bias())
+
+    def __call__(self) -> jax.Array:
+        return self.value[...]
+
+
+def _for_gpu(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
+    model = merge(skeleton, variables)
+    levels: Any = getattr(model.head, "levels", ())
+    for index, level in enumerate(levels):
+        if isinstance(level, HeadLevel) and level.both is not None:
+            levels[index] = MergedLevel(level)
+    if isinstance(model.rule, BestClass):
+        model.rule = replace(model.rule, in_kernel=True)
+    return prepared.output_major(*split(model))
 
 
 def _merge_branches(level: HeadLevel) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxdet.data.images import batches as image_batches
 from jaxdet.data.images import decoding, letterbox
 from jaxdet.data.images.batches import ImageBatch, Loader
+from jaxdet.data.images.cameras import LiveVideo
 from jaxdet.data.images.sets import ImageItem, VideoFile
 from jaxdet.errors import InputError
 from jaxdet.inference import folded, tta
@@ -171,7 +172,7 @@ class ItemPredictor:
         yield from map(self._named, _with_rate(self._predictor(loader), len(plan.items)))
         self.num_skipped += loader.num_skipped
 
-    def video(self, video: VideoFile) -> Iterator[ImageResult]:
+    def video(self, video: VideoFile | LiveVideo) -> Iterator[ImageResult]:
         """Detections of every frame of a video; the results hold the frames."""
         block = self._block
         shape = (self.size, self.size)
@@ -246,7 +247,8 @@ def _with_rate(found: Iterator[ImageResult], total: int) -> Iterator[ImageResult
         first = first or now
         if now - reported > _REPORT_S and done > 1:
             reported, rate = now, (done - 1) / max(now - first, 1e-9)
-            logger.info("%d/%d images, %.1f/s, %.0f s left", done, total, rate, (total - done) / rate)
+            left = f"/{total} images, {(total - done) / rate:.0f} s left" if total else " images"
+            logger.info("%d%s, %.1f/s", done, left, rate)
     took = time.perf_counter() - began
     logger.info(
         "%d images, %.1f s, of which the first took %.1f s", done, took, first - began if first else 0

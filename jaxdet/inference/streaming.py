@@ -18,7 +18,7 @@ from jaxdet.inference import programs
 from jaxdet.inference.events import StepBoxes
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Boxes, EventGeometry, Events, ReadReport
+from jaxdet.structs import Boxes, EventGeometry, ReadReport
 
 LATE, OVER_LIMIT = "events of steps that were over", "events beyond the limit of a step"
 BEHIND, STEPS_BEHIND = "events of steps that were too late", "steps that were too late"
@@ -213,16 +213,17 @@ class StreamDetector:
         begin = time.perf_counter()
         packed = self._pack(events, size)
         found, self._carry = run(self._variables, self._table, self._carry, packed)
-        boxes, scores, labels, mask = (a[0, 0] for a in jax.device_get(found))
+        rows = jax.device_get(found)
         done = time.perf_counter()
+        rows = rows[rows[:, 5] >= 0]
         self._busy_s += done - begin
         self._steps, self.num_steps = self._steps + 1, self.num_steps + 1
         self.num_events += len(events.t_us)
         self._note_latency(done)
         of_step = Boxes(
-            boxes[mask],
-            scores[mask],
-            labels[mask],
+            rows[:, :4],
+            rows[:, 4],
+            rows[:, 5].astype(np.int32),
             self.class_names,
             self._source,
             self.end_us,
@@ -263,18 +264,25 @@ class StreamDetector:
             size *= 2
         return size
 
-    def _pack(self, events: EventChunk, size: int) -> Events:
-        """Events of one step and lane on the model's sensor, sorted by window and padded to `size`."""
+    def _pack(self, events: EventChunk, size: int) -> Any:
+        """Events of one step and lane as `programs.stream_step` takes them, sorted by window."""
         window = self.geometry.window
         x, y = self._pixels.x[events.x], self._pixels.y[events.y]
         cell = (y // window).astype(np.int64) * self._columns + (x // window).astype(np.int64)
         order = np.argsort(cell, kind="stable")
         count = len(order)
-        xy = np.zeros((1, size, 2), np.float32)
-        xy[0, :count, 0], xy[0, :count, 1] = x[order], y[order]
-        times, signs = np.zeros((1, size), np.int16), np.zeros((1, size), np.int8)
-        times[0, :count], signs[0, :count] = events.t_us[order], events.p[order]
-        return Events(xy, times, signs, np.array([[0, count]], np.int32))
+        if self.fit.real:
+            real = programs.no_real_events(size)
+            real.xy[0, :count, 0], real.xy[0, :count, 1] = x[order], y[order]
+            real.t_us[0, :count], real.polarity[0, :count] = events.t_us[order], events.p[order]
+            real.step_start[0, 1] = count
+            return real
+        packed = programs.no_events(size)
+        packed[0, 1] = count
+        x, y = x.astype(np.int32), y.astype(np.int32)
+        packed[1 : count + 1, 0] = (y << programs.HIGH | x)[order]
+        packed[1 : count + 1, 1] = (events.t_us.astype(np.int32) << 1 | events.p)[order]
+        return packed
 
 
 def _columns(t_us: Any, x: Any, y: Any, polarity: Any) -> EventChunk:

@@ -6,6 +6,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxdet.ops import boxes as box_ops
+from jaxdet.ops import nms_kernel
 
 _BLOCK = 256
 
@@ -16,6 +17,7 @@ def nms(
     labels: Int[Array, "*S A"],
     mask: Bool[Array, "*S A"],
     iou_threshold: float,
+    in_kernel: bool = False,
 ) -> tuple[Int[Array, "*S A"], Bool[Array, "*S A"]]:
     """Greedy suppression per class.
 
@@ -26,10 +28,14 @@ def nms(
     `xyxy` pixels.
 
     The work is that of the real candidates, not of `A`: boxes are ranked, cut in blocks, and the loops stop
-    after the last block that holds a real one.
+    after the last block that holds a real one. `in_kernel`, for CUDA: as one kernel, where `nms_kernel` takes
+    that many float32 boxes.
     """
     lead = mask.shape[:-1]
     flat = tuple(a.reshape((-1, *a.shape[len(lead) :])) for a in (boxes, scores, labels, mask))
+    if in_kernel and nms_kernel.takes(boxes):
+        order, keep = _nms_in_kernel(flat, iou_threshold)
+        return order.reshape(mask.shape), keep.reshape(mask.shape)
     # A loop over images, not a batched one: each stops after its own number of candidates.
     order, keep = lax.map(lambda args: _nms(args, iou_threshold), flat)
     return order.reshape(mask.shape), keep.reshape(mask.shape)
@@ -40,6 +46,14 @@ def _nms(image, iou_threshold):
     _, order = lax.top_k(jnp.where(mask, scores, -jnp.inf), mask.shape[0])
     keep = suppress(boxes[order], labels[order], mask[order], iou_threshold)
     return order.astype(jnp.int32), keep
+
+
+def _nms_in_kernel(images, iou_threshold):
+    boxes, scores, labels, mask = images
+    _, order = lax.top_k(jnp.where(mask, scores, -jnp.inf), mask.shape[-1])
+    order = order.astype(jnp.int32)
+    boxes, labels, mask = take((boxes, labels, mask), order)
+    return order, nms_kernel.suppress(boxes, labels, mask, iou_threshold)
 
 
 def suppress(

@@ -15,6 +15,8 @@ from jaxdet.ops import nms
 _CLASS_OFFSET = 4096
 # The merge option works on fewer candidates than this.
 _MERGE_LIMIT = 3000
+# Classes whose best is found by comparisons.
+_FEW_CLASSES = 8
 # Rows sorted when no more than these pass the threshold.
 _BUDGET = 4096
 
@@ -46,15 +48,29 @@ class BestClass:
 
     min_score: float = 0.01
     nms_iou: float = 0.65
+    in_kernel: bool = False  # suppress in one kernel, on CUDA
 
     def __call__(self, candidates: Candidates, valid: Bool[Array, " S"]) -> Selected:
         boxes, objectness, classes = candidates
-        scores = objectness * classes.max(-1)
-        labels = jnp.argmax(classes, -1).astype(jnp.int32)
+        best, labels = _best(classes)
+        scores = objectness * best
         mask = (scores >= self.min_score) & valid[:, None]
-        order, keep = nms.nms(boxes, scores, labels, mask, self.nms_iou)
+        order, keep = nms.nms(boxes, scores, labels, mask, self.nms_iou, self.in_kernel)
         boxes, scores, labels = nms.take((boxes, scores, labels), order)
         return Selected(boxes, scores, labels, keep)
+
+
+def _best(classes):
+    """The largest of the last axis and its index, the first of equals."""
+    num_classes = classes.shape[-1]
+    if num_classes > _FEW_CLASSES:
+        return classes.max(-1), jnp.argmax(classes, -1).astype(jnp.int32)
+    # Comparisons join the operations around them; a reduction would be a kernel of its own on GPUs.
+    best, label = classes[..., 0], jnp.zeros(classes.shape[:-1], jnp.int32)
+    for index in range(1, num_classes):
+        more = classes[..., index] > best
+        best, label = jnp.where(more, classes[..., index], best), jnp.where(more, index, label)
+    return best, label
 
 
 @dataclass(frozen=True)

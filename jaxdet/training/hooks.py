@@ -1,8 +1,8 @@
-"""Hooks that run after a step: logs, checkpoints, evaluation, a clean stop on SIGTERM."""
+"""Hooks that run after a step: logs, checkpoints, evaluation, a clean stop on SIGTERM and Ctrl-C."""
 
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jaxdet import distributed
 from jaxdet.training.log_writers import LogWriter, RunningMean
@@ -24,7 +24,17 @@ class Log:
     ):
         self.writers, self.rate, self.every = writers, rate, every * segments
         self.segments, self.per_epoch = segments, iterations_per_epoch
-        self.epoch = None
+        self.epoch, self.loss = -1, RunningMean(0.999)
+        self.data_s, self.step_s = RunningMean(0.99), RunningMean(0.99)
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """The running mean of the loss, for `resume`."""
+        return {"epoch": self.epoch, "total": self.loss.total, "weight": self.loss.weight}
+
+    def resume(self, mean: Mapping[str, float]) -> None:
+        """Continue the running mean of the loss; those of times begin anew."""
+        self.epoch, self.loss = int(mean["epoch"]), RunningMean(0.999, mean["total"], mean["weight"])
 
     def __call__(self, info: StepInfo) -> None:
         iteration = (info.step - 1) // self.segments
@@ -63,22 +73,27 @@ class Every:
 
 
 class Preemption:
-    """On SIGTERM, save and stop: every process at the same step, whichever of them was told.
+    """On SIGTERM or Ctrl-C, save and stop: every process at the same step, whichever of them was told.
 
-    With several processes the signal reaches the others through the coordinator (jax.distributed); the step
-    at which all stop is agreed on there.
+    With several processes SIGTERM reaches the others through the coordinator (jax.distributed); the step at
+    which all stop is agreed on there. A second Ctrl-C ends a single process at once.
     """
 
     def __init__(self, save: Callable[[StepInfo], None]):
         self.save, self.told = save, False
-        self._before = signal.signal(signal.SIGTERM, self._tell) if distributed.count() == 1 else None
+        signals = (signal.SIGTERM, signal.SIGINT) if distributed.count() == 1 else ()
+        self._before = {number: signal.signal(number, self._tell) for number in signals}
 
     def close(self) -> None:
-        """Let SIGTERM end the process again, when nothing is left to save."""
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        """Let the signals end the process again, when nothing is left to save."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _tell(self, *_) -> None:
+    def _tell(self, number: int, _) -> None:
+        if number == signal.SIGINT:
+            if self.told:
+                raise KeyboardInterrupt
+            logger.info("interrupted: saving after this step; once more ends at once")
         self.told = True
 
     def __call__(self, info: StepInfo) -> None:

@@ -27,8 +27,8 @@ class LogWriter(Protocol):
 class RunningMean:
     """Exponentially weighted mean since the start: sum(m^j v) / sum(m^j), newest value first."""
 
-    def __init__(self, memory: float):
-        self.memory, self.total, self.weight = memory, 0.0, 0.0
+    def __init__(self, memory: float, total: float = 0.0, weight: float = 0.0):
+        self.memory, self.total, self.weight = memory, total, weight
 
     def add(self, value: float) -> float:
         """Take a value, return the mean."""
@@ -152,6 +152,33 @@ def read_log(workdir: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+
+
+def keep_mean(workdir: Path, step: int, mean: Mapping[str, float]) -> None:
+    """Store the running mean of the loss at a checkpoint, so that a resumed run logs the same values."""
+    if distributed.is_main():
+        kept = _means(workdir) | {str(step): dict(mean)}
+        with atomic(workdir / _MEANS) as temporary:
+            temporary.write_text(json.dumps(kept))
+
+
+def read_mean(workdir: Path, step: int) -> dict[str, float] | None:
+    """The running mean that `keep_mean` stored at `step`; None, with a line in the log, if it did not."""
+    found = _means(workdir).get(str(step))
+    if found is None:
+        logger.info("%s: no running mean of step %d; the column Loss begins anew", workdir / _MEANS, step)
+    return found
+
+
+def _means(workdir: Path) -> dict[str, dict[str, float]]:
+    try:
+        content = json.loads((workdir / _MEANS).read_text(encoding="utf-8"))
+        return {str(int(step)): {k: float(mean[k]) for k in _MEAN_KEYS} for step, mean in content.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+_MEANS, _MEAN_KEYS = "running_mean.json", ("epoch", "total", "weight")
 
 
 def _trim(path: Path, last_step: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 
 from jaxdet import distributed, sharding
@@ -70,7 +70,9 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
     )
 
 
-def compiled_step(cfg, skeleton: Skeleton, recipe: TrainingRecipe, mesh: Mesh, layouts) -> TrainStep:
+def compiled_step(
+    cfg, skeleton: Skeleton, recipe: TrainingRecipe, mesh: Mesh | AbstractMesh, layouts
+) -> TrainStep:
     """The jitted train step of a run; `layouts` are the shardings of its state and carry, both donated."""
     return jax.jit(
         make_train_step(skeleton, recipe, cfg.train.microbatches),
@@ -78,6 +80,29 @@ def compiled_step(cfg, skeleton: Skeleton, recipe: TrainingRecipe, mesh: Mesh, l
         out_shardings=(*layouts, sharding.replicated(mesh)),
         donate_argnums=(0, 1),
     )
+
+
+class Outline(NamedTuple):
+    """A run in shapes: what is known of it before any array is made and any device is there."""
+
+    train_step: Any  # jitted; to be lowered, not called
+    state: TrainState
+    layout: Any  # shardings of the state
+    carry: Any
+    num_parameters: int
+
+
+def outline(cfg, mesh: Mesh | AbstractMesh) -> Outline:
+    """The run that `assemble` puts together, in shapes; the devices of `mesh` need not exist."""
+    recipe = recipes.make(cfg, num_segments(cfg.data))
+    skeleton, variables = functional.abstract(lambda: from_config.build(cfg, cfg.seed))
+    averaged, lanes = recipe.averaging is not None, cfg.data.batch_size
+    initial = jax.eval_shape(lambda v: state.create(v, recipe.optimizer, averaged), variables)
+    carry = jax.eval_shape(lambda v: functional.merge(skeleton, v).init_carry(lanes), variables)
+    layout = sharding.by_path(initial, mesh, cfg.sharding)
+    carries = jax.tree.map(lambda _: sharding.lanes(mesh), carry)
+    step = compiled_step(cfg, skeleton, recipe, mesh, (layout, carries))
+    return Outline(step, initial, layout, carry, num_parameters(variables))
 
 
 def num_segments(data) -> int:

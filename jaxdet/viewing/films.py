@@ -1,7 +1,7 @@
 """Predictions as pictures and videos: boxes over images, or over the events of a recording."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +45,26 @@ def of_images(
             sink(drawn(image, boxes), int((boxes.scores >= min_score).sum()))
 
         yield take
+
+
+def over_video(
+    path: str | os.PathLike,
+    pictures: Iterable[np.ndarray],
+    by_frame: Mapping[int, Boxes],
+    class_names: Sequence[str],
+    fps: float,
+    min_score: float,
+) -> int:
+    """Draw the boxes of each frame number, counted from 0, on the pictures of a video; return their number.
+
+    Frames without boxes are shown as they are.
+    """
+    count = 0
+    with of_images(path, class_names, fps, min_score) as draw:
+        for picture in pictures:
+            draw(picture, by_frame.get(count, Boxes.none(source="frame", frame=count)))
+            count += 1
+    return count
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,54 @@ def lines(
             axes.legend(fontsize=8)
         else:
             axes.set_title("".join(series))
+
+
+def thresholds(path: str | os.PathLike, class_names: Sequence[str], curves: Sequence[Any]) -> None:
+    """Plot F1 (solid), precision (dashed) and recall (dotted) over the score, with a dot at the best F1.
+
+    `curves` are those of `evaluation.diagnosis`, one a class; at most ten are drawn.
+    """
+    with _axes(path, "score", "F1 (—), precision (- -), recall (···)") as axes:
+        for name, curve in list(zip(class_names, curves, strict=True))[:10]:
+            if not len(curve.scores):
+                continue
+            (line,) = axes.plot(curve.scores, curve.f1, label=f"{name}  best {curve.best:.3f}")
+            axes.plot(curve.scores, curve.precision, "--", color=line.get_color(), linewidth=0.8)
+            axes.plot(curve.scores, curve.recall, ":", color=line.get_color(), linewidth=0.8)
+            axes.plot([curve.best], [curve.at_best[2]], "o", color=line.get_color())
+        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+        if axes.lines:
+            axes.legend(fontsize=8)
+
+
+def matrix(path: str | os.PathLike, names: Sequence[str], counts: np.ndarray) -> None:
+    """Draw counts [N, N] by truth (rows) and prediction (columns), coloured by their part of the row."""
+    with _axes(path, "prediction", "label") as axes:
+        parts = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axes.imshow(parts, cmap="Blues", vmin=0, vmax=1)
+        axes.grid(visible=False)
+        places = range(len(names))
+        axes.set_xticks(places, names, rotation=45, ha="right", fontsize=7)
+        axes.set_yticks(places, names, fontsize=7)
+        for row in places if len(names) <= 20 else ():
+            for column in places:
+                shade = "white" if parts[row, column] > 0.5 else "black"
+                text = str(counts[row, column])
+                axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=7)
+
+
+def bars(path: str | os.PathLike, values: Mapping[str, float], y_label: str) -> None:
+    """Plot a bar of each value; negative ones, where nothing was labelled, have none."""
+    with _axes(path, "", y_label) as axes:
+        places = range(len(values))
+        axes.bar(places, [max(value, 0) for value in values.values()])
+        axes.set_xticks(places, list(values), rotation=45 if len(values) > 4 else 0, ha="right", fontsize=8)
+
+
+def histogram(path: str | os.PathLike, values: np.ndarray, x_label: str, y_label: str) -> None:
+    """Plot how often values [N] occur, in 40 parts of their range."""
+    with _axes(path, x_label, y_label) as axes:
+        axes.hist(values, bins=40)
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+import jax
+import numpy as np
+
 from jaxdet import folders
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
@@ -19,7 +22,7 @@ def load(
     `path` is a folder of `convert` or `soup`, the folder of a run (its newest checkpoint;
     `RUN/checkpoints/STEP` for another), or a torch file. Averaged weights are preferred where a run has them.
     `lenient`, for initialisation, keeps `target`'s arrays where the file has none of that name and shape.
-    Raises InputError, in one line.
+    Raises InputError, in one line, also for weights that are NaN or infinite.
     """
     path = Path(path)
     if not path.exists():
@@ -35,12 +38,27 @@ def load(
     try:
         if path.is_file():
             contents = state_dict.find(file.load(path))
-            return rules.from_torch(contents.state_dict, family, target, lenient)
-        variables, _ = load_folder(path)
-        return rules.fitted(variables, family.name, target, lenient)
+            found = rules.from_torch(contents.state_dict, family, target, lenient)
+        else:
+            variables, _ = load_folder(path)
+            found = rules.fitted(variables, family.name, target, lenient)
+        check_finite(found[0])
+        return found
     except InputError as error:
         text = str(error)
         raise InputError(text if str(path) in text else f"{path}: {text}") from error
+
+
+def check_finite(variables: Variables) -> None:
+    """Raise InputError that names the first array with a NaN or an infinite number, of those in memory."""
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    arrays = [(path, leaf) for path, leaf in leaves if isinstance(leaf, (np.ndarray, jax.Array))]
+    spoilt = [path for path, leaf in arrays if not np.isfinite(np.asarray(leaf, np.float32)).all()]
+    if spoilt:
+        raise InputError(
+            f"{len(spoilt)} of {len(arrays)} arrays of weights hold NaN or infinity, "
+            f"first {jax.tree_util.keystr(spoilt[0], simple=True, separator='.')}; take an earlier checkpoint"
+        )
 
 
 def load_folder(path: str | os.PathLike) -> tuple[Variables, dict]:

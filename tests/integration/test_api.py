@@ -116,7 +116,7 @@ def test_another_camera_gives_boxes_in_its_own_pixels(place, monkeypatch):
     monkeypatch.chdir(place)
     model = jaxdet.load("runs/events", min_score=0.0)
     own = list(model.predict("mine.dat"))
-    t_us, x, y, polarity = concatenate(list(dat.open_events("mine.dat").ordered()))
+    t_us, x, y, polarity = concatenate(list(open_events("mine.dat").ordered()))
     found = list(model.predict((t_us, 2 * x, 2 * y + 1, polarity), camera="608x480"))
     assert [b.time_us for b in found] == [b.time_us for b in own]
     assert {b.image_size for b in found} == {(480, 608)}

@@ -16,6 +16,7 @@ def get_config():
 """
 
 
+@pytest.mark.slow  # compiles each step of the cycle
 def test_latency_and_throughput_are_written_with_their_unit(tmp_path, capsys):
     config, out = tmp_path / "tiny.py", tmp_path / "figures.json"
     config.write_text(CONFIG)

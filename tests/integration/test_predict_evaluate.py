@@ -142,6 +142,15 @@ def test_a_file_gives_boxes_and_a_video_of_them(place, monkeypatch):
     for field in ("x", "y", "w", "h"):
         np.testing.assert_allclose(rows[field], 2 * table[field], atol=1e-4)
     assert cv2.imread(str(place / "late.png")).shape[1] % (2 * WIDTH) == 0
+    # With tracks the boxes are the same, and those that are sure belong to one.
+    tracked = ["--track", "--track_score=0.15", f"--out={place / 'c.npy'}"]
+    assert _run(predict, place, f"--input={prepared}", *tracked) == 0
+    with_tracks = npy.read_table(place / "c.npy")
+    sure = with_tracks["class_confidence"] >= 0.15
+    assert sure.any()
+    assert (with_tracks["track_id"][sure] > 0).all()
+    with_tracks["track_id"] = 0
+    np.testing.assert_array_equal(with_tracks, table)
 
 
 def test_numbers_of_the_model_are_those_of_its_files(place):

@@ -17,6 +17,7 @@ from jaxdet.detections import files
 from jaxdet.formats import names, pickle, plain_pickle, yolo
 from jaxdet.inference.images import ImagePredictor, ItemPredictor
 from jaxdet.nn import functional
+from jaxdet.postprocess import seqnms
 from jaxdet.weights import checkpoint
 
 NAMES = ("cat", "dog")
@@ -186,6 +187,44 @@ def test_a_film_gives_the_boxes_of_its_frames_and_a_cut_one_those_it_has(model, 
     boxes = _read(tmp_path / "c.h5")
     assert 0 < len(boxes) < 9
     assert int(cv2.VideoCapture(str(drawn)).get(cv2.CAP_PROP_FRAME_COUNT)) == len(boxes)
+
+
+def test_a_film_is_smoothed_tracked_and_drawn(model, flags, tmp_path, capsys, monkeypatch):
+    film, drawn = tmp_path / "film.avi", tmp_path / "drawn.mp4"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for i in range(6):
+        writer.write(_picture(i // 3))  # two still scenes
+    writer.release()
+    single = [result.boxes for result in model[1].video(sets.VideoFile(film))]
+    expected = seqnms.rescore(single, seqnms.SeqNMSOptions(min_score=0.2))
+    smooth = [*flags, f"--input={film}", "--seqnms", "--seqnms_score=0.2"]
+    out = tmp_path / "film.csv"
+    assert predict.main([*smooth, "--track", "--track_score=0.2", f"--out={out}", f"--render={drawn}"]) == 0
+    found = files.read(out).frames
+    assert [boxes.frame for boxes in found] == list(range(6))
+    for boxes, same in zip(found, expected, strict=True):
+        np.testing.assert_allclose(boxes.xyxy, same.xyxy, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(boxes.scores, same.scores, rtol=1e-5)
+    ids = [set(boxes.track_ids.tolist()) - {-1} for boxes in found]
+    assert ids[0]
+    assert ids[0] <= ids[1] | ids[2]  # nothing moves
+    video = sets.VideoFile(drawn)
+    assert len(list(video)) == 6
+    assert video.size == (48 * 14, 64 * 14)
+
+    # A live source gives the boxes of its frames; Seq-NMS would need the last one.
+    capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: capture(str(film)))
+    live = [*flags, "--input=rtsp://camera/x", f"--out={tmp_path / 'live.txt'}"]
+    assert predict.main([*live, "--max_frames=4"]) == 0
+    frames = files.read(tmp_path / "live.txt").frames
+    assert {boxes.frame for boxes in frames} == {i for i in range(4) if len(single[i])}
+    for wrong, said in (
+        ([*live, "--seqnms"], "--seqnms needs all frames"),
+        ([*smooth, "--track", f"--out={tmp_path / 'x.h5'}"], "holds no tracks"),
+    ):
+        assert predict.main(wrong) == 1
+        assert said in capsys.readouterr().err
 
 
 def _annotations(path, found, extra=()):

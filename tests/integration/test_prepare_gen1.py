@@ -189,7 +189,7 @@ def test_events_outside_the_sensor_are_left_out_and_counted(source, tmp_path):
     ("damage", "told"),
     [
         (cut_dat, "ends 5 bytes into event 2999"),
-        (cut_boxes, "not a whole .npy file"),
+        (cut_boxes, "expected boxes; download or extract it again"),
         (late_events, "7 of 3000 events at or after 60 s"),
         (no_partner, "no r0_bbox.npy beside it"),
         (too_many_rows, "a sensor of 304 x 1025 pixels, a prepared recording holds at most 2048 x 1024"),

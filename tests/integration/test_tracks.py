@@ -82,9 +82,9 @@ def _arguments(place, track, workdir, *more):
     ]
 
 
-@pytest.mark.parametrize(
-    "track", ["day", *(pytest.param(t, marks=pytest.mark.slow) for t in ("week", "month"))]
-)
+# Two models at three sizes take over a minute to compile; test_reproduce runs tracks without detectors.
+@pytest.mark.slow
+@pytest.mark.parametrize("track", ["day", "week", "month"])
 def test_a_track_from_frames_to_submission(place, tmp_path, track, monkeypatch, capsys):
     assert reproduce.main(_arguments(place, track, tmp_path / "whole")) == 0
     content = plain_pickle.load(tmp_path / "whole" / "predictions.pkl")

@@ -60,6 +60,8 @@ def test_epochs_become_steps_and_checkpoints(unbroken):
     assert len(losses) == 4
     assert np.isfinite(losses).all()
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()) == ["2", "4"]
+    drawn = [cv2.imread(str(workdir / f"batch_{step}.jpg")) for step in range(3)]
+    assert all(picture.shape == (320, 640, 3) and picture.std() > 5 for picture in drawn)  # two lanes
     (line,) = [json.loads(line) for line in (workdir / "validation.jsonl").read_text().splitlines()]
     assert line["step"] == 4
     checkpoint.load_weights(workdir / "best")

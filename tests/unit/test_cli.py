@@ -103,3 +103,15 @@ def test_a_closed_pipe_is_no_failure():
         assert child.stdout.readline() == b"line\n"
         child.stdout.close()
         assert (child.wait(60), child.stderr.read()) == (0, b"")
+
+
+def test_output_that_nobody_reads_or_can_read_ends_with_status_0():
+    say = "import sys, time; from jaxdet import cli; time.sleep(0.2); cli.say('x' * 100_000)"
+    command = [sys.executable, "-c", say]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+    run = "import sys; from jaxdet import cli; sys.exit(cli.command(lambda f: None, lambda f: None, 'x')([]))"
+    done = subprocess.run(["sh", "-c", f'{sys.executable} -c "{run}" >&-'], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")

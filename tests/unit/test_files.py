@@ -1,5 +1,6 @@
 """Names that become file names, and files that are whole or absent."""
 
+import errno
 import os
 import secrets
 import socket
@@ -7,7 +8,8 @@ import socket
 import pytest
 
 from jaxdet.errors import InputError
-from jaxdet.files import MAX_NAME_BYTES, atomic, put_link, safe_name
+from jaxdet.evaluation import labels
+from jaxdet.files import MAX_NAME_BYTES, atomic, finished, put_link, safe_name
 
 BAD_NAMES = [
     "",
@@ -97,3 +99,32 @@ def test_a_link_replaces_what_is_there_also_when_it_is_the_same_file(tmp_path, h
         assert target.samefile(source)
         assert target.is_symlink() != hard
         assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_what_a_killed_writer_left_is_not_listed_and_hidden_files_of_others_are(tmp_path):
+    (tmp_path / "clip").mkdir()
+    whole = tmp_path / "clip" / "a.jpg"
+    with atomic(whole) as temporary:
+        left = temporary.name
+        (tmp_path / "clip" / ".own.jpg").touch()
+        assert finished(tmp_path.rglob("*.jpg"), tmp_path) == [tmp_path / "clip" / ".own.jpg"]
+    assert (tmp_path / "clip" / left).exists() is False
+    (tmp_path / ".clip.partial").mkdir()
+    (tmp_path / ".clip.partial" / "image_0000.jpg").touch()
+    assert finished(tmp_path.rglob("*.jpg"), tmp_path) == [tmp_path / "clip" / ".own.jpg", whole]
+    # A folder above the root may have any name.
+    inner = tmp_path / ".clip.partial"
+    assert finished(inner.glob("*.jpg"), inner) == [inner / "image_0000.jpg"]
+
+
+def test_labels_of_a_folder_are_those_of_finished_files(tmp_path):
+    (tmp_path / ".r_bbox.0123456789abcdef.partial.npy").write_bytes(b"half")
+    with pytest.raises(InputError, match=r"no \.npy label files"):
+        labels.of_files(tmp_path)
+
+
+def test_a_full_disk_is_said_with_the_name_of_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, atomic(tmp_path / "a.npy"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.filename == str(tmp_path / "a.npy")
+    assert not any(tmp_path.iterdir())

@@ -15,6 +15,7 @@ import numpy as np
 from jaxdet import pickles
 from jaxdet.data.events.recordings import Recording
 from jaxdet.errors import InputError
+from jaxdet.formats.text import read_text
 from jaxdet.pickles import tables
 
 NUM_MS = 60_000
@@ -47,7 +48,7 @@ def _pair(pair: Any, name: Any, path: str | os.PathLike) -> tuple[np.ndarray, np
 
 def read_intervals(path: str | os.PathLike) -> dict[str, int]:
     """{label file name: label interval in microseconds} of a gt_interval.csv."""
-    lines = Path(path).read_text().splitlines()
+    lines = read_text(path, "a list of metadata").splitlines()
     try:
         if lines[0].strip() != "name,interval":
             raise ValueError("another header")

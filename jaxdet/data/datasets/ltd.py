@@ -20,6 +20,8 @@ import numpy as np
 
 from jaxdet import class_names
 from jaxdet.errors import InputError
+from jaxdet.files import finished
+from jaxdet.formats.text import read_text
 from jaxdet.structs import Boxes
 
 CLASSES = class_names.LTD
@@ -53,7 +55,7 @@ def find_frames(folder: str | Path) -> list[Frame]:
     """Frames of a split or month as distributed, by date, clip and number. InputError if there are none."""
     folder = Path(folder)
     found = []
-    for path in sorted((folder / "frames").glob("*/*/*.jpg")):
+    for path in finished((folder / "frames").glob("*/*/*.jpg"), folder):
         date, clip, match = path.parts[-3], path.parts[-2], _IMAGE.fullmatch(path.name)
         if match is None or not _DATE.fullmatch(date) or not _CLIP.fullmatch(clip):
             raise InputError(f"{path}: expected <YYYYMMDD>/clip_<a>_<hhmm>/image_<NNNN>.jpg")
@@ -92,7 +94,7 @@ def read_annotation(path: str | Path) -> Boxes:
     Coordinates are pixels of the frame. Raises InputError that names file and line.
     """
     rows = []
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(path, "LTD annotations").splitlines(), 1):
         if line.strip():
             rows.append(_row(line.split(), f"{path}:{number}"))
     table = np.array(rows, int).reshape(-1, 5)
@@ -178,7 +180,7 @@ def list_text(keys: Sequence[str]) -> str:
 
 def read_list(path: str | Path) -> list[str]:
     """Keys of the frames a list file names. Raises InputError for a line that names no frame."""
-    keys = [Path(line.strip()).stem for line in Path(path).read_text().splitlines() if line.strip()]
+    keys = [Path(line.strip()).stem for line in read_text(path, "a list").splitlines() if line.strip()]
     for key in keys:
         _parts(key)
     return keys

@@ -4,19 +4,16 @@ Images are linked by default. A label file is written after its image and replac
 interrupted run can be resumed.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jaxdet.data.datasets import ltd
+from jaxdet.data.datasets import coco_layout, ltd
 from jaxdet.data.images import letterbox
 from jaxdet.errors import InputError
-from jaxdet.files import atomic, put_link, safe_name
-
-LINKS = ("hard", "symbolic", "copy")
+from jaxdet.files import atomic, finished, safe_name
 
 
 @dataclass
@@ -81,7 +78,7 @@ def _list_of_days(out: Path, splits: Sequence[str], name: str, days: Container[i
     lines = [
         f"./{split}/images/{label.stem}.jpg\n"
         for split in splits
-        for label in sorted((out / split / "labels").glob("*.txt"))
+        for label in finished((out / split / "labels").glob("*.txt"), out)
         if ltd.day_of(label.stem) in days
     ]
     if not lines:
@@ -147,7 +144,7 @@ def _frame(job: _Job) -> tuple[str, frozenset[int]]:
         size = letterbox.size_of(frame.image)
         if size != (ltd.HEIGHT, ltd.WIDTH):
             raise InputError(f"{frame.image}: {size[1]}x{size[0]} pixels, expected {ltd.WIDTH}x{ltd.HEIGHT}")
-        _link(frame.image, image, job.link)
+        coco_layout.place(frame.image, image, job.link)
     if annotation is not None:
         text = ltd.label_text(annotation)
         if not kept or label.read_text() != text:
@@ -158,15 +155,6 @@ def _frame(job: _Job) -> tuple[str, frozenset[int]]:
 
 def _same(image: Path, source: Path) -> bool:
     return image.samefile(source) or image.read_bytes() == source.read_bytes()
-
-
-def _link(source: Path, target: Path, link: str) -> None:
-    """Copy or link `source` to `target`; a hard link that the file systems refuse becomes a symbolic one."""
-    if link == "copy":
-        with atomic(target) as temporary:
-            shutil.copyfile(source, temporary)
-    else:
-        put_link(source, target, hard=link == "hard")
 
 
 def _write(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from jaxdet.data.events.evt21 import unwrap
 from jaxdet.data.events.streams import CUT, EventChunk, EventStream, Header, read_header
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
+from jaxdet.formats import arrays
 
 NAME = "DAT"
 CHUNK_EVENTS = 1 << 15  # small enough that a chunk and its columns stay in the cache
@@ -169,11 +170,7 @@ def read_boxes(path: str | os.PathLike) -> np.ndarray:
     Fields are taken by name: `t` or `ts`, `confidence` or `class_confidence` (1 if absent), `track_id` (0 if
     absent). Raises InputError for a damaged file or one without the other fields.
     """
-    try:
-        with open(path, "rb") as file:
-            raw = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a whole .npy file ({error}); download or extract it again") from error
+    raw = arrays.load(path, "boxes; download or extract it again")
     names = raw.dtype.names or ()
     alias = {"t": "ts", "confidence": "class_confidence"}
     boxes = np.zeros(raw.shape, BOX_DTYPE)
@@ -181,13 +178,25 @@ def read_boxes(path: str | os.PathLike) -> np.ndarray:
     for name in BOX_DTYPE.names or ():
         found = name if name in names else alias.get(name)
         if found in names:
-            boxes[name] = raw[found]
+            boxes[name] = _column(path, raw[found], name)
         elif name not in ("confidence", "track_id"):
             raise InputError(
                 f"{path}: no field {name!r} among {', '.join(names) or 'no fields'}, expected boxes with "
                 "t (or ts), x, y, w, h, class_id; take the file from the data set again"
             )
     return boxes.reshape(-1)
+
+
+def _column(path: str | os.PathLike, values: np.ndarray, name: str) -> np.ndarray:
+    """A column of boxes, of any type of numbers; InputError for text, and for a class that has no byte."""
+    if values.dtype.kind not in "iufb":
+        raise InputError(f"{path}: {name} of type {values.dtype}; expected numbers")
+    if name == "t" and values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError(f"{path}: a time that is not a number; expected microseconds")
+    try:
+        return arrays.whole_numbers(values, name, 0, 256) if name == "class_id" else values
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; expected classes 0 to 255") from error
 
 
 def write_boxes(path: str | os.PathLike, boxes: np.ndarray) -> None:

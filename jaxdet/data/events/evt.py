@@ -110,11 +110,33 @@ class Evt2:
         return (events, 0) if timed.all() else (events.take(timed), int((~timed).sum()))
 
 
+def _count(marked: np.ndarray) -> np.ndarray:
+    """Number of True at or before each position."""
+    return np.cumsum(marked, dtype=np.int32)
+
+
+def _set_bits(bits: np.ndarray, is_single: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the word and position in it of every set bit of `bits` uint16 [N]; singles have bit 0."""
+    word = np.arange(len(bits))
+    if is_single.all():
+        return word, np.zeros(len(bits), np.int64)
+    flat = np.flatnonzero(np.unpackbits(bits[~is_single].view(np.uint8), bitorder="little"))
+    counts = np.ones(len(bits), np.int64)
+    counts[~is_single] = np.bincount(flat >> 4, minlength=len(bits) - int(is_single.sum()))
+    word = np.repeat(word, counts)
+    offset = np.zeros(len(word), np.int64)
+    offset[~is_single[word]] = flat & 15
+    return word, offset
+
+
 class Evt3:
     """EVT3 decoder: time, row and column have words of their own; vectors hold up to 12 columns of a row."""
 
     word = np.dtype("<u2")
     _Y, _X, _BASE_X, _VECTOR_12, _VECTOR_8, _TIME_LOW, _TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
+
+    _COLUMNS = np.zeros(16, np.uint8)  # of a word of each type
+    _COLUMNS[[_VECTOR_12, _VECTOR_8]] = 12, 8
 
     def __init__(self):
         self._state = np.zeros(0, np.uint16)  # words that restore time, row and column
@@ -126,35 +148,36 @@ class Evt3:
         if not len(words):
             words = np.full(1, 0xF000, np.uint16)  # CONTINUED_12, which changes nothing
         code, value = words >> 12, words & 0x0FFF
-        time = self._times(code, value)
-        rows = _last(code == self._Y)
+        is_row, is_base, is_single = code == self._Y, code == self._BASE_X, code == self._X
+        is_time = (code == self._TIME_LOW) | (code == self._TIME_HIGH)
+        times = np.append(-1, self._times(code[is_time], value[is_time]))
+        rows, bases = np.append(-1, value[is_row].astype(np.int64)), np.append(-1, np.flatnonzero(is_base))
         # A vector starts where the one before it ended, counted from the last VECT_BASE_X.
-        step = np.where(code == self._VECTOR_12, 12, np.where(code == self._VECTOR_8, 8, 0))
-        start = np.cumsum(step) - step
-        bases = _last(code == self._BASE_X)
-        is_single = code == self._X
-        is_event = is_single | (step > 0)
-        at = np.flatnonzero(is_event)
-        usable = (time[at] >= 0) & (rows[at] >= 0) & (is_single[at] | (bases[at] >= 0))
-        bits = np.where(is_single[at], 1, value[at] & ((1 << step[at]) - 1)).astype("<u2")
-        set_bits = np.unpackbits(bits.view(np.uint8), bitorder="little")
-        num_dropped = int(set_bits.reshape(-1, 16)[~usable].sum())
-        flat = np.flatnonzero(set_bits if not num_dropped else set_bits * usable.repeat(16))
-        at, offset = at[flat >> 4], flat & 15
-        base = np.where(is_single[at], at, bases[at])
-        column = (value[base] & 0x7FF) + start[at] - start[base] + offset
+        step = self._COLUMNS[code]
+        end = np.cumsum(step, dtype=np.int32)
+        at = np.flatnonzero(is_single | (step > 0))
+        time, row = times[_count(is_time)[at]], rows[_count(is_row)[at]]
+        base = np.where(is_single[at], at, bases[_count(is_base)[at]])
+        bits = np.where(is_single[at], 1, value[at] & ((1 << step[at].astype(np.uint16)) - 1)).astype("<u2")
+        usable = (time >= 0) & (row >= 0) & (base >= 0)
+        num_dropped = 0
+        if not usable.all():
+            num_dropped = int(np.unpackbits(bits[~usable].view(np.uint8)).sum())
+            at, time, row, base, bits = at[usable], time[usable], row[usable], base[usable], bits[usable]
+        word, offset = _set_bits(bits, is_single[at])
+        column = (value[base] & 0x7FF) + (end - step)[at] - end[base]
         events = EventChunk(
-            time[at],
-            (column & 0x7FF).astype(np.int16),
-            (value[rows[at]] & 0x7FF).astype(np.int16),
-            (value[base] >> 11).astype(np.int8),
+            time[word],
+            (column[word] + offset & 0x7FF).astype(np.int16),
+            (row & 0x7FF).astype(np.int16)[word],
+            (value[base] >> 11).astype(np.int8)[word],
         )
-        reached = 0 if bases[-1] < 0 else int(start[-1] + step[-1] - start[bases[-1]])
-        self._remember(value, int(time[-1]), int(rows[-1]), int(bases[-1]), reached)
+        reached = 0 if bases[-1] < 0 else int(end[-1] - end[bases[-1]])
+        self._remember(value, int(times[-1]), int(rows[-1]), int(bases[-1]), reached)
         return events, num_dropped
 
     def _times(self, code, value):
-        """Time at every word in microseconds, -1 before the first TIME_HIGH."""
+        """Time in microseconds at each of the words of time, -1 before the first TIME_HIGH."""
         # A TIME_LOW below the one before it is a late event of the sensor, not a wrap: only TIME_HIGH wraps.
         high_at = np.flatnonzero(code == self._TIME_HIGH)
         before, wraps = (None, 0) if self._high is None else (self._high % 4096, self._high >> 12)
@@ -174,7 +197,7 @@ class Evt3:
         if time >= 0:
             state += [self._TIME_HIGH << 12 | time >> 12 & 0xFFF, self._TIME_LOW << 12 | time & 0xFFF]
         if row >= 0:
-            state.append(self._Y << 12 | int(value[row]))
+            state.append(self._Y << 12 | row)
         if base >= 0:
             column = (int(value[base]) & 0x7FF) + reached
             state.append(self._BASE_X << 12 | int(value[base]) & 0x800 | column & 0x7FF)

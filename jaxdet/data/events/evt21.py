@@ -43,10 +43,13 @@ class Evt21:
         )
         at = np.flatnonzero(code <= 1)
         time = known[np.cumsum(is_high)[at]]
-        masks = (words[at] & np.uint64(0xFFFF_FFFF)).astype("<u4")
-        bits = np.unpackbits(masks.view(np.uint8), bitorder="little").reshape(-1, 32)
-        num_dropped = int(bits[time < 0].sum())
-        row, offset = np.nonzero(bits * (time >= 0)[:, None])
+        masks = words[at].astype("<u4")
+        num_dropped = 0
+        if len(time) and time[0] < 0:  # only words before the first TIME_HIGH have no time
+            untimed = time < 0
+            num_dropped = int(np.unpackbits(masks[untimed].view(np.uint8)).sum())
+            at, time, masks = at[~untimed], time[~untimed], masks[~untimed]
+        row, offset = _columns(masks)
         word = upper[at][row]
         events = EventChunk(
             time[row] << 6 | (word >> 22 & 0x3F).astype(np.int64),
@@ -56,6 +59,15 @@ class Evt21:
         )
         self._high = None if known[-1] < 0 else int(known[-1])
         return events, num_dropped
+
+
+def _columns(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the mask, of `masks` uint32 [N], and position in it of every set bit, in this order."""
+    parts = masks.view(np.uint8)
+    at = np.flatnonzero(parts)  # most of the 4 bytes of a mask are 0
+    bits = np.flatnonzero(np.unpackbits(parts[at], bitorder="little"))
+    byte = at[bits >> 3]
+    return byte >> 2, (byte & 3) << 3 | bits & 7
 
 
 def is_swapped(words: np.ndarray) -> bool:

@@ -7,16 +7,14 @@ Each format has a module with `NAME`, `matches(head, path)`, where `head` are th
 import os
 from pathlib import Path
 
-from jaxdet.data.events import dat, evt, rvt_h5, tables
+from jaxdet.data.events import aedat4, dat, evt, h5, tables
 from jaxdet.data.events.streams import EventStream
 from jaxdet.errors import InputError
 
 # In this order; DAT is last, since a DAT file needs no header.
-SOURCES = (evt, rvt_h5, tables, dat)
+SOURCES = (evt, h5, aedat4, tables, dat)
 _HEAD = 4096
 _FOREIGN = (
-    (b"#!AER-DAT", "a recording of jAER or DV in a version of AEDAT that is not read"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file without events in a known layout"),
     (b"\x89PNG", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
     (b"7z\xbc\xaf\x27\x1c", "an archive; extract it first"),

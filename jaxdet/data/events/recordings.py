@@ -29,10 +29,12 @@ from jaxdet.data.events import dat
 from jaxdet.data.events.open import open_events as open_file
 from jaxdet.data.events.streams import EventChunk, EventStream
 from jaxdet.errors import InputError
+from jaxdet.formats import arrays
 
 MAX_WIDTH, MAX_HEIGHT = 1 << 11, 1 << 10  # pixels that the bits of a word can number
 LABEL_DTYPE = np.dtype([*dat.BOX_DTYPE.descr, ("invalid", "?")])
 ARRAYS = ("events.npy", "ms_start.npy", "labels.npy")
+_NUMBERS = ("width", "height", "duration_ms", "num_events", "label_interval_us")
 KIND = "recording"  # in the marker of the folder
 _TEMPORARY = re.compile(r"\..*\.partial(\.npy|\.json|)")
 
@@ -43,33 +45,37 @@ class Recording:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         try:
-            self.info: dict[str, Any] = json.loads((self.path / "info.json").read_text())
+            self.info: dict[str, Any] = json.loads((self.path / "info.json").read_text(encoding="utf-8"))
             self.name: str = files.safe_name(self.info["name"], f"{self.path / 'info.json'}: name")
-            self.width: int = self.info["width"]
-            self.height: int = self.info["height"]
-            self.duration_ms: int = self.info["duration_ms"]
-            self.start_us: int = int(self.info.get("start_us", 0))  # in the clock of the camera
-            self.num_events: int = self.info["num_events"]
-            self.label_interval_us: int = self.info["label_interval_us"]
+            numbers = {name: int(self.info.get(name, 0)) for name in ("start_us", *_NUMBERS)}
+            missing = [name for name in _NUMBERS if name not in self.info]
+            if missing or min(numbers.values()) < 0 or max(numbers.values()) >= 1 << 62:
+                raise ValueError(f"no {missing[0]}" if missing else f"numbers {numbers}")
         except InputError:
             raise
-        except (OSError, ValueError, KeyError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise InputError(
                 f"{path}: not a prepared recording ({type(error).__name__}: {error}), "
                 "expected a folder with info.json; run `prepare`"
             ) from error
+        self.width, self.height = numbers["width"], numbers["height"]
+        self.duration_ms, self.num_events = numbers["duration_ms"], numbers["num_events"]
+        self.start_us = numbers["start_us"]  # in the clock of the camera
+        self.label_interval_us = numbers["label_interval_us"]
 
     def __reduce__(self):
         return open_recording, (self.path,)
 
     def _load(self, file: str) -> np.ndarray:
-        try:
-            return np.load(self.path / file)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{self.path / file}: unreadable ({error}), expected a complete array; "
-                "delete the folder and prepare it again"
-            ) from error
+        return arrays.load(self.path / file, "a complete array; delete the folder and prepare it again")
 
     @cached_property
     def ms_start(self) -> np.ndarray:

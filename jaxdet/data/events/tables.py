@@ -10,6 +10,7 @@ import logging
 import re
 import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -31,11 +32,15 @@ _ALIASES = {
 }
 _UNITS = {"s": 1e6, "sec": 1e6, "ms": 1e3, "us": 1, "ns": 1e-3}
 _SAMPLE = 4096
-_DAMAGED = (ValueError, EOFError, OSError, KeyError, TypeError, SyntaxError, MemoryError, OverflowError)
+_DAMAGED = (
+    *(ValueError, EOFError, OSError, KeyError, TypeError, SyntaxError, MemoryError, OverflowError),
+    *(RuntimeError, NotImplementedError, RecursionError, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 class Columns(NamedTuple):
-    """Where the columns of events are, and microseconds per unit of time."""
+    """Places of the columns of events, and microseconds per unit of time."""
 
     names: tuple[Any, ...]  # of t, x, y, p: field names or numbers of columns
     scale: float
@@ -72,7 +77,7 @@ def _loaded(path: Path) -> Any:
                 with np.load(file, allow_pickle=False) as archive:
                     return dict(archive)
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (*_DAMAGED, tokenize.TokenError, RecursionError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise InputError(
             f"{path}: not a whole NumPy file of numbers ({type(error).__name__}); write or download it again"
         ) from error
@@ -174,7 +179,9 @@ def _parsed(path: Path, lines: list[str], first: int) -> np.ndarray:
         return np.loadtxt(io.StringIO(text), np.float64, comments=("#", "%"), ndmin=2)
     except ValueError as error:
         at = re.search(r"row (\d+)", str(error))
-        where = f"line {first + int(at[1])}" if at else f"from line {first} on"
+        # NumPy counts rows from 1 where their length changes, and from 0 where a word is no number.
+        index = int(at[1]) - ("number of columns" in str(error)) if at else 0
+        where = f"line {first + index}" if at else f"from line {first} on"
         raise InputError(f"{path}: {where}: expected numbers in the same columns as before") from error
 
 

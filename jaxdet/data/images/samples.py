@@ -62,12 +62,12 @@ def open_set(
     `class_map` gives categories of COCO annotations other names. Raises InputError for missing images, boxes
     of other classes and sets without a box.
     """
-    name, _, folder = split.partition(":")
-    path = Path(root) / name
-    if path.suffix == ".json":
-        folder_of = Path(root) / folder if folder else path.parent / "images"
-        found = _coco(path, folder_of, class_names, class_map or {}, check)
+    annotated = annotated_split(root, split)
+    if annotated is not None:
+        path, folder = annotated
+        found = _coco(path, folder, class_names, class_map or {}, check)
     else:
+        path = Path(root) / split.partition(":")[0]
         found = _yolo(path, len(class_names), check)
     if not sum(len(rows) for rows in found.labels):
         why = f" ({found.report.line()})" if found.report else ""
@@ -106,6 +106,15 @@ def _measured(items: Sequence[ImageItem], check: str, report: ReadReport) -> lis
     if not kept:
         raise InputError(f"none of {len(items)} images can be read: {report.line()}")
     return kept
+
+
+def annotated_split(root: str | Path, split: str) -> tuple[Path, Path] | None:
+    """COCO annotations of a split and the folder of their images; None for a split with YOLO labels."""
+    name, _, folder = split.partition(":")
+    path = Path(root) / name
+    if path.suffix != ".json":
+        return None
+    return path, Path(root) / folder if folder else path.parent / "images"
 
 
 def _yolo(path: Path, num_classes: int, check: str) -> LabelledSet:
@@ -207,6 +216,11 @@ class LabelledImages:
         self._set = open_split(config, split)
         if self._set.report:
             logger.warning("%s", self._set.report.line(f"{config.root}: {split}"))
+        backgrounds = sum(not len(rows) for rows in self._set.labels)
+        logger.info(
+            "%s: %s: %d images, %d of them backgrounds, %d labels or boxes left out",
+            config.root, split, len(self._set.items), backgrounds, sum(self._set.report.counts.values()),
+        )  # fmt: skip
         self._shape_of = functools.partial(
             input_shape, aspect=float(config.aspect), stride=int(config.stride)
         )

@@ -34,7 +34,7 @@ def _at(times_ms, label, xywh=None, score=1.0):
 # 20 labels. The grid begins at 350 ms and goes on by 250 ms, with 2 ms of tolerance from the last kept time:
 # 600 (250), 852 (252), 1102 (250), 1352 (250), 1850 (498 = 2 x 250 - 2), 2100, 2350.
 # 4 are off the grid: 90 lies before 100 ms; 725 and 1975 are half a step away; 1099.999 is 2.001 ms off.
-# 1 is too early: 350. 2 are too small: a side of 8, and a diagonal under 30 (18 x 23.9; that of 18 x 24 is 30).
+# 1 is too early: 350. 2 are too small: a side of 8, and a diagonal under 30 (18 x 23.9).
 # 13 are used, at 7 times: 7 cars and 6 pedestrians.
 LABELS = [
     *_at((90, 350, 600, 725, 852, 1099.999, 1102, 1352, 1850, 1975, 2100, 2350), CAR),
@@ -47,11 +47,14 @@ LABELS = [
 # 60 boxes; an answer is the output at the label's time, else the last one up to 50 ms before.
 FOUND = [
     # 600: the output at 600, not those 5 ms away.
-    *_at((595, 605), CAR, score=0.99), *_at((600,), CAR, score=0.9), *_at((600,), PEDESTRIAN, score=0.9),
+    *_at((595, 605), CAR, score=0.99), *_at((600,), CAR, score=0.9),
+    *_at((600,), PEDESTRIAN, score=0.9),
     # 852: the output at 850, although that at 853 is nearer.
-    *_at((845, 853), CAR, score=0.98), *_at((850,), CAR, score=0.8), *_at((850,), PEDESTRIAN, score=0.8),
+    *_at((845, 853), CAR, score=0.98), *_at((850,), CAR, score=0.8),
+    *_at((850,), PEDESTRIAN, score=0.8),
     # 40 perfect boxes, of 860 to 955 ms, that are the answer to no label.
-    *_at(range(860, 960, 5), CAR, score=0.97), *_at(range(860, 960, 5), PEDESTRIAN, score=0.97),
+    *_at(range(860, 960, 5), CAR, score=0.97),
+    *_at(range(860, 960, 5), PEDESTRIAN, score=0.97),
     # 1102: the output exactly 50 ms before.
     *_at((1052,), CAR, score=0.7),
     # 1352: no answer, as one output is 50.001 ms before and the other after.
@@ -71,11 +74,11 @@ FOUND = [
 def test_a_worked_example_of_rvt():
     """AP by hand: 101 recall points, precision raised to the best one at a higher recall.
 
-    Cars, by score: 0.9 hit, 0.85 miss, 0.8 hit, 0.7 hit, 0.6 hit, 0.5 hit at IoU 0.50 to 0.65 only. Of 7, up to
-    IoU 0.65: precision 1 up to recall 1/7 (15 points), 5/6 up to 5/7 (57 points): (15 + 47.5) / 101. From IoU
-    0.7: 1 up to 1/7, 4/5 up to 4/7 (43 points): (15 + 34.4) / 101. Mean of 4 and 6 limits: 54.64 / 101.
-    Pedestrians: 0.9, 0.8, 0.4 hit, 0.35 miss, 0.001 hit. Of 6: precision 1 up to 3/6 (51 points), 4/5 up to 4/6
-    (16 points): (51 + 12.8) / 101 = 63.8 / 101.
+    Cars, by score: 0.9 hit, 0.85 miss, 0.8 hit, 0.7 hit, 0.6 hit, 0.5 hit at IoU 0.50 to 0.65 only. Of 7:
+    up to IoU 0.65, precision 1 up to recall 1/7 (15 points), 5/6 up to 5/7 (57 points): (15 + 47.5) / 101; from
+    IoU 0.7, 1 up to 1/7, 4/5 up to 4/7 (43 points): (15 + 34.4) / 101. Mean of 4 and 6 limits: 54.64 / 101.
+    Pedestrians: 0.9, 0.8, 0.4 hit, 0.35 miss, 0.001 hit. Of 6: precision 1 up to 3/6 (51 points), 4/5 up to
+    4/6 (16 points): (51 + 12.8) / 101 = 63.8 / 101.
     """
     assert (len(LABELS), len(FOUND)) == (20, 60)
     metrics = evaluate(_frames(FOUND), _frames(LABELS), "rvt", CLASSES)

@@ -48,3 +48,11 @@ def test_places_without_weights_are_refused(places):
     for name in ("none", ""):
         with pytest.raises(InputError, match="expected"):
             load(places / name, families.HMNET, VARIABLES)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_named(tmp_path, value):
+    spoilt = {**STATE, "bbox_head.levels.0.cls_pred.bias": np.array([1, value], np.float32)}
+    file.save(tmp_path / "spoilt.pth", spoilt)
+    with pytest.raises(InputError, match=r"spoilt.pth: 1 of 3 arrays .* params.head.levels.0.cls_pred.bias"):
+        load(tmp_path / "spoilt.pth", families.HMNET, VARIABLES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdet import prepare
-from jaxdet.data.datasets import ltd, ltd_preparation
+from jaxdet.data.datasets import coco_layout, ltd, ltd_preparation
 from jaxdet.data.images import sets
 from jaxdet.errors import InputError
 from jaxdet.formats import yolo
@@ -49,7 +49,7 @@ def test_labels_equal_released_conversion_byte_for_byte_however_often_it_runs(tm
 def test_months_keep_every_frame_and_images_are_links(tmp_path):
     annotations = {"annotations_0000.txt": "0 human 10 10 20 40 0\n", "annotations_0001.txt": ""}
     source = _source(tmp_path / "s", annotations, "Test", "Sep", "20210903/clip_4_1200")
-    for link in ltd_preparation.LINKS:
+    for link in coco_layout.LINKS:
         out = tmp_path / link
         ltd_preparation.prepare(source, out, link=link, report=_quiet)
         found = sets.from_folder(out / "Sep" / "images")

@@ -284,7 +284,7 @@ def test_boxes_are_read_by_name(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"PK\x03\x04"])
 def test_a_broken_box_file_is_an_input_error(tmp_path, content):
     (tmp_path / "a_bbox.npy").write_bytes(content)
-    with pytest.raises(InputError, match="not a whole"):
+    with pytest.raises(InputError, match="expected boxes; download or extract it again"):
         dat.read_boxes(tmp_path / "a_bbox.npy")
 
 

@@ -7,11 +7,7 @@ from jaxdet.data.events.streams import concatenate
 
 WORDS = np.array(
     [
-        0x1 << 60
-        | 3 << 54
-        | 5 << 43
-        | 7 << 32
-        | 0b101,  # two events before the first TIME_HIGH
+        0x1 << 60 | 3 << 54 | 5 << 43 | 7 << 32 | 0b101,  # two events before the first TIME_HIGH
         0x8 << 60 | 2 << 32,
         0x0 << 60 | 3 << 54 | 64 << 43 | 7 << 32 | 1 << 31 | 1,  # columns 64 and 95
         0xA << 60 | 1 << 32,  # external trigger

@@ -51,7 +51,7 @@ def test_a_stated_sensor_overrules_the_header(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"#!AER-DAT2.0\r\n", "a version of AEDAT that is not read"),
+        (b"#!AER-DAT2.0\r\n", r"AEDAT 2\.0, expected AEDAT 4\.0"),
         (b"\x89PNG\r\n\x1a\n", "a picture"),
         (b"7z\xbc\xaf\x27\x1c", "an archive; extract it first"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "not an HDF5 file, or cut short"),

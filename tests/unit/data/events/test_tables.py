@@ -94,3 +94,17 @@ def test_boxes_and_objects_are_not_events(tmp_path):
 def test_an_empty_table_has_no_events(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(0, [("t", "i8"), ("x", "i2"), ("y", "i2"), ("p", "i1")]))
     assert isinstance(concatenate(open_events(tmp_path / "a.npy")), EventChunk)
+
+
+def test_every_damaged_byte_of_a_compressed_archive_is_data_or_one_line(tmp_path):
+    columns = {name: np.arange(50) % 2 for name in "txyp"}
+    np.savez_compressed(tmp_path / "a.npz", **columns)
+    raw = (tmp_path / "a.npz").read_bytes()
+    refused = 0
+    for at in range(0, len(raw), 3):
+        (tmp_path / "b.npz").write_bytes(raw[:at] + bytes([raw[at] ^ 0x55]) + raw[at + 1 :])
+        try:
+            concatenate(open_events(tmp_path / "b.npz"))
+        except InputError:
+            refused += 1
+    assert refused > len(raw) // 6

@@ -1,0 +1,1 @@
+"""Detectors written for other runtimes: StableHLO and ONNX, with proof that they compute the same."""

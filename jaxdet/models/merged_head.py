@@ -1,0 +1,72 @@
+"""A level of the decoupled head in four calls, for devices on which calls cost more than arithmetic."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxdet.models.heads import HeadLevel
+from jaxdet.nn.block import ConvBlock
+from jaxdet.nn.conv import Conv
+
+
+class MergedLevel(nnx.Module):
+    """The outputs of a `HeadLevel` whose norms are folded and whose first convolutions are one (`both`).
+
+    The later convolutions of the two branches are one of two groups, and the three predictions are one, with
+    zeros where a branch has no part in an output.
+    """
+
+    def __init__(self, level: HeadLevel):
+        assert level.both is not None
+        self.stem, self.both = level.stem, level.both
+        pairs = zip(level.cls_conv, level.reg_conv, strict=True)
+        blocks = [
+            _side_by_side(cls, reg)
+            for cls, reg in pairs
+            if isinstance(cls, ConvBlock) and isinstance(reg, ConvBlock)
+        ]
+        self.pairs = nnx.List(blocks)
+        self.pred = _one_prediction(level)
+
+    def __call__(self, x, train: bool = False, mask=None):
+        if self.stem is not None:
+            x = self.stem(x)
+        x = self.both(x)
+        for block in self.pairs:
+            x = block(x)
+        return self.pred(x)
+
+
+def _side_by_side(cls: ConvBlock, reg: ConvBlock) -> ConvBlock:
+    block = nnx.clone(cls)
+    _set(block.conv, _kernel(cls.conv, reg.conv), _bias(cls.conv, reg.conv))
+    block.conv.groups = 2
+    return block
+
+
+def _one_prediction(level: HeadLevel) -> Conv:
+    """Box, object, classes from the features of classes and boxes, in this order as `both` gives them."""
+    of_boxes = _kernel(level.reg_pred, level.obj_pred)
+    of_classes = level.cls_pred.kernel[...]
+    kernel = jnp.concatenate(
+        [
+            jnp.concatenate([jnp.zeros((*of_classes.shape[:3], 5), of_classes.dtype), of_classes], -1),
+            jnp.concatenate([of_boxes, jnp.zeros_like(of_classes)], -1),
+        ],
+        2,
+    )
+    conv = nnx.clone(level.cls_pred)
+    _set(conv, kernel, _bias(level.reg_pred, level.obj_pred, level.cls_pred))
+    return conv
+
+
+def _set(conv: Conv, kernel, bias) -> None:
+    conv.kernel, conv.bias = nnx.Param(kernel), nnx.data(nnx.Param(bias))
+
+
+def _kernel(*convs: Conv):
+    return jnp.concatenate([conv.kernel[...] for conv in convs], -1)
+
+
+def _bias(*convs: Conv):
+    biases = [conv.bias for conv in convs]
+    return jnp.concatenate([bias[...] for bias in biases if bias is not None], -1)

@@ -1,0 +1,68 @@
+"""Weights laid out ahead for the device that runs them, so that no step converts them again."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Shaped
+
+from jaxdet.nn.conv import Conv, Linear
+from jaxdet.nn.functional import Skeleton, Variables, merge, split
+
+_DIMENSIONS = ("NHWC", "OHWI", "NHWC")
+
+
+class OutputMajorConv(nnx.Module):
+    """The convolution of a `Conv` with its kernel as cuDNN reads it: [out, h, w, in / groups]."""
+
+    def __init__(self, conv: Conv):
+        self.kernel = nnx.Param(jnp.transpose(conv.kernel[...], (3, 0, 1, 2)))
+        self.bias = nnx.Param(conv.bias[...]) if conv.bias is not None else None
+        self.stride, self.groups, self.dtype = conv.stride, conv.groups, conv.dtype
+
+    def __call__(self, x: Shaped[Array, "B H W Ci"]) -> Shaped[Array, "B Ho Wo Co"]:
+        dtype = self.dtype or x.dtype
+        kernel = self.kernel[...].astype(dtype)
+        padding = [(k // 2, k // 2) for k in kernel.shape[1:3]]
+        strides = (self.stride, self.stride)
+        y = lax.conv_general_dilated(
+            x.astype(dtype),
+            kernel,
+            strides,
+            padding,
+            dimension_numbers=_DIMENSIONS,
+            feature_group_count=self.groups,
+        )
+        if self.bias is not None:
+            y = y + self.bias[...].astype(dtype).reshape(1, 1, 1, -1)
+        return y
+
+
+def in_compute_type(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
+    """The same model with kernels and biases cast to the type they are used in; results stay the same."""
+    model = merge(skeleton, variables)
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, Conv | Linear) and module.dtype is not None:
+            for weights in (module.kernel, module.bias):
+                if weights is not None:
+                    weights.set_value(weights[...].astype(module.dtype))
+    return split(model)
+
+
+def output_major(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
+    """The same model with all convolutions but pointwise ones as `OutputMajorConv`."""
+    model = merge(skeleton, variables)
+    for _, module in list(nnx.iter_modules(model)):
+        for name, child in list(vars(module).items()):
+            if isinstance(child, nnx.List):
+                for index, item in enumerate(child):
+                    child[index] = _output_major(item)
+            elif isinstance(child, Conv):
+                setattr(module, name, _output_major(child))
+    return split(model)
+
+
+def _output_major(module):
+    """The `OutputMajorConv` of a convolution that is not pointwise, else `module`."""
+    if isinstance(module, Conv) and module.kernel.shape[:2] != (1, 1):
+        return OutputMajorConv(module)
+    return module

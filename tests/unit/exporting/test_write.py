@@ -1,0 +1,180 @@
+"""Exported files: what is refused, what is kept, and whole models."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx_graphs
+import pytest
+
+from jaxdet import config as c
+from jaxdet import export
+from jaxdet.errors import InputError
+from jaxdet.exporting import check, manifest, onnx_file, write
+from jaxdet.exporting.programs import Program
+from jaxdet.ops.select import BestClass, Candidates
+
+SHAPE = (1, 3, 64, 64)
+
+
+def get_config(family):
+    """Small detectors of images."""
+    if family == "yolox":
+        cfg = c.block(model=c.yolox("nano", 2, width=0.125, depth=0.33, depthwise=False))
+        cfg.data = c.yolox_images(64, ("dark", "bright"), batch_size=2)
+        return cfg
+    tables = {
+        "stages": ((16, 0), (32, 1), (32, 1), (64, 1)),
+        "neck": (32, 32),
+        "neck_depths": (1, 1),
+        "anchors": (((8, 10), (14, 14)), ((20, 24), (40, 40))),
+    }
+    cfg = c.block(model=c.yolov4("p5", 2, **tables, stem=8, width=0.5, min_score=0.01))
+    cfg.data = c.yolov4_images(64, 16, ("dark", "bright"), batch_size=2)
+    return cfg
+
+
+def _program(factor=1.0):
+    """A head of one candidate for each row, which is the mean of its pixels."""
+
+    def propose(inputs):
+        rows = inputs["images"].mean((1, 3)) * factor
+        boxes = jnp.stack([rows, rows, rows + 9, rows + 9], -1)
+        return Candidates(boxes, jax.nn.sigmoid(rows), jnp.ones((1, 64, 2))), jnp.ones((1, 1), bool), {}
+
+    def finish(candidates, valid):
+        boxes, scores, labels, mask = BestClass()(candidates, valid)
+        return {"boxes": boxes, "scores": scores, "labels": labels, "count": mask.sum(1)}
+
+    inputs = {"images": jax.ShapeDtypeStruct(SHAPE, jnp.float32)}
+    return Program(inputs, (), propose, lambda i: {"raw": propose(i)[0].boxes}, finish, BestClass(), None)
+
+
+@pytest.fixture
+def config(monkeypatch):
+    """A config whose detector is the small program above."""
+    monkeypatch.setattr(write, "_program", lambda *_: _program())
+    # Importing OpenVINO starts a process, of which JAX warns.
+    found = write.runtimes.find_spec
+    monkeypatch.setattr(write.runtimes, "find_spec", lambda name: None if name == "openvino" else found(name))
+    return get_config("yolox")
+
+
+def _export(path, config, **options):
+    return write.export(path, config, None, None, version="1", raw=True, **options)
+
+
+def test_file_manifest_and_comparison_are_kept_together(tmp_path, config):
+    (first, *_) = _export(tmp_path / "m.onnx", config, licence="CC0")
+    assert first.passed
+    assert first.calls == 2
+    described = json.loads((tmp_path / "m.onnx.json").read_text())
+    inside = onnx_graphs.onnx.load(str(tmp_path / "m.onnx")).metadata_props[0]
+    assert inside.key == manifest.KEY
+    assert json.loads(inside.value) == {k: v for k, v in described.items() if k != "check"}
+    assert described["inputs"][0]["shape"] == list(SHAPE)
+    assert described["weights_licence"] == "CC0"
+    assert described["check"][0]["passed"] is True
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
+
+
+def test_a_file_that_differs_is_not_kept(tmp_path, config, monkeypatch):
+    faithful = onnx_file.write
+    monkeypatch.setattr(
+        write.onnx_file, "write", lambda path, _, *rest: faithful(path, _program(1.01), *rest)
+    )
+    with pytest.raises(
+        InputError, match=r"differs from jaxdet, so it is not kept: onnxruntime: .* raw 0\.00"
+    ):
+        _export(tmp_path / "m.onnx", config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_succeed_is_refused_before_any_work(tmp_path, config, monkeypatch):
+    (tmp_path / "taken.onnx.json").touch()
+    cases = {
+        "m.pt": "ends in .onnx or .stablehlo",
+        "taken.onnx": "taken.onnx.json exists; remove it",
+        "none/m.onnx": "none: no such folder",
+    }
+    for name, message in cases.items():
+        with pytest.raises(InputError, match=message):
+            _export(tmp_path / name, config)
+    with pytest.raises(InputError, match="no such file; expected images"):
+        _export(tmp_path / "m.onnx", config, source=Path("missing"))
+    monkeypatch.setattr(write.runtimes, "find_spec", lambda name: None)
+    with pytest.raises(
+        InputError, match=r"onnx, onnxruntime is not installed; pip install 'jaxdet\[export\]'"
+    ):
+        _export(tmp_path / "m.onnx", config)
+    assert [p.name for p in tmp_path.iterdir()] == ["taken.onnx.json"]
+
+
+def test_the_command_answers_in_one_line(tmp_path, capsys):
+    out = f"--out={tmp_path}/m.onnx"
+    cases = {
+        "--images and --input are two names": ["--weights=w", "--images=a", "--input=b"],
+        "--nocheck compares nothing": ["--weights=w", "--nocheck", "--input=b"],
+        "--events=0: expected at least 1": ["--weights=w", "--events=0"],
+        "w.pth does not exist": ["--weights=w.pth"],
+    }
+    for message, flags in cases.items():
+        assert export.main([*flags, out]) == 1
+        line = capsys.readouterr().err
+        assert line.startswith(f"error: {message}")
+        assert line.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_large_weights_lie_beside_the_file(tmp_path):
+    program = _program()
+    big = jnp.arange(64.0).reshape(1, 64, 1)
+    wider = program._replace(raw=lambda i: {"raw": program.raw(i)["raw"] + big})
+    path = tmp_path / "m.onnx"
+    onnx_file.write(path, wider, True, {}, largest=100)
+    assert (tmp_path / "m.onnx.data").stat().st_size >= 256
+    pixels = np.random.default_rng(0).random(SHAPE, np.float32)
+    session = onnx_graphs.session(str(path))
+    # A mean of 192 numbers below 1, in another order.
+    np.testing.assert_allclose(
+        session.run(None, {"images": pixels})[0], wider.raw({"images": pixels})["raw"], rtol=1e-5
+    )
+
+
+@pytest.mark.runtimes
+def test_the_package_imports_nothing_of_the_extra():
+    assert "jaxdet.exporting.write" in sys.modules
+    source = "import sys; import jaxdet.api; print({'onnx', 'onnxruntime', 'openvino'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.runtimes
+@pytest.mark.parametrize("suffix", [".onnx", ".stablehlo"])
+@pytest.mark.parametrize("family", ["yolov4", "yolox"])
+def test_whole_models_of_images_pass_their_check(tmp_path, family, suffix):
+    import jaxdet.api
+    from jaxdet.models import from_config
+    from jaxdet.nn import functional
+
+    config = get_config(family)
+    model = jaxdet.api.Model(config, *functional.split(from_config.build(config, 0)))
+    for comparison in model.export(tmp_path / f"m{suffix}", raw=True):
+        assert comparison.passed
+        assert suffix == ".onnx" or max(comparison.relative.values()) == 0
+
+
+def test_drift_is_told_apart_from_the_error_of_a_step():
+    """The file doubles an error of its own; jaxdet starts each step from the file's state."""
+    inputs = {"x": jax.ShapeDtypeStruct((1,), jnp.float32)}
+    own = lambda i: {"x": 2 * i["x"] + 1}  # noqa: E731
+    program = Program(inputs, ("x",), _program().propose, own, _program().finish, BestClass(), None)
+    steps = [{} for _ in range(10)]
+    found = check.run(program, True, "file", lambda i: {"x": 2 * i["x"] + np.float32(1.0001)}, steps, False)
+    assert found.relative["x"] == pytest.approx(1e-4, rel=0.1)
+    assert found.drift["x"] == pytest.approx(1e-4, rel=0.1)
+    assert found.calls == 10
