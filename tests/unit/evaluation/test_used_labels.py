@@ -76,7 +76,7 @@ def test_a_worked_example_of_rvt():
 
     Cars, by score: 0.9 hit, 0.85 miss, 0.8 hit, 0.7 hit, 0.6 hit, 0.5 hit at IoU 0.50 to 0.65 only. Of 7:
     up to IoU 0.65, precision 1 up to recall 1/7 (15 points), 5/6 up to 5/7 (57 points): (15 + 47.5) / 101;
-    from IoU 0.7, 1 up to 1/7, 4/5 up to 4/7 (43 points): (15 + 34.4) / 101. Mean of 4 and 6 limits: 54.64 / 101.
+    from IoU 0.7, 1 up to 1/7, 4/5 up to 4/7 (43 points): (15 + 34.4) / 101. Mean of 4 and 6: 54.64 / 101.
     Pedestrians: 0.9, 0.8, 0.4 hit, 0.35 miss, 0.001 hit. Of 6: precision 1 up to 3/6 (51 points), 4/5 up to
     4/6 (16 points): (51 + 12.8) / 101 = 63.8 / 101.
     """
