@@ -231,8 +231,8 @@ class Model:
         """COCO's average precision on a labelled split: `metrics.ap`, `metrics.table()`, `metrics.per_class`.
 
         `data` is the root of a prepared data set, by default the config's; `split` is one of its splits, by
-        default the test split. `protocol` is for events: "hmnet", "rvt" or "toolbox". Raises InputError if
-        part of the split could not be read.
+        default the test split. `protocol` is for events: one of `evaluation.protocols.NAMES`. Raises
+        InputError if part of the split could not be read.
         """
         block = self.config.data.copy_and_resolve_references()
         if data is not None:

@@ -10,7 +10,9 @@
     python -m jaxdet.evaluate --metric=ltdv2 --detections=submission.json --annotations=Valid.json
 
 Protocols for recordings: `hmnet`, of the released evaluator (the nearest time stamp, closer than 25 ms);
-`rvt` and `toolbox`, all boxes within 50 ms. Images are compared one by one, as in COCO.
+`toolbox` and `window50`, all boxes within 50 ms; `rvt` and `etram`, one output per label time, at times on
+RVT's grid. Sizes that are too small depend on --camera; the line with AP says what was scored. Images are
+compared one by one, as in COCO.
 
 --detections is a file of boxes of any format that predict writes, COCO results of any tool, a folder with a
 .npy per recording, or a folder of YOLO text. The same boxes give the same numbers as with --weights. Labels
@@ -66,7 +68,13 @@ def _flags(flags: cli.Flags) -> None:
     cli.image_flags(flags)
     flags.choice("tta", "none", list(VIEWS), "test-time augmentation: mirrored views, or scaled as well")
     flags.choice(
-        "protocol", "hmnet", list(protocols.PROTOCOLS), "protocol by which boxes of recordings are compared"
+        "protocol", "hmnet", list(protocols.NAMES), "protocol by which boxes of recordings are compared"
+    )
+    flags.choice(
+        "camera",
+        None,
+        list(protocols.CAMERAS),
+        "camera whose size filter, label times and classes apply; default: the one that the labels fit",
     )
     flags.choice(
         "metric", "coco", ["coco", "ltdv2"], "ltdv2: also AP50 by month, CoV and balance of LTDv2's board"
@@ -106,8 +114,9 @@ def _of_weights(flags) -> tuple[Any, Evaluation]:
             allow_missing=flags.allow_missing, **shared,
         )  # fmt: skip
     return cfg.data, of_recordings(
-        cfg.data, skeleton, variables, protocol=flags.protocol, lanes=flags.lanes, full=flags.full, **shared
-    )
+        cfg.data, skeleton, variables, protocol=flags.protocol, camera=flags.camera, lanes=flags.lanes,
+        full=flags.full, **shared,
+    )  # fmt: skip
 
 
 def _of_files(flags):
@@ -122,6 +131,7 @@ def _of_files(flags):
         data=None if flags.config is None else flags.config.data,
         split=splits.get(flags.split, flags.split),
         protocol=flags.protocol,
+        camera=flags.camera,
         backend=flags.backend,
         class_map=cli.class_map(flags.class_map),
     )
@@ -147,13 +157,15 @@ def _report(flags, found: Evaluation, data: Any, took_s: float) -> None:
     )  # fmt: skip
     if metrics.report:
         logger.warning("%s", metrics.report.line())
+    if metrics.protocol_line:
+        print(f"AP {metrics.ap:.4f} by {metrics.protocol_line}")
     print(metrics.table())
     if found.seqyolo:
         print(found.seqyolo)
     if found.board:
         print(found.board)
     out = Path(flags.out)
-    settings = {k: getattr(flags, k) for k in ("weights", "detections", "protocol", "split")}
+    settings = {k: getattr(flags, k) for k in ("weights", "detections", "protocol", "camera", "split")}
     extra: dict[str, Any] = {"ltdv2": found.board.as_json()} if found.board else {}
     diagnosis = diagnose(metrics, flags.backend) if flags.report else None
     if diagnosis is not None:

@@ -56,9 +56,9 @@ def measure(
         return time.perf_counter() - begin
 
     ways = {
-        "full": lambda: seconds(protocols.PROTOCOLS["hmnet"], True),
-        "nearest": lambda: seconds(protocols.PROTOCOLS["hmnet"], False),
-        "within_50_ms": lambda: seconds(protocols.PROTOCOLS["rvt"], False),
+        "full": lambda: seconds(protocols.of("hmnet"), True),
+        "nearest": lambda: seconds(protocols.of("hmnet"), False),
+        "within_50_ms": lambda: seconds(protocols.of("window50"), False),
     }
     taken = [{name: way() for name, way in ways.items()} for _ in range(1 + pairs)][1:]
     median = {name: float(np.median([row[name] for row in taken])) for name in ways}

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdet.errors import InputError
-from jaxdet.evaluation import coco, matching, protocols
+from jaxdet.evaluation import coco, matching, protocols, used_labels
 from jaxdet.evaluation.metrics import Metrics
-from jaxdet.evaluation.protocols import PROTOCOLS, Protocol
+from jaxdet.evaluation.protocols import Protocol
+from jaxdet.evaluation.used_labels import UsedLabels
 from jaxdet.formats import names
 from jaxdet.structs import Boxes, ReadReport
 
-NAMES = ("coco", *PROTOCOLS)
+NAMES = ("coco", *protocols.NAMES)
 
 
 class Matched(NamedTuple):
@@ -42,40 +43,47 @@ def evaluate(
     lacks counts as an image without detections. The protocols of recordings compare by time: the frames of
     one recording must follow each other, and a frame without boxes and time stands for a recording without
     boxes. Classes are matched by name where the boxes name them; otherwise their labels index `class_names`.
+    A protocol of recordings given by name takes the camera's rules from the extent of the labels; of the
+    classes, it scores those that it knows, and what it leaves out is counted in `metrics.protocol_line`.
     `report` counts what was left out in reading; the metrics carry it, with what could not be compared added.
 
     Raises InputError if nothing can be compared (no image, recording or class of `found` is among the
     labels), or if detections or labels of a recording are missing.
     """
-    if isinstance(protocol, str):
-        if protocol not in NAMES:
-            raise InputError(f"protocol {protocol!r}; expected one of {', '.join(NAMES)}")
-        protocol_or_none = PROTOCOLS.get(protocol)
-    else:
-        protocol_or_none = protocol
+    if isinstance(protocol, str) and protocol not in NAMES:
+        raise InputError(f"protocol {protocol!r}; expected one of {', '.join(NAMES)}")
+    labels = list(labels)
+    used = None
+    if isinstance(protocol, Protocol):
+        used = used_labels.select(labels, protocol, class_names)
+    elif protocol != "coco":
+        used = used_labels.select(labels, protocols.for_labels(protocol, labels), class_names)
     counts = ReadReport()
     if report is not None:
         counts.merge(report)
-    classes = _Classes(class_names, counts)
-    labels = [classes.labels(boxes) for boxes in labels]
-    if protocol_or_none is None:
+    scored = tuple(class_names) if used is None else used.class_names
+    classes = _Classes(class_names, scored, counts)
+    if used is None:
+        labels = [classes.labels(boxes) for boxes in labels]
         matched = _by_image(map(classes.found, found), labels, counts)
     else:
-        matched = _by_time(map(classes.found, found), labels, protocol_or_none)
+        matched = _by_time(map(classes.found, found), used)
     classes.check()
-    metrics = coco.average_precision(*matched[:2], len(matched.images), class_names, backend)
+    metrics = coco.average_precision(*matched[:2], len(matched.images), scored, backend)
     metrics.report.merge(counts)
-    return replace(metrics, matched=matched)
+    line = "" if used is None else used.line(classes.num_unscored)
+    return replace(metrics, matched=matched, protocol_line=line)
 
 
 class _Classes:
-    """Maps the labels of boxes to the evaluated classes, by name."""
+    """Maps the labels of boxes to the evaluated classes, by name; boxes without names index `class_names`."""
 
-    def __init__(self, class_names: Sequence[str], report: ReadReport):
-        self._names, self._report = tuple(class_names), report
+    def __init__(self, class_names: Sequence[str], scored: Sequence[str], report: ReadReport):
+        self._all, self._names, self._report = tuple(class_names), tuple(scored), report
         self._index = {name: i for i, name in enumerate(self._names)}
         self._known: dict[tuple[str, ...], np.ndarray] = {}
         self._num_found = self._num_kept = 0
+        self.num_unscored = 0  # detections of classes that the labels have and the protocol does not score
 
     def labels(self, boxes: Boxes) -> Boxes:
         """Labelled boxes in the evaluated classes; InputError for a label of another class."""
@@ -103,13 +111,16 @@ class _Classes:
         self._num_kept += int(known.sum())
         if known.all():
             return _with_labels(boxes, new)
-        example = boxes.class_names[int(boxes.labels[~known][0])]
-        self._report.add("detections of classes that are not evaluated", int((~known).sum()), example)
+        dropped = [(boxes.class_names or self._all)[label] for label in boxes.labels[~known].tolist()]
+        foreign = [name for name in dropped if name not in self._all]
+        self.num_unscored += len(dropped) - len(foreign)
+        if foreign:
+            self._report.add("detections of classes that are not evaluated", len(foreign), foreign[0])
         return _with_labels(boxes.take(known), new[known])
 
     def check(self) -> None:
         """Raise InputError if there were detections, but not one of an evaluated class."""
-        if self._num_found and not self._num_kept:
+        if self._num_found and not self._num_kept and not self.num_unscored:
             other = next(iter(self._known))
             raise InputError(
                 f"no class of the detections ({_some(other)}) is among the labelled ones "
@@ -118,18 +129,19 @@ class _Classes:
 
     def _order(self, boxes: Boxes) -> np.ndarray | None:
         """Evaluated class of each class of the boxes, -1 for others; None if the two lists are the same."""
-        if boxes.class_names in ((), self._names):
+        class_names = boxes.class_names or self._all
+        if class_names == self._names:
             return None
-        if boxes.class_names not in self._known:
-            order = np.array([self._index.get(name, -1) for name in boxes.class_names], np.int32)
-            self._known[boxes.class_names] = order
-        outside = (boxes.labels < 0) | (boxes.labels >= len(boxes.class_names))
+        if class_names not in self._known:
+            order = np.array([self._index.get(name, -1) for name in class_names], np.int32)
+            self._known[class_names] = order
+        outside = (boxes.labels < 0) | (boxes.labels >= len(class_names))
         if outside.any():
             raise InputError(
                 f"{names.file_name(boxes)}: class {boxes.labels[outside][0]} found, expected 0 to "
-                f"{len(boxes.class_names) - 1}"
+                f"{len(class_names) - 1}"
             )
-        return self._known[boxes.class_names]
+        return self._known[class_names]
 
 
 def _with_labels(boxes: Boxes, labels: np.ndarray) -> Boxes:
@@ -163,10 +175,8 @@ def _table(image: int, boxes: Boxes, scores) -> coco.Table:
     return coco.table(np.full(len(boxes), image), xywh, boxes.labels, scores, area, boxes.crowd)
 
 
-def _by_time(found: Iterable[Boxes], labels: list[Boxes], protocol: Protocol) -> Matched:
-    of_recording: dict[str, list[Boxes]] = {}
-    for boxes in labels:
-        of_recording.setdefault(boxes.source, []).append(boxes)
+def _by_time(found: Iterable[Boxes], used: UsedLabels) -> Matched:
+    of_recording = used.of_recording
     truths, founds, images, seen = [], [], [], set()
     for name, frames in _recordings(found):
         if name in seen:
@@ -179,7 +189,8 @@ def _by_time(found: Iterable[Boxes], labels: list[Boxes], protocol: Protocol) ->
             )
         seen.add(name)
         rows = protocols.rows(of_recording[name]), protocols.rows(frames)
-        times, of_truth, of_found = protocols.match(*rows, protocol)
+        outputs = [boxes.time_us for boxes in frames if boxes.time_us is not None]
+        times, of_truth, of_found = protocols.match(*rows, used.protocol, outputs)
         truths.append(of_truth._replace(image=of_truth.image + len(images)))
         founds.append(of_found._replace(image=of_found.image + len(images)))
         images += [Boxes.none(source=name, time_us=int(t_us)) for t_us in times]

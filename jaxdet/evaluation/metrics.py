@@ -41,6 +41,7 @@ class Metrics:
     num_truth: int
     num_detections: int
     report: ReadReport = field(default_factory=ReadReport)  # what was left out, and why
+    protocol_line: str = ""  # protocol of recordings, filters, classes, label rate, labels used and left out
     matched: Any = None  # `evaluator.Matched`: the boxes that were compared
 
     @property
@@ -92,6 +93,7 @@ class Metrics:
             "num_images": self.num_images,
             "num_truth": self.num_truth,
             "num_detections": self.num_detections,
+            "protocol": self.protocol_line,
             "left_out": dict(self.report.counts),
             "converted": dict(self.report.notes),
         }

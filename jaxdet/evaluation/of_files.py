@@ -11,8 +11,10 @@ from jaxdet.data.images import samples, sets
 from jaxdet.detections import files, store
 from jaxdet.errors import InputError
 from jaxdet.evaluation import labels as label_sets
+from jaxdet.evaluation import protocols
 from jaxdet.evaluation.evaluator import evaluate
 from jaxdet.evaluation.metrics import Metrics
+from jaxdet.evaluation.protocols import Protocol
 from jaxdet.files import finished
 from jaxdet.formats import coco, names, npy
 from jaxdet.structs import Boxes, ReadReport
@@ -27,6 +29,7 @@ def of_files(
     data: Any = None,
     split: str | None = None,
     protocol: str = "hmnet",
+    camera: str | None = None,
     backend: str = "pycocotools",
     class_map: Mapping[str, str] | None = None,
 ) -> Metrics:
@@ -34,8 +37,8 @@ def of_files(
 
     The labels are COCO `annotations`, YOLO text beside `images` (a folder or list), a folder of `.npy` files
     of recordings (`labels`), or the `split` of a config's `data` block, by default its test split. `protocol`
-    applies to recordings. Raises InputError if no labels are given, or if they do not belong to the
-    detections.
+    and `camera` (see `evaluation.protocols`) apply to recordings. Raises InputError if no labels are given,
+    or if they do not belong to the detections.
     """
     if annotations is not None:
         return against_annotations(detections, annotations, backend, class_map)
@@ -55,7 +58,6 @@ def of_files(
             items, rows, report = samples.open_split(data, split or data.test_split)
         truth = label_sets.of_images(items, rows)
         return against_images(detections, truth, class_names, backend, report)
-    class_names = names_of.GEN1 if data is None else tuple(data.classes)
     starts_us: dict[str, int] = {}
     if labels is not None:
         truth = label_sets.of_files(labels)
@@ -66,7 +68,25 @@ def of_files(
         starts_us = {recording.name: recording.start_us for recording in opened}
     else:
         raise InputError("--detections needs --labels, --config, --images or --annotations to compare with")
-    return against_recordings(detections, truth, protocol, class_names, backend, starts_us)
+    rules = protocols.for_labels(protocol, truth, camera)
+    if data is not None:
+        class_names = tuple(data.classes)
+    else:
+        class_names, rules = _classes_of_camera(truth, rules)
+    return against_recordings(detections, truth, rules, class_names, backend, starts_us)
+
+
+def _classes_of_camera(truth: Sequence[Boxes], protocol: Protocol) -> tuple[tuple[str, ...], Protocol]:
+    """Class names that nobody gave, and the protocol for them: those of GEN1, or of 1Mpx.
+
+    Of 1Mpx's classes the first three are scored, without those after the last that has a label. eTraM numbers
+    its eight classes otherwise, so that a label beyond the first three is not one of the same meaning.
+    """
+    if protocol.camera == "gen1":
+        return names_of.GEN1, protocol
+    num_scored = min(3, max((int(boxes.labels.max()) + 1 for boxes in truth if len(boxes)), default=3))
+    class_names = names_of.ONEMPX[:3] if protocol.name == "etram" else names_of.ONEMPX
+    return class_names, protocol._replace(scored=class_names[:num_scored])
 
 
 def against_annotations(
@@ -107,7 +127,7 @@ def against_images(
 def against_recordings(
     detections: str | Path,
     truth: Sequence[Boxes],
-    protocol: str,
+    protocol: str | Protocol,
     class_names: Sequence[str],
     backend: str = "pycocotools",
     starts_us: Mapping[str, int] | None = None,
@@ -160,12 +180,19 @@ def _from_start(frames: Iterable[Boxes], starts_us: Mapping[str, int] | None) ->
 
 def _of_folder(path: Path, recordings: set[str]) -> Iterator[Boxes]:
     tables = finished(path.glob("*.npy"), path)
-    by_name = {npy.recording_name(table): table for table in tables}
+    by_name = {_name_of_table(table, recordings): table for table in tables}
     if len(by_name) < len(tables):
         raise InputError(f"{path}: two files belong to one recording; expected one file per recording")
     _check_names(path, by_name, recordings)
     for name in sorted(by_name):
         yield from label_sets.of_table(npy.read_table(by_name[name]), name, str(by_name[name]))
+
+
+def _name_of_table(path: Path, recordings: set[str]) -> str:
+    """Recording of a file of detections: `a` of `a_td.npy` and of `a_results_bbox.npy`, as the toolbox's."""
+    name = npy.recording_name(path)
+    plain = name.removesuffix("_results")
+    return plain if name not in recordings and plain in recordings else name
 
 
 def _of_store(path: Path, reader: store.DetectionsReader, recordings: set[str]) -> Iterator[Boxes]:

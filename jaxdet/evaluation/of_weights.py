@@ -8,10 +8,10 @@ from jaxdet.data.events import recordings as prepared
 from jaxdet.data.images import samples, sets
 from jaxdet.errors import InputError
 from jaxdet.evaluation import images as image_evaluation
-from jaxdet.evaluation import ltdv2_board, seqyolo_ap
+from jaxdet.evaluation import labels as label_sets
+from jaxdet.evaluation import ltdv2_board, protocols, seqyolo_ap
 from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.evaluation.metrics import Metrics
-from jaxdet.evaluation.protocols import PROTOCOLS
 from jaxdet.inference import folded
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
@@ -38,6 +38,7 @@ def of_recordings(
     *,
     split: str | None = None,
     protocol: str = "hmnet",
+    camera: str | None = None,
     lanes: int = 1,
     full: bool = False,
     fast: bool = False,
@@ -46,7 +47,7 @@ def of_recordings(
     """Metrics of an event detector on a split of the `data` block, by default its test split.
 
     `lanes` recordings are processed in parallel, `full` runs neck and head at every step, and `fast` uses
-    Winograd convolutions.
+    Winograd convolutions. `camera` is a key of `protocols.CAMERAS`, by default the one that the labels fit.
     """
     skeleton, variables = folded.prepare(skeleton, variables, fast)
     found = [prepared.open_recording(path) for path in prepared.find(data.root, split or data.test_split)]
@@ -54,7 +55,7 @@ def of_recordings(
         Predictor(skeleton, variables, lanes, lanes, class_names=tuple(data.classes)),
         found,
         tuple(data.event_buckets),
-        PROTOCOLS[protocol],
+        protocols.for_labels(protocol, label_sets.of_recordings(found), camera),
         tuple(data.classes),
         full,
         backend,

@@ -6,6 +6,7 @@ while no box passes the protocol's filter: a step whose boxes are all dropped do
 The numbers are those of the full pass.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,13 +16,15 @@ from jaxdet import class_names as names_of
 from jaxdet import distributed
 from jaxdet.data.events import sequences
 from jaxdet.evaluation import labels as label_sets
-from jaxdet.evaluation import protocols
+from jaxdet.evaluation import protocols, used_labels
 from jaxdet.evaluation.evaluator import evaluate as evaluate_boxes
 from jaxdet.evaluation.metrics import Metrics
 from jaxdet.evaluation.protocols import Protocol
 from jaxdet.inference import recordings as running
 from jaxdet.inference.events import Predictor, StepBoxes
 from jaxdet.structs import Boxes
+
+logger = logging.getLogger(__name__)
 
 _SPARSE_STEPS = 45  # steps per segment when neck and head run at few of them
 
@@ -30,32 +33,42 @@ def evaluate(
     predictor: Predictor,
     recordings: Sequence[Any],
     event_buckets: Sequence[int],
-    protocol: Protocol = protocols.PROTOCOLS["hmnet"],
+    protocol: str | Protocol = "hmnet",
     class_names: Sequence[str] = names_of.GEN1,
     full: bool = False,
     backend: str = "pycocotools",
 ) -> Metrics:
     """Metrics of a detector on labelled recordings (see `data.events.recordings`).
 
-    `event_buckets` are the padded numbers of events per segment, `full` runs neck and head at every step.
-    Several processes divide the recordings; each returns the metrics of all recordings.
+    `event_buckets` are the padded numbers of events per segment, `full` runs neck and head at every step. A
+    protocol given by name takes the camera's rules from the labels. The labels that count are reported before
+    the detector runs. Several processes divide the recordings; each returns the metrics of all recordings.
     """
-    own = _detections(predictor, distributed.share_of(recordings), event_buckets, protocol, full)
+    labels = label_sets.of_recordings(recordings)
+    if isinstance(protocol, str):
+        protocol = protocols.for_labels(protocol, labels)
+    used = used_labels.select(labels, protocol, class_names)
+    if distributed.is_main():
+        logger.info("%s", used.line())
+    own = _detections(predictor, distributed.share_of(recordings), event_buckets, used, full)
     found = distributed.gather_in_order(own, Boxes)
     stream = (boxes for of_recording in found for boxes in of_recording)
-    return evaluate_boxes(stream, label_sets.of_recordings(recordings), protocol, class_names, backend)
+    return evaluate_boxes(stream, labels, protocol, class_names, backend)
 
 
-def _detections(predictor, recordings, event_buckets, protocol, full) -> list[list[Boxes]]:
+def _detections(
+    predictor, recordings, event_buckets, used: used_labels.UsedLabels, full
+) -> list[list[Boxes]]:
     """Detections of each recording, without those that the protocol drops."""
-    times = [_label_times(recording, protocol) for recording in recordings]
+    protocol = used.protocol
+    times = [_label_times(used.of_recording[recording.name]) for recording in recordings]
     names = [recording.name for recording in recordings]
     wanted = None if full else _wanted(times, protocol)
     num_steps = running.whole_cycles(predictor, running.FULL_STEPS if full else _SPARSE_STEPS)
     batches = distributed.report_each(
         running.batches(predictor, recordings, event_buckets, num_steps, wanted), "reading a recording"
     )
-    if full or not protocol.nearest:
+    if full or protocol.answer == "within":
         steps = predictor.every_slot(batches, names)
     else:
         requested = _requested_steps(recordings, times, protocol, predictor.geometry.step_us)
@@ -63,14 +76,13 @@ def _detections(predictor, recordings, event_buckets, protocol, full) -> list[li
     return _collect(steps, names, protocol)
 
 
-def _label_times(recording, protocol) -> np.ndarray:
+def _label_times(labels: Sequence[Boxes]) -> np.ndarray:
     """Times, us, with a label that takes part, ascending."""
-    labels = protocols.rows(label_sets.of_table(recording.labels, recording.name, recording.name))
-    return np.unique(labels.t_us[protocol.keep(labels.t_us, labels.xywh[:, 2], labels.xywh[:, 3])])
+    return np.unique(protocols.rows(labels).t_us)
 
 
 def _wanted(times: Sequence[np.ndarray], protocol) -> sequences.Wanted:
-    reach = protocol.tolerance_us + (0 if protocol.nearest else 1)
+    reach = protocol.tolerance_us + (0 if protocol.answer == "nearest" else 1)
     near = [sequences.near(label_times, reach) for label_times in times]
     return lambda sequence, ends_us: near[sequence](ends_us) & (ends_us > protocol.skip_us)
 

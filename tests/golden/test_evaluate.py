@@ -43,7 +43,7 @@ def test_hmnet_protocol_gives_the_released_numbers(hmnet):
 
 def test_hmnet_filter_keeps_the_released_counts(hmnet):
     golden, pairs, _ = hmnet
-    protocol = protocols.PROTOCOLS["hmnet"]
+    protocol = protocols.of("hmnet")
     for i, pair in enumerate(pairs):
         tables = map(protocols.rows, pair)
         kept = [int(protocol.keep(t.t_us, t.xywh[:, 2], t.xywh[:, 3]).sum()) for t in tables]

@@ -94,9 +94,35 @@ def test_protocols_differ(folders):
     folder, _ = folders
     values = [
         _evaluate(folder, "npy", f"--protocol={name}")[1]["statistics"]["AP"]
-        for name in ("hmnet", "rvt", "toolbox")
+        for name in ("hmnet", "window50", "toolbox")
     ]
     assert len(set(values)) == 3
+
+
+def test_file_names_of_the_toolbox_are_found(folders):
+    folder, _ = folders
+    _, usual = _evaluate(folder, "npy")
+    for path in (folder / "npy").iterdir():
+        path.rename(path.with_name(path.name.replace("_td", "_results_bbox")))
+    _, renamed = _evaluate(folder, "npy")
+    assert renamed["statistics"] == usual["statistics"]
+
+
+def test_labels_of_1mpx_have_its_classes_and_sizes(tmp_path, capsys):
+    table = np.zeros(4, npy.ROWS)
+    table["t"], table["w"], table["h"], table["class_confidence"] = 600_000, 80, 60, 1
+    table["x"], table["y"], table["class_id"] = (900, 100, 300, 500), 500, (0, 1, 1, 6)
+    table["w"][1], table["h"][1] = 40, 40  # a diagonal of 56.6, below 60
+    _save(tmp_path / "labels" / "a_bbox.npy", table)
+    _save(tmp_path / "npy" / "a_td.npy", table)
+    _, numbers = _evaluate(tmp_path, "npy")
+    assert list(numbers["classes"]) == ["pedestrian", "two wheeler", "car"]
+    assert (numbers["num_truth"], numbers["num_detections"]) == (2, 2)
+    assert "2 of 4 labels used, left out 1 of other classes, 1 too small" in capsys.readouterr().out
+    _, numbers = _evaluate(tmp_path, "npy", "--camera=1mpx_half")
+    assert numbers["num_truth"] == 3
+    assert _evaluate(tmp_path, "npy", "--camera=gen1")[0] == 1
+    assert "class 6 found, expected 0 to 1" in capsys.readouterr().err
 
 
 def test_files_without_boxes_are_legal(folders):

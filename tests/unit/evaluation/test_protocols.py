@@ -9,7 +9,7 @@ from jaxdet.errors import InputError
 from jaxdet.evaluation import labels, protocols
 from jaxdet.evaluation.evaluator import evaluate
 
-HMNET, RVT, TOOLBOX = (protocols.PROTOCOLS[name] for name in ("hmnet", "rvt", "toolbox"))
+HMNET, WINDOW50, TOOLBOX = (protocols.of(name) for name in ("hmnet", "window50", "toolbox"))
 
 
 def _rows(*boxes):
@@ -68,13 +68,13 @@ def test_nearest_stamp_only_and_of_two_equally_near_the_earlier():
     np.testing.assert_allclose(matched.scores, [0.1])
 
 
-def test_tolerance_is_strict_for_hmnet_and_closed_for_rvt():
+def test_tolerance_is_strict_for_hmnet_and_closed_for_window50():
     truth = _rows((1_000_000, *BOX))
-    for offset, hmnet, rvt in ((24_999, 1, 1), (25_000, 0, 1), (50_000, 0, 1), (50_001, 0, 0)):
+    for offset, hmnet, window50 in ((24_999, 1, 1), (25_000, 0, 1), (50_000, 0, 1), (50_001, 0, 0)):
         for sign in (-1, 1):
             found = _rows((1_000_000 + sign * offset, *BOX))
             assert len(protocols.match(truth, found, HMNET)[2].scores) == hmnet
-            assert len(protocols.match(truth, found, RVT)[2].scores) == rvt
+            assert len(protocols.match(truth, found, WINDOW50)[2].scores) == window50
 
 
 def test_small_boxes_do_not_make_a_stamp_the_nearest():
@@ -95,7 +95,7 @@ def test_candidates_rank_as_the_matching_does():
     ranked = steps[HMNET.candidates(30_000, steps)]
     assert ranked.tolist() == [30_000, 25_000, 35_000, 20_000, 40_000, 15_000, 45_000, 10_000, 50_000]
     assert steps[HMNET.candidates(31_000, steps)][:3].tolist() == [30_000, 35_000, 25_000]
-    assert len(RVT.candidates(30_000, steps)) == 12
+    assert len(WINDOW50.candidates(30_000, steps)) == 12
 
 
 def test_recordings_without_boxes_are_legal():
