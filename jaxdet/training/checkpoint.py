@@ -14,6 +14,7 @@ from jaxdet.nn.functional import Variables
 from jaxdet.sharding import path_of
 from jaxdet.training.average import Average
 from jaxdet.training.state import TrainState
+from jaxdet.weights import broken_reads
 
 logger = logging.getLogger(__name__)
 _KIND = "checkpoints"  # in the marker of the folder
@@ -65,16 +66,38 @@ class RunCheckpoints:
         """
         step = step if step is not None else self.latest()
         target = jax.tree.map(_abstract, _as_dict(state, carry))
+        self._check_shapes(step, target)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         try:
-            restored = self.manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
-            )
-        except (ValueError, KeyError) as error:
-            raise InputError(
-                f"{self.folder}: checkpoint {step} is of another model or optimiser ({_reason(error)}); "
-                "give the config it was trained with, or another --workdir"
-            ) from error
+            with broken_reads.quietly():
+                restored = self.manager.restore(step, args=args)
+        except (OSError, ValueError, KeyError) as error:
+            raise self._damaged(step, error) from error
         return _from_dict(restored["state"], state, carry)
+
+    def _check_shapes(self, step: int | None, target: dict[str, Any]) -> None:
+        """Before anything is read: a read that Orbax breaks off leaves others behind that fail one by one."""
+        folder: Any = self.folder / str(step) / "state"
+        try:
+            with broken_reads.quietly():
+                tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._damaged(step, error) from error
+        found, wanted = _shapes(tree), _shapes(target)
+        differ = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))
+        if differ:
+            name = differ[0]
+            raise InputError(
+                f"{self.folder}: checkpoint {step} is of another model or optimiser: {len(differ)} arrays "
+                f"differ, first {name}, {found.get(name, 'none')} there and {wanted.get(name, 'none')} here; "
+                "give the config it was trained with, or another --workdir"
+            )
+
+    def _damaged(self, step: int | None, error: Exception) -> InputError:
+        return InputError(
+            f"{self.folder}: checkpoint {step} is damaged ({_reason(error)}); move {self.folder / str(step)} "
+            "away to go on from an older one, or give another --workdir"
+        )
 
     def close(self) -> None:
         self.manager.close()
@@ -90,6 +113,10 @@ class RunCheckpoints:
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else text[:200] + " ..."
+
+
+def _shapes(tree) -> dict[str, tuple[int, ...]]:
+    return {path_of(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _abstract(leaf):

@@ -82,3 +82,26 @@ def test_only_the_newest_and_every_kept_one_stay(tmp_path):
     for step in range(1, 8):
         checkpoints.save(step, *_example())
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("[!.]*")) == [4, 6, 7]
+
+
+def test_a_checkpoint_of_another_shape_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    """Reads that Orbax breaks off go on behind the message, with a traceback each."""
+    RunCheckpoints(tmp_path, {}).save(1, *_example())
+    other = RunCheckpoints(tmp_path, {})
+    monkeypatch.setattr(other.manager, "restore", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(InputError, match=r"first batch_stats.norm.mean, \(3,\) there and \(5,\) here"):
+        other.restore(*_example(width=5))
+    with pytest.raises(InputError, match="another model"):
+        other.restore(*_example(ema=True))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"damaged"])
+def test_a_damaged_checkpoint_is_one_line(tmp_path, content):
+    RunCheckpoints(tmp_path, {}).save(1, *_example())
+    for name in ("_METADATA", "manifest.ocdbt"):
+        path = tmp_path / "checkpoints" / "1" / "state" / name
+        whole = path.read_bytes()
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="checkpoint 1 is damaged"):
+            RunCheckpoints(tmp_path, {}).restore(*_example())
+        path.write_bytes(whole)
