@@ -108,8 +108,16 @@ def test_a_stream_equals_the_prediction_of_the_recording(place, monkeypatch):
     assert [b.time_us for b in first] == [b.time_us for b in recording[: len(first)]]
     assert len(recording) - len(first) <= 1
     for live, stored in zip(first, recording, strict=False):
-        # Segments and single steps sum events in another order.
-        np.testing.assert_allclose(live.xyxy, stored.xyxy, atol=1e-2)
+        assert _share_found(live, stored) >= 0.99
+
+
+def _share_found(boxes, among):
+    """Share of `boxes` that have their like. Segments and single steps sum events in another order, so boxes
+    of nearly equal scores may change places and one at a threshold may be missing."""
+    near = np.abs(boxes.xyxy[:, None] - among.xyxy).max(-1) < 1e-2
+    same = near & (np.abs(boxes.scores[:, None] - among.scores) < 1e-4)
+    same &= boxes.labels[:, None] == among.labels
+    return same.any(1).mean()
 
 
 def test_another_camera_gives_boxes_in_its_own_pixels(place, monkeypatch):

@@ -99,8 +99,9 @@ def test_boxes_of_a_prepared_recording_are_those_of_0_1_0(tmp_path):
     names = ("t", "x", "y", "w", "h", "class_id", "class_confidence")
     found = np.stack([table[name][first] for name in names], axis=1)
     with np.load("predicted.npz") as archive:
-        # Another compilation adds in another order; the events of a step move boxes by about 0.01 pixels.
-        np.testing.assert_allclose(found, archive["recording"], rtol=1e-4, atol=1e-3)
+        # Another compilation or processor adds in another order, which the memories carry on: 0.0013 pixels
+        # were seen. The events of a step move boxes by about 0.01 pixels.
+        np.testing.assert_allclose(found, archive["recording"], rtol=1e-4, atol=4e-3)
 
 
 def test_boxes_of_images_are_those_of_0_1_0(tmp_path):
