@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+from h5py import h5d, h5l, h5o  # pyright: ignore[reportAttributeAccessIssue]
 
 from jaxdet.errors import InputError
 
@@ -51,13 +52,13 @@ def _fault(file: h5py.File) -> str | None:
 
 def _fault_of(file: h5py.File, name: bytes, link: Any) -> str | None:
     shown = ascii(name.decode(errors="replace"))
-    if link.type != h5py.h5l.TYPE_HARD:
-        kinds = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "a link to another file"}
+    if link.type != h5l.TYPE_HARD:
+        kinds = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "a link to another file"}
         return f"{shown} is {kinds.get(link.type, 'a link of a foreign kind')}"
-    node = h5py.h5o.open(file.id, name)
-    if isinstance(node, h5py.h5d.DatasetID):
+    node = h5o.open(file.id, name)
+    if isinstance(node, h5d.DatasetID):
         made = node.get_create_plist()
-        if made.get_layout() == h5py.h5d.VIRTUAL:
+        if made.get_layout() == h5d.VIRTUAL:
             return f"{shown} is a virtual dataset, pieced together from others"
         if made.get_external_count():
             return f"{shown} keeps its data in another file"

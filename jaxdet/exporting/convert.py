@@ -41,9 +41,10 @@ def _run(graph: Graph, jaxpr: Any, consts: Sequence[Operand], inputs: Sequence[O
     known |= dict(zip(jaxpr.invars, inputs, strict=True))
 
     def read(atom: Any) -> Operand:
-        return (
-            constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, core.Literal) else known[atom]
-        )
+        if isinstance(atom, core.Literal):
+            kind: Any = atom.aval
+            return constant(np.asarray(atom.val, kind.dtype))
+        return known[atom]
 
     for equation in jaxpr.eqns:
         results = _equation(graph, equation, [read(atom) for atom in equation.invars])

@@ -47,7 +47,8 @@ def _noise(size: tuple[int, int], seed: int) -> np.ndarray:
 def steps(geometry: EventGeometry, num_events: int, source: Path | None) -> Iterator[dict[str, np.ndarray]]:
     """Events of up to 200 steps as the exported file takes them; without a source, simulated ones.
 
-    Raises InputError for a recording of another sensor and for a step with more events than the file takes.
+    A recording of another camera is fitted to the sensor as `predict` does it. Raises InputError for a step
+    with more events than the file takes.
     """
     columns = _columns(geometry, source)
     t_us = columns[0]
@@ -66,13 +67,16 @@ def _columns(geometry: EventGeometry, source: Path | None) -> Sequence[np.ndarra
     """Times, columns, rows and polarities of a recording's beginning."""
     if source is None:
         return _simulated(geometry)
-    parts, limit = [], None
-    for chunk in sources.events(source, geometry.size):
-        parts.append([np.asarray(column, np.int64) for column in chunk])
-        if len(parts[-1][0]):
-            limit = limit or int(parts[-1][0][0]) + MOST_STEPS * geometry.step_us
-            if int(parts[-1][0][-1]) > limit:
-                break
+    recording = sources.FittedRecording(source, geometry.size)
+    pixels, parts, limit = recording.fit.pixels(), [], None
+    for chunk in recording.chunks():
+        if not len(chunk.t_us):
+            continue
+        t_us = np.asarray(chunk.t_us, np.int64)
+        parts.append([t_us, pixels.x[chunk.x], pixels.y[chunk.y], chunk.p])
+        limit = limit or int(t_us[0]) + MOST_STEPS * geometry.step_us
+        if int(t_us[-1]) > limit:
+            break
     return [np.concatenate(columns) for columns in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 4
 
 
@@ -97,8 +101,9 @@ def packed(geometry: EventGeometry, num_events: int, t_us, x, y, polarity) -> di
     count = len(t_us)
     if count > num_events:
         raise InputError(f"{count} events in one step, the file takes {num_events}; raise --events")
-    columns = geometry.width // geometry.window
-    order = np.argsort(y // geometry.window * columns + x // geometry.window, kind="stable")
+    columns = -(-geometry.width // geometry.window)
+    cell = np.trunc(y / geometry.window) * columns + np.trunc(x / geometry.window)
+    order = np.argsort(cell, kind="stable")
     xy = np.zeros((1, num_events, 2), np.float32)
     xy[0, :count] = np.stack([x[order], y[order]], -1)
     times, signs = np.zeros((2, 1, num_events), np.int32)

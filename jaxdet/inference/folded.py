@@ -68,7 +68,7 @@ def _for_gpu(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variab
     return prepared.output_major(*split(model))
 
 
-def _merge_branches(level: HeadLevel) -> None:
+def _merge_branches(level: Any) -> None:
     cls, reg = level.cls_conv[0], level.reg_conv[0]
     both = nnx.clone(cls)
     pairs = ((both.conv.kernel, reg.conv.kernel), (both.conv.bias, reg.conv.bias))

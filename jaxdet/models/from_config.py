@@ -36,7 +36,7 @@ def build(cfg: Any, seed: int) -> Detector:
         _check_kind(cfg, "images")
     model = models.build(cfg.model.name, rngs=nnx.Rngs(seed), **arguments)
     if arguments.get("dtype") == "float64":
-        if not jax.config.jax_enable_x64:
+        if not jax.config.read("jax_enable_x64"):
             raise InputError("model.dtype is float64, which JAX does not keep; set JAX_ENABLE_X64=1")
         arrays = nnx.state(model, (nnx.Param, nnx.BatchStat))
         nnx.update(model, jax.tree.map(_widened, arrays))
