@@ -7,6 +7,7 @@
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3 --scaling --devices=1,2,4,8 --batch_sizes=4
     python -m jaxdet.benchmark --config=configs/ltd_yolov4.py:p6 --pipeline
     python -m jaxdet.benchmark --config=configs/synthetic_b3.py:short --endurance
+    python -m jaxdet.benchmark --weights=yolox_nano.pth --runtimes --pairs=15
     python -m jaxdet.benchmark --seqnms
     python -m jaxdet.benchmark --table --events=4096 --out=speed.json
     python -m jaxdet.benchmark --config=configs/gen1_hmnet.py:b3,short --target=a100 --devices=8 --hosts=4
@@ -15,6 +16,9 @@
 efficiency against the smallest number of devices, the fraction that summing the gradients takes alone, and
 bytes per device. For more devices than exist, only the memory is planned. With several processes (launch/)
 all devices are used; `--baseline` names the report of a run on fewer devices.
+
+`--runtimes` exports the model and runs it in ONNX Runtime, and in OpenVINO where that is installed, in turn
+with jaxdet on the same inputs; `--peers` are further ONNX files to run in the same turns.
 
 `--target` needs no GPU, only the extra cuda12 or cuda13: it compiles the streamed step, a batch of prediction
 and the training step (`--programs`) for a GPU of a table and prints kernels and calls, exchanged bytes,
@@ -32,7 +36,7 @@ from typing import Any
 import jax
 
 from jaxdet import api, cli, config_files, distributed
-from jaxdet.benchmarks import ahead, endurance, scaling, table, timing
+from jaxdet.benchmarks import ahead, endurance, runtimes, scaling, table, timing
 from jaxdet.benchmarks import evaluation as evaluation_speed
 from jaxdet.benchmarks import pipeline as pipeline_speed
 from jaxdet.benchmarks import seqnms as seqnms_speed
@@ -72,6 +76,8 @@ def _flags(flags: cli.Flags) -> None:
     flags.boolean(
         "table", False, "run the whole table: streams, images, training, Seq-NMS, in both types; to --out"
     )
+    flags.boolean("runtimes", False, "time the exported model in other runtimes beside jaxdet")
+    flags.strings("peers", [], "for --runtimes: ONNX files of one image input to time as well")
     flags.boolean("seqnms", False, "time Seq-NMS on simulated tracks of several sizes")
     flags.boolean("keep_products", True, "recompute only cheap operations in the backward pass of --train")
     flags.integer("events", 2000, "events in a step of a lane")
@@ -88,6 +94,8 @@ def _run(flags: cli.Flags) -> None:
         report = _table(flags)
     elif flags.scaling:
         report = _scaling(flags)
+    elif flags.runtimes:
+        report = _runtimes(flags)
     elif flags.target is not None:
         report = _ahead(flags)
     elif flags.pipeline:
@@ -116,6 +124,15 @@ def _table(flags) -> dict[str, Any]:
         with atomic(Path(flags.out).with_suffix(".md")) as temporary:
             temporary.write_text(f"{jax.devices()[0].device_kind}\n\n{table.markdown(rows)}")
     return {"device": jax.devices()[0].device_kind, "jax": jax.__version__, "rows": rows}
+
+
+def _runtimes(flags) -> dict[str, Any]:
+    peers = {Path(path).stem: Path(path) for path in flags.peers}
+    missing = [str(path) for path in peers.values() if not path.is_file()]
+    if missing:
+        raise InputError(f"--peers={missing[0]}: no such file; expected ONNX files")
+    measured = runtimes.measure(*_model(flags), flags.events, flags.pairs, peers)
+    return {"device": str(jax.devices()[0]), "jax": jax.__version__, **measured}
 
 
 def _of_model(flags) -> dict[str, Any]:

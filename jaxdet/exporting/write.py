@@ -41,8 +41,8 @@ def export(
     """
     _refuse(path, source)
     is_onnx = path.suffix == ".onnx"
-    program = _program(cfg, skeleton, variables, num_events)
-    held = program if is_onnx or program.state else _any_batch(cfg, skeleton, variables)
+    whole = program(cfg, skeleton, variables, num_events)
+    held = whole if is_onnx or whole.state else _any_batch(cfg, skeleton, variables)
     described = manifest.of(held, cfg, raw, is_onnx, licence, version)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder:
         made = Path(folder) / path.name
@@ -50,7 +50,7 @@ def export(
             onnx_file.write(made, held, raw, {manifest.KEY: json.dumps(described)})
         else:
             stablehlo_file.write(made, held, raw)
-        found = _checked(made, cfg, program, raw, source, num_events) if check else []
+        found = _checked(made, cfg, whole, raw, source, num_events) if check else []
         described["check"] = [comparison.as_json() for comparison in found]
         _keep(made, path, described)
     return found
@@ -77,7 +77,8 @@ def image_size(cfg: Any) -> tuple[int, int]:
     return size, size
 
 
-def _program(cfg: Any, skeleton: Skeleton, variables: Variables, num_events: int) -> Program:
+def program(cfg: Any, skeleton: Skeleton, variables: Variables, num_events: int) -> Program:
+    """The function that a file of this detector holds: one image, or a step of up to `num_events` events."""
     if cfg.data.kind == "events":
         return programs.of_events(skeleton, variables, num_events)
     return programs.of_images(skeleton, variables, image_size(cfg))
@@ -87,16 +88,14 @@ def _any_batch(cfg: Any, skeleton: Skeleton, variables: Variables) -> Program:
     return programs.of_images(skeleton, variables, image_size(cfg), stablehlo_file.any_batch())
 
 
-def _checked(
-    made: Path, cfg, program: Program, raw: bool, source, num_events: int
-) -> list[checks.Comparison]:
+def _checked(made: Path, cfg, whole: Program, raw: bool, source, num_events: int) -> list[checks.Comparison]:
     found = []
     for name, exported in runtimes.open_file(made).items():
         if cfg.data.kind == "events":
             given = inputs.steps(from_config.geometry(cfg), num_events, source)
         else:
             given = ({"images": a} for a in inputs.images(cfg.data, image_size(cfg), source))
-        found.append(checks.run(program, raw, name, exported, given, made.suffix == ".onnx"))
+        found.append(checks.run(whole, raw, name, exported, given, made.suffix == ".onnx"))
         logger.info("%s", found[-1].line())
     failed = [comparison for comparison in found if not comparison.passed]
     if failed:

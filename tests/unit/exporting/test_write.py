@@ -57,7 +57,7 @@ def _program(factor=1.0):
 @pytest.fixture
 def config(monkeypatch):
     """A config whose detector is the small program above."""
-    monkeypatch.setattr(write, "_program", lambda *_: _program())
+    monkeypatch.setattr(write, "program", lambda *_: _program())
     # Importing OpenVINO starts a process, of which JAX warns.
     found = write.runtimes.find_spec
     monkeypatch.setattr(write.runtimes, "find_spec", lambda name: None if name == "openvino" else found(name))
