@@ -32,6 +32,13 @@ def test_lines_have_at_most_110_columns():
     assert long == [], "\n".join(long)
 
 
+def test_files_are_short():
+    """At most 360 lines: a longer file is about more than one thing."""
+    counts = {path: len(path.read_text().splitlines()) for path in PACKAGE}
+    long = [f"{path.relative_to(ROOT)}: {n} lines" for path, n in counts.items() if n > 360]
+    assert long == [], "\n".join(long)
+
+
 def test_a_class_name_has_one_meaning():
     places = defaultdict(list)
     for path, tree in PACKAGE.items():
