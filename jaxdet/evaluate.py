@@ -175,23 +175,8 @@ def _report(flags, found: Evaluation, data: Any, took_s: float) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     plots.precision_recall(out.with_suffix(".png"), **metrics.curves())
     if diagnosis is not None:
-        logger.info("%s", reports.write(flags.report, metrics, diagnosis, content, _roots(flags, data)))
-
-
-def _roots(flags, data) -> list[Path]:
-    """Folders in which the pictures of the evaluated images or recordings may lie."""
-    roots = []
-    if flags.images:
-        given = Path(flags.images)
-        roots.append(given.parent if given.is_file() else given)
-    if data is not None and "root" in data:
-        split = flags.split or data.test_split
-        annotated = samples.annotated_split(data.root, split) if data.kind == "images" else None
-        place = Path(data.root, split)
-        roots.append(annotated[1] if annotated else place.parent if place.is_file() else place)
-    if flags.annotations:
-        roots.append(Path(flags.annotations).parent / "images")
-    return roots
+        roots = reports.picture_folders(flags.images, flags.annotations, data, flags.split)
+        logger.info("%s", reports.write(flags.report, metrics, diagnosis, content, roots))
 
 
 main = cli.command(_flags, _run, __doc__, several_processes=True)

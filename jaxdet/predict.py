@@ -31,8 +31,6 @@ import logging
 import sys
 from pathlib import Path
 
-import numpy as np
-
 import jaxdet
 from jaxdet import api, cli, predictions
 from jaxdet.benchmarks import latency
@@ -94,52 +92,58 @@ def _run(flags: cli.Flags) -> None:
     _check(flags)
     cfg, skeleton, variables = api.open_weights_of(flags)
     metadata = {"model": runs.as_json(cfg)["model"], "weights": flags.weights, "version": jaxdet.__version__}
+    of_kind = _of_images if cfg.data.kind == "images" else _of_events
+    of_kind(flags, cfg, skeleton, variables, metadata)
+
+
+def _of_images(flags: cli.Flags, cfg, skeleton, variables, metadata) -> None:
     source = flags.input or flags.images
+    if source is None:
+        raise InputError("missing --input; a model of images predicts an image, a folder, a list or a video")
+    if cli.view_of(flags) != View():
+        raise InputError("--fit, --region, --start_us, --end_us and --max_gap are for models of events")
+    detector = ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast)
+    predictor = ItemPredictor(cfg.data, detector)
+    if flags.radiometric is not None:
+        predictor.radiometric = decoding.check_radiometric(flags.radiometric)
+    smoothing = predictions.Smoothing(
+        SeqNMSOptions(min_score=flags.seqnms_score).check() if flags.seqnms else None, _tracks(flags)
+    )
     picture = predictions.Rendering(flags.render, flags.render_score, flags.render_stride)
-    if cfg.data.kind == "images":
-        if source is None:
-            raise InputError(
-                "missing --input; a model of images predicts an image, a folder, a list or a video"
-            )
-        if cli.view_of(flags) != View():
-            raise InputError("--fit, --region, --start_us, --end_us and --max_gap are for models of events")
-        detector = ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast)
-        predictor = ItemPredictor(cfg.data, detector)
-        if flags.radiometric is not None:
-            predictor.radiometric = decoding.check_radiometric(flags.radiometric)
-        smoothing = predictions.Smoothing(
-            SeqNMSOptions(min_score=flags.seqnms_score).check() if flags.seqnms else None, _tracks(flags)
-        )
-        report = predictions.of_images(
-            predictor, source, flags.out, picture, metadata, flags.annotations, smoothing, flags.max_frames
-        )
-        cli.check_losses(report, flags.strict)
-        return
+    report = predictions.of_images(
+        predictor, source, flags.out, picture, metadata, flags.annotations, smoothing, flags.max_frames
+    )
+    cli.check_losses(report, flags.strict)
+
+
+def _of_events(flags: cli.Flags, cfg, skeleton, variables, metadata) -> None:
     if flags.images:
         raise InputError(f"--images needs a model of images; data.kind of this one is {cfg.data.kind!r}")
     if flags.seqnms:
         raise InputError("--seqnms needs a model of images, with a video or numbered images as --input")
     skeleton, variables = folded.prepare(skeleton, variables, flags.fast)
     names, buckets, view = tuple(cfg.data.classes), tuple(cfg.data.event_buckets), cli.view_of(flags)
-    if source and packets.is_address(source):
+    split = flags.split or cfg.data.test_split
+    if flags.input and packets.is_address(flags.input):
         stream = StreamDetector(skeleton, variables, class_names=names, limits=_limits(flags))
-        predictions.of_live(stream, source, view, flags.out, metadata)
-        return
-    if flags.speed_test:
+        predictions.of_live(stream, flags.input, view, flags.out, metadata)
+    elif flags.speed_test:
         stream = StreamDetector(skeleton, variables, class_names=names)
-        for path in [Path(source)] if source else _part(flags, cfg)[0]:
+        own = [Path(flags.input)] if flags.input else recordings.part(cfg.data.root, split, flags.chunk)[0]
+        for path in own:
             print(latency.of_recording(stream, FittedRecording(path, stream.geometry.size, view)))
-        return
-    predictor = Predictor(skeleton, variables, 1 if source else flags.lanes, flags.lanes, class_names=names)
-    if source:
-        opened = FittedRecording(Path(source), predictor.geometry.size, view)
+    elif flags.input:
+        predictor = Predictor(skeleton, variables, 1, flags.lanes, class_names=names)
+        opened = FittedRecording(Path(flags.input), predictor.geometry.size, view)
+        picture = predictions.Rendering(flags.render, flags.render_score, flags.render_stride)
         predictions.of_recording(predictor, opened, buckets, flags.out, picture, metadata, _tracks(flags))
-        return
-    paths, num_all = _part(flags, cfg)
-    index, count = _chunk(flags.chunk)
-    name = "detections.h5" if count == 1 else f"detections_{index}of{count}.h5"
-    predictions.of_split(predictor, paths, buckets, flags.out, name, metadata)
-    logger.info("%d of %d recordings -> %s", len(paths), num_all, flags.out)
+    else:
+        predictor = Predictor(skeleton, variables, flags.lanes, flags.lanes, class_names=names)
+        paths, num_all = recordings.part(cfg.data.root, split, flags.chunk)
+        index, count = recordings.chunk(flags.chunk)
+        name = "detections.h5" if count == 1 else f"detections_{index}of{count}.h5"
+        predictions.of_split(predictor, paths, buckets, flags.out, name, metadata)
+        logger.info("%d of %d recordings -> %s", len(paths), num_all, flags.out)
 
 
 def _limits(flags: cli.Flags) -> Limits:
@@ -180,22 +184,7 @@ def _check(flags: cli.Flags) -> None:
         raise InputError("--track and --seqnms need --input")
     elif not flags.speed_test and (not flags.out or flags.render):
         raise InputError("a split is written to the folder --out; --render needs --input")
-    _chunk(flags.chunk)
-
-
-def _part(flags: cli.Flags, cfg) -> tuple[list[Path], int]:
-    """The recordings of this part of the split, and how many the split has."""
-    index, count = _chunk(flags.chunk)
-    paths = recordings.find(cfg.data.root, flags.split or cfg.data.test_split)
-    # Parity: earlier parts are one longer where the division leaves a rest.
-    return [paths[i] for i in np.array_split(np.arange(len(paths)), count)[index]], len(paths)
-
-
-def _chunk(text: str) -> tuple[int, int]:
-    index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise InputError(f"--chunk={text}, expected i/n with 0 <= i < n, for example 0/4")
-    return int(index), int(count)
+    recordings.chunk(flags.chunk)
 
 
 main = cli.command(_flags, _run, __doc__)

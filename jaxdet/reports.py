@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.events import recordings
-from jaxdet.data.images import letterbox
+from jaxdet.data.images import letterbox, samples
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco
 from jaxdet.evaluation.diagnosis import Diagnosis
@@ -32,6 +32,28 @@ def write(
     events of 50 ms before the labels are drawn. Boxes of others are drawn on a grey canvas.
     """
     return report.write(folder, numbers, metrics.curves(), diagnosis, _pairs(metrics, diagnosis, roots))
+
+
+def picture_folders(
+    images: str | None, annotations: str | None, data: Any = None, split: str | None = None
+) -> list[Path]:
+    """Folders in which the pictures of an evaluation may lie, the likeliest first.
+
+    `images` and `annotations` are the flags of `evaluate`; `data` is the data block of the config, of whose
+    `split` (default: the test split) the images or recordings were evaluated.
+    """
+    folders = []
+    if images:
+        given = Path(images)
+        folders.append(given.parent if given.is_file() else given)
+    if data is not None and "root" in data:
+        name: str = split or data.test_split
+        annotated = samples.annotated_split(data.root, name) if data.kind == "images" else None
+        place = Path(data.root, name)
+        folders.append(annotated[1] if annotated else place.parent if place.is_file() else place)
+    if annotations:
+        folders.append(Path(annotations).parent / "images")
+    return folders
 
 
 def _pairs(metrics: Metrics, diagnosis: Diagnosis, roots: Sequence[str | Path]) -> Iterator[report.Pair]:

@@ -155,6 +155,24 @@ def find(root: str | os.PathLike, split: str) -> list[Path]:
     return paths
 
 
+def chunk(text: str) -> tuple[int, int]:
+    """Index and count of a part written as `i/n`, from 0; InputError if it is not one."""
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise InputError(f"--chunk={text}, expected i/n with 0 <= i < n, for example 0/4")
+    return int(index), int(count)
+
+
+def part(root: str | os.PathLike, split: str, text: str) -> tuple[list[Path], int]:
+    """Recordings of part `i/n` of a split, and the number of recordings of the whole split.
+
+    Parity: earlier parts are one longer where the division leaves a rest, as in the released code.
+    """
+    paths = find(root, split)
+    index, count = chunk(text)
+    return [paths[i] for i in np.array_split(np.arange(len(paths)), count)[index]], len(paths)
+
+
 def open_events(path: str | os.PathLike) -> EventStream:
     """Stream the events of a prepared folder or of a file; see `open.open_events`."""
     if not Path(path).is_dir():
