@@ -12,15 +12,13 @@ CPU.
 
 import logging
 import sys
-import time
 from pathlib import Path
 
-import jax
 import numpy as np
 
 import jaxdet
 from jaxdet import cli, config, data, distributed, sharding
-from jaxdet.benchmarks import ahead, example
+from jaxdet.benchmarks import ahead, dry_run, example
 from jaxdet.benchmarks.targets import TARGETS
 from jaxdet.data.datasets import gen1
 from jaxdet.data.events import recordings
@@ -41,8 +39,6 @@ from jaxdet.weights import families
 from jaxdet.weights.load import load
 
 logger = logging.getLogger(__name__)
-
-_DRAWN = 3  # batches
 
 
 def _flags(flags: cli.Flags) -> None:
@@ -84,12 +80,12 @@ def _run(flags: cli.Flags) -> None:
     batches = _open(cfg)
     cli.check_losses(getattr(batches.source, "report", ReadReport()), flags.strict, "nothing was trained")
     if flags.target is not None:
-        _plan(cfg, flags, batches)
+        dry_run.plan(cfg, ahead.cluster(flags.target, flags.hosts, flags.devices), batches)
         return
     mesh = sharding.make_mesh(cfg.data.batch_size)
     run = runs.assemble(cfg, mesh, _start_from(flags.init, cfg.model))
     if flags.dry_run:
-        _describe(cfg, run, batches)
+        dry_run.describe(cfg, run, batches)
         return
     # Not before: what is refused leaves no folder behind.
     workdir.mkdir(parents=True, exist_ok=True)
@@ -156,7 +152,7 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
     start = int(current.step)
     batches.seek(start)
     if start == 0 and distributed.is_main():
-        _draw_batches(cfg, batches, workdir)
+        training_batches.write_first(workdir, cfg, batches.source)
     writers = log_writers.open_all(workdir, run.loss_names, run.num_steps, start, cfg.train.tensorboard)
 
     def save(info: loop.StepInfo) -> None:
@@ -209,16 +205,6 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
     return run._replace(state=current, carry=carry)
 
 
-def _draw_batches(cfg, batches: data.Batches, workdir: Path) -> None:
-    """Draw the first batches as the network sees them, with their labels."""
-    images = cfg.data.kind == "images"
-    rgb = images and cfg.data.placement == "yolov4"
-    size = None if images else from_config.geometry(cfg).size
-    for step in range(_DRAWN):
-        batch, _ = batches.source.batch(step)
-        training_batches.write(workdir / f"batch_{step}.jpg", batch, tuple(cfg.data.classes), rgb, size)
-
-
 def _weights(current: state.TrainState) -> Variables:
     """The weights to evaluate, whole in every process."""
     found = state.variables(current)
@@ -231,51 +217,6 @@ def _measure(cfg: config.Config, run: runs.Run) -> splits.Measure:
     if "pad" in block:
         block.pad = 0.0  # Parity: rectangles are larger in the stand-alone test only.
     return splits.measure(block, run.skeleton, cfg.data.validation_split)
-
-
-def _describe(cfg, run: runs.Run, batches: data.Batches) -> None:
-    """Print parameters, memory, steps and time per epoch, the last measured over a few steps."""
-    stream = runs.device_batches(batches, run.mesh)
-    batch = next(stream)
-    current, carry = run.state, run.carry
-    memory = runs.memory_estimate(run, batch)
-    for _ in range(3):
-        began = time.perf_counter()
-        current, carry, values = run.train_step(current, carry, batch)
-        jax.block_until_ready(values)
-    step_s = time.perf_counter() - began
-    batches.close()
-    steps = cfg.train.iterations_per_epoch * run.segments
-    print(f"parameters        {run.num_parameters:,}")
-    print(f"memory a device   {memory / 2**20:,.0f} MiB for a step")
-    print(f"steps             {run.num_steps:,} in all, {steps:,} per epoch")
-    print(f"time              {step_s:.3f} s per step, {log_writers.duration(step_s * steps)} per epoch")
-
-
-def _plan(cfg, flags, batches: data.Batches) -> None:
-    """Print what a run on GPUs that need not be there takes: memory, lanes, and times by estimate."""
-    cluster = ahead.cluster(flags.target, flags.hosts, flags.devices)
-    batch = next(batches)
-    batches.close()
-    row = ahead.trained(cfg, cluster, batch)
-    steps = cfg.train.iterations_per_epoch * runs.num_segments(cfg.data)
-    total = cfg.train.num_iterations * runs.num_segments(cfg.data)
-    epoch = log_writers.duration(row["estimated_ms"] / 1e3 * steps)
-    verdict = "fits" if row["fits"] else "does not fit"
-    print(f"target            {len(cluster.devices)} x {cluster.target.product} on {flags.hosts} host(s)")
-    print(f"parameters        {row['parameters']:,}")
-    print(
-        f"memory a device   {row['peak_mib']:,.0f} MiB for a step, {verdict} in "
-        f"{cluster.target.memory_bytes / 2**20:,.0f} MiB, of which a tenth is left to CUDA and NCCL"
-    )
-    print(f"lanes a device    {row['lanes_a_device']}; about {row['lanes_that_fit']} fit")
-    print(f"steps             {total:,} in all, {steps:,} per epoch")
-    print(f"kernels           {row['launches']:,} per step")
-    print(
-        f"time (estimate)   {row['estimated_ms'] / 1e3:.3f} s per step, {epoch} per epoch, if data keeps up"
-    )
-    for name, text in ahead.assumptions().items():
-        print(f"  assumed         {name}: {text}")
 
 
 def _draw_log(workdir: Path) -> None:

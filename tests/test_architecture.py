@@ -161,3 +161,9 @@ def test_architecture_lists_the_layers_of_the_import_contract():
     text = (ROOT / "ARCHITECTURE.md").read_text()
     listed = text.split("<!-- layers -->")[1].split("<!-- /layers -->")[0]
     assert [line.strip("│ ").split() for line in listed.splitlines() if line.startswith("│")] == rows
+
+
+def test_the_main_path_of_training_is_short():
+    """ARCHITECTURE.md promises a newcomer fewer than 500 lines from the command to the detector."""
+    path = ("train.py", "training/step.py", "models/detector.py")
+    assert sum(len((ROOT / "jaxdet" / name).read_text().splitlines()) for name in path) < 500

@@ -1,15 +1,30 @@
 """Training batches as the network sees them, with their labels."""
 
 import os
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from jaxdet.data.pipeline import Source
+from jaxdet.models import from_config
 from jaxdet.structs import Batch, Boxes, Images
 from jaxdet.viewing import drawing
 
 _LANES, _COLUMNS, _SIDE = 16, 4, 320  # pictures of a batch, in a row, pixels of each
 _STEPS = 10  # of events in a picture
+_BATCHES = 3  # that are drawn at the start of a run
+
+
+def write_first(folder: Path, cfg: Any, source: Source) -> None:
+    """Write the first three batches of a run with config `cfg` as `batch_0.jpg` and so on."""
+    images = cfg.data.kind == "images"
+    rgb = images and cfg.data.placement == "yolov4"
+    size = None if images else from_config.geometry(cfg).size
+    for step in range(_BATCHES):
+        batch, _ = source.batch(step)
+        write(folder / f"batch_{step}.jpg", batch, tuple(cfg.data.classes), rgb, size)
 
 
 def write(
