@@ -24,7 +24,15 @@ from functools import partial
 from pathlib import Path
 
 from jaxdet import cli, distributed
-from jaxdet.data.datasets import coco_layout, gen1, gen1_metadata, ltd, ltd_preparation, thermal_sets
+from jaxdet.data.datasets import (
+    coco_layout,
+    gen1,
+    gen1_metadata,
+    ltd,
+    ltd_preparation,
+    preparation,
+    thermal_sets,
+)
 from jaxdet.data.events import recordings
 from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.data.synthetic import layouts
@@ -54,12 +62,12 @@ def _gen1(flags: cli.Flags) -> None:
     options = gen1.Gen1Options(duration_ms=round(flags.duration_s * 1000) or None)
     shard = _shard(flags.shard) if flags.shard else (distributed.index(), distributed.count())
     own = gen1.make(source, out, options, max(flags.workers, 1), shard, flags.verify)
-    report = gen1.merge_reports(distributed.gather(own, gen1.Gen1Report))
+    report = preparation.merge_reports(distributed.gather(own, preparation.PreparationReport))
     if not distributed.is_main():
         return
-    gen1.finish(out, report)
+    preparation.finish(out, report)
     problems = report.problems
-    for split, recording in gen1.made(out):
+    for split, recording in preparation.made(out):
         if not len(recording.labels) and not flags.allow_empty:
             problems.append(
                 f"{split}/{recording.name}: a label file without boxes, expected some; "
@@ -90,7 +98,7 @@ def _shard(text):
 
 def _check_meta(out, folder, required):
     lines = []
-    for split in gen1.SPLITS:
+    for split in preparation.SPLITS:
         if any((Path(folder) / split / name).exists() for name in ("meta.pkl", "gt_interval.csv")):
             of_split = [recordings.open_recording(path) for path in recordings.find(out, split)]
             found = gen1_metadata.compare(of_split, Path(folder) / split)

@@ -20,7 +20,7 @@ import jaxdet
 from jaxdet import cli, config, data, distributed, sharding
 from jaxdet.benchmarks import ahead, dry_run, example
 from jaxdet.benchmarks.targets import TARGETS
-from jaxdet.data.datasets import gen1
+from jaxdet.data.datasets import gen1, preparation
 from jaxdet.data.events import recordings
 from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.errors import InputError
@@ -127,7 +127,7 @@ def _simulate(block: config.Config) -> None:
     simulation = synthetic.Simulation(seed=wanted.seed, duration_s=wanted.duration_s)
     synthetic.write(source, counts, simulation, report=logger.info)
     report = gen1.make(source, root, gen1.Gen1Options(duration_ms=None), workers=2)
-    gen1.finish(root, report)
+    preparation.finish(root, report)
     if report.problems:
         raise InputError(f"{source}: {report.problems[0]}; remove the folder and run again")
 

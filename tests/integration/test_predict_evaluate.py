@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from jaxdet import evaluate, models, predict
-from jaxdet.data.datasets import gen1
+from jaxdet.data.datasets import gen1, preparation
 from jaxdet.data.events import dat
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.detections import store
@@ -75,7 +75,7 @@ def place(tmp_path_factory):
         dat.write_dat(folder / "source" / "test" / f"{name}_td.dat", _events(seed), WIDTH, HEIGHT)
         dat.write_boxes(folder / "source" / "test" / f"{name}_bbox.npy", _labels(seed))
     report = gen1.make(folder / "source", folder / "data", gen1.Gen1Options(duration_ms=None), workers=1)
-    gen1.finish(folder / "data", report)
+    preparation.finish(folder / "data", report)
     (folder / "tiny.py").write_text(CONFIG.format(root=str(folder / "data")))
     arguments = {"geometry": EventGeometry(48, 64), "widths": (16, 16), "num_heads": (1, 1), "depths": (1, 1)}
     _weights(folder / "weights", {**arguments, "periods": (1, 3), "out_features": 16, "num_classes": 2})

@@ -16,7 +16,7 @@ import pytest
 
 from jaxdet import folders, prepare
 from jaxdet.data import archive
-from jaxdet.data.datasets import gen1
+from jaxdet.data.datasets import gen1, preparation
 from jaxdet.data.events import dat, recordings
 from jaxdet.data.events.streams import EventChunk
 
@@ -453,7 +453,7 @@ def test_killed_at_random_and_run_again_gives_the_same_bytes(source, tmp_path, e
         time.sleep(rng.uniform(0, 0.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        for path, _ in ((p, s) for s in gen1.SPLITS for p in (out / s).glob("[!.]*")):
+        for path, _ in ((p, s) for s in preparation.SPLITS for p in (out / s).glob("[!.]*")):
             assert recordings.check(path, full=True) is None, "what has its final name is whole"
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
     assert contents(out) == contents(reference)

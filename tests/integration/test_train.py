@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from jaxdet import convert, train
-from jaxdet.data.datasets import gen1
+from jaxdet.data.datasets import gen1, preparation
 from jaxdet.data.events import recordings
 from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.training import setup
@@ -36,7 +36,7 @@ def root(tmp_path_factory):
     simulation = synthetic.Simulation(seed=3, duration_s=2.0)
     synthetic.write(folder / "source", {"train": 2, "val": 1, "test": 1}, simulation, workers=1)
     report = gen1.make(folder / "source", folder / "prepared", gen1.Gen1Options(duration_ms=None))
-    gen1.finish(folder / "prepared", report)
+    preparation.finish(folder / "prepared", report)
     return folder / "prepared"
 
 

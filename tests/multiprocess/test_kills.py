@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdet.data.datasets import gen1
+from jaxdet.data.datasets import gen1, preparation
 from jaxdet.data.events import recordings
 from jaxdet.data.images import sets
 from jaxdet.data.synthetic import gen1 as synthetic
@@ -61,7 +61,7 @@ def _soup(out: Path) -> Any:
 
 
 def _whole_recordings(out: Path) -> None:
-    for split in gen1.SPLITS:
+    for split in preparation.SPLITS:
         for folder in (out / split).glob("[!.]*/info.json"):
             assert recordings.check(folder.parent, full=True) is None
 
@@ -180,7 +180,7 @@ def source(tmp_path_factory):
 def given(source):
     """The same with prepared recordings and a run of four steps."""
     report = gen1.make(source / "gen1", source / "prepared", gen1.Gen1Options(duration_ms=None))
-    gen1.finish(source / "prepared", report)
+    preparation.finish(source / "prepared", report)
     _finish(JOBS["train"], source, source / "run")
     return source
 

@@ -1,30 +1,23 @@
 """Preparation of GEN1: its source files, or a folder of the same layout, become prepared recordings.
 
-Every recording is made by one call in one worker process and renamed into place when it is complete.
-Recordings that exist already and come from the same source files are kept, so a killed run can be resumed and
-gives the same bytes. A recording that cannot be made is one line in the report; the others are made all the
-same.
+Recordings are made one by one, see `preparation`; archives are extracted as they are needed.
 """
 
-import json
 import logging
-import multiprocessing
-import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdet import files, folders
+from jaxdet import folders
 from jaxdet.data import archive
-from jaxdet.data.datasets.gen1_sources import BOXES, EVENTS, SPLITS, SourceFiles, find_sources
+from jaxdet.data.datasets import preparation
+from jaxdet.data.datasets.gen1_sources import BOXES, EVENTS, SourceFiles, find_sources
+from jaxdet.data.datasets.preparation import PreparationReport
 from jaxdet.data.events import dat, labels, recordings
 from jaxdet.data.events.streams import EventChunk
-from jaxdet.data.processes import exit_with_parent
 from jaxdet.errors import InputError
 
 GEN1_SIZE = (304, 240)
@@ -51,16 +44,6 @@ class RecordingJob(NamedTuple):
     scratch: Path | None  # folder the source was extracted to, for this job only
 
 
-@dataclass
-class Gen1Report:
-    """Result of the preparation. Its lines are sorted and do not depend on the order of work."""
-
-    num_made: int = 0
-    num_kept: int = 0
-    problems: list[str] = field(default_factory=list)
-    suspicious: list[str] = field(default_factory=list)
-
-
 def make(
     source: Path,
     out: Path,
@@ -68,20 +51,20 @@ def make(
     workers: int = 1,
     shard: tuple[int, int] = (0, 1),
     verify: bool = False,
-) -> Gen1Report:
-    """Make the recordings of `source` in `out`; call `finish` once those of all shards exist.
+) -> PreparationReport:
+    """Make the recordings of `source` in `out`; call `preparation.finish` once those of all shards exist.
 
     `shard` (i, n) takes every n-th recording of a folder and every n-th archive from number i on; `verify`
     compares checksums of existing recordings. InputError when nothing is to prepare or the disk is full.
     """
-    report = Gen1Report()
+    report = PreparationReport()
     tree, archives = find_sources(source, report.problems)
     tree, archives = tree[shard[0] :: shard[1]], archives[shard[0] :: shard[1]]
     scratch = out / f".extract-{shard[0]}-{shard[1]}"
     folders.remove_own(scratch, _EXTRACTED, _made_before)
 
     def is_pending(pair: SourceFiles) -> bool:
-        pending = not _is_made(pair, out, options, verify)
+        pending = not preparation.is_made(out / pair.split / pair.name, _origin(pair, options), verify)
         report.num_kept += not pending
         return pending
 
@@ -89,7 +72,6 @@ def make(
         logging.info("comparing the checksums of existing recordings")
     work = [(None, [pair for pair in tree if is_pending(pair)])]
     work += [(path, [pair for pair in pairs if is_pending(pair)]) for path, pairs in archives]
-    progress = _Progress(sum(len(pairs) for _, pairs in work))
 
     def jobs() -> Iterator[RecordingJob]:
         for number, (path, pairs) in enumerate(work):
@@ -102,48 +84,16 @@ def make(
                 yield from (RecordingJob(pair, out, options, scratch) for pair in found)
 
     try:
-        for done in _results(jobs(), workers):
-            if isinstance(done, str):
-                report.problems.append(done)
-            else:
-                report.num_made += 1
-            progress.count(0 if isinstance(done, str) else done["num_events"])
-    except BrokenProcessPool as error:
-        line = "a worker process was killed, perhaps because memory ran out; run again with fewer --workers"
-        raise InputError(line) from error
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or out}: {error.strerror or error}; finished recordings are kept: "
-            "free disk space and run again"
-        ) from error
+        preparation.make_all(jobs(), convert, out, report, sum(len(pairs) for _, pairs in work), workers)
     finally:
         folders.discard(scratch, _EXTRACTED)
     return report
-
-
-def merge_reports(reports: Iterable[Gen1Report]) -> Gen1Report:
-    """Sum of the reports of all shards; a problem of the source, which every shard meets, is listed once."""
-    parts = list(reports)
-    problems = {line for part in parts for line in part.problems}
-    return Gen1Report(sum(p.num_made for p in parts), sum(p.num_kept for p in parts), sorted(problems))
 
 
 def _made_before(scratch: Path) -> bool:
     """True if a folder without a marker holds only files that version 0.1.0 extracted."""
     inside = [path for path in scratch.rglob("*") if path.is_symlink() or not path.is_dir()]
     return all(path.name.endswith((EVENTS, BOXES)) and not path.is_symlink() for path in inside)
-
-
-def _is_made(pair: SourceFiles, out: Path, options: Gen1Options, verify: bool) -> bool:
-    path = out / pair.split / pair.name
-    if not (path / "info.json").exists():
-        return False
-    try:
-        recording = recordings.open_recording(path)
-    except InputError:
-        return False
-    wanted = _origin(pair, options)
-    return recording.info.get("source") == wanted and recordings.check(path, full=verify) is None
 
 
 def _origin(pair: SourceFiles, options: Gen1Options) -> dict[str, Any]:
@@ -250,80 +200,3 @@ def _on_sensor(records: np.ndarray, decoded: Decode, width: int, height: int) ->
         events: EventChunk = decoded(records[rows])
         inside[rows] = (events.x < width) & (events.y < height)
     return inside
-
-
-def _results(jobs: Iterator[RecordingJob], workers: int) -> Iterator[dict[str, Any] | str]:
-    """Results of the jobs in any order.
-
-    At most two jobs per worker are taken ahead, so that an archive is not extracted far in advance.
-    """
-    if workers == 1:
-        yield from map(convert, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = futures.ProcessPoolExecutor(workers, context, initializer=exit_with_parent)
-    try:
-        running: set[futures.Future] = set()
-        for job in jobs:
-            running.add(pool.submit(convert, job))
-            enough = len(running) >= 2 * workers
-            done, running = futures.wait(running, None if enough else 0, futures.FIRST_COMPLETED)
-            yield from (future.result() for future in done)
-        for future in futures.as_completed(running):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-class _Progress:
-    """Progress line in the log every few seconds: recordings done, rate, time left."""
-
-    INTERVAL_S = 5.0
-
-    def __init__(self, total: int):
-        self._total, self._done, self._events = total, 0, 0
-        self._start = self._shown = time.monotonic()
-
-    def count(self, num_events: int) -> None:
-        self._done += 1
-        self._events += num_events
-        now = time.monotonic()
-        if now - self._shown < self.INTERVAL_S and self._done < self._total:
-            return
-        self._shown = now
-        rate = self._done / max(now - self._start, 1e-9)
-        logging.info(
-            "%d of %d recordings, %.3g recordings/s, %.3g M events/s, %.3g min left",
-            *(self._done, self._total, rate),
-            *(self._events / max(now - self._start, 1e-9) / 1e6, (self._total - self._done) / rate / 60),
-        )
-
-
-def made(out: Path) -> Iterator[tuple[str, recordings.Recording]]:
-    """Yield all prepared recordings below `out` as (split, recording), sorted."""
-    for split in SPLITS:
-        for path in sorted(path.parent for path in (out / split).glob("[!.]*/info.json")):
-            yield split, recordings.open_recording(path)
-
-
-def finish(out: Path, report: Gen1Report) -> None:
-    """Write manifest.json and report.txt for the recordings in `out`; add suspicious labels to `report`."""
-    manifest = {}
-    for split, recording in made(out):
-        key = f"{split}/{recording.name}"
-        manifest[key] = {
-            k: recording.info[k] for k in ("num_events", "num_labels", "label_interval_us", "files")
-        }
-        odd = recording.info["suspicious"]
-        if odd:
-            counts = ", ".join(f"{count} {reason}" for reason, count in odd.items())
-            report.suspicious.append(f"{key}: of {recording.info['num_labels']} boxes {counts}")
-        for reason, count in recording.info.get("left_out", {}).items():
-            report.suspicious.append(f"{key}: left out {count} {reason}")
-        if not recording.info["num_labels"]:
-            report.suspicious.append(f"{key}: no boxes")
-    report.problems.sort()
-    with files.atomic(out / "manifest.json") as temporary:
-        temporary.write_text(json.dumps({"recordings": manifest}, indent=1) + "\n")
-    with files.atomic(out / "report.txt") as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in [*report.problems, *report.suspicious]))

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from jaxdet import files
 from jaxdet.data import archive
+from jaxdet.data.datasets.preparation import SPLITS
 from jaxdet.errors import InputError
 
-SPLITS = ("train", "val", "test")
 EVENTS, BOXES = "_td.dat", "_bbox.npy"
 
 
