@@ -16,7 +16,7 @@ import pytest
 
 from jaxdet import folders, prepare
 from jaxdet.data import archive
-from jaxdet.data.datasets import gen1, preparation
+from jaxdet.data.datasets import preparation
 from jaxdet.data.events import dat, recordings
 from jaxdet.data.events.streams import EventChunk
 
@@ -375,14 +375,14 @@ def test_a_full_disk(source, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     writes = []
 
-    def save(path, array, save=recordings._save):
+    def save(path, array, save=recordings.save_array):
         writes.append(path)
         if len(writes) == 5:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         save(path, array)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recordings, "_save", save)
+        patch.setattr(recordings, "save_array", save)
         assert run(source, out) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "No space left on device; finished recordings are kept" in line

@@ -18,6 +18,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,15 @@ def write(
     recording is replaced. Raises InputError when something else is there, or the last part of `path` is not a
     plain name.
     """
+    with replacing(path) as partial:
+        for file, array in zip(ARRAYS, (words, ms_start, labels), strict=True):
+            save_array(partial / file, array)
+        return describe(partial, Path(path).name, info, len(words), len(labels))
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield the unfinished folder of a recording; after the body it takes the place of `path`."""
     path = Path(path)
     files.safe_name(path.name, "name of a recording")
     folders.check_own(path, KIND, _made_before)
@@ -242,22 +252,26 @@ def write(
     folders.remove_own(partial, KIND, _made_before)
     try:
         folders.begin(partial, KIND)
-        contents = {"events.npy": words, "ms_start.npy": ms_start, "labels.npy": labels}
-        for file, array in contents.items():
-            _save(partial / file, array)
-        sums = {
-            file: {"size": (partial / file).stat().st_size, "sha256": files.sha256(partial / file)}
-            for file in contents
-        }
-        info = {"name": path.name, **info, "num_events": len(words), "num_labels": len(labels), "files": sums}
-        with files.atomic(partial / "info.json") as temporary:
-            temporary.write_text(json.dumps(info, indent=1) + "\n")
+        yield partial
         folders.finish(partial, KIND)
         folders.replace_own(partial, path, KIND, _made_before)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         folders.discard(partial, KIND)
+
+
+def describe(
+    partial: Path, name: str, info: dict[str, Any], num_events: int, num_labels: int
+) -> dict[str, Any]:
+    """Write info.json beside the arrays and return its content."""
+    sums = {
+        file: {"size": (partial / file).stat().st_size, "sha256": files.sha256(partial / file)}
+        for file in ARRAYS
+    }
+    info = {"name": name, **info, "num_events": num_events, "num_labels": num_labels, "files": sums}
+    with files.atomic(partial / "info.json") as temporary:
+        temporary.write_text(json.dumps(info, indent=1) + "\n")
     return info
 
 
@@ -276,7 +290,7 @@ def _made_before(path: Path) -> bool:
         return False
 
 
-def _save(path, array):
+def save_array(path, array):
     # numpy.save reports a full disk only as "N requested and M written".
     with files.atomic(path) as temporary, open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))

@@ -121,7 +121,7 @@ def test_a_failed_write_leaves_the_old_recording(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(recordings, "_save", full)
+    monkeypatch.setattr(recordings, "save_array", full)
     with pytest.raises(OSError, match="No space"):
         store(tmp_path / "a", make_events(7, 5), 5)
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
