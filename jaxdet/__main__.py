@@ -6,8 +6,12 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jaxdet
+
+if TYPE_CHECKING:
+    from jaxdet.cli import Flags  # imports more than listing the commands needs
 
 COMMANDS = (
     "train",
@@ -40,6 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: no command {argv[0]!r}{meant}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 1
     return importlib.import_module(f"jaxdet.{argv[0]}").main(argv[1:])
+
+
+def flags_of_all() -> "dict[str, Flags]":
+    """The flags of each command by its words, such as "prepare gen1"; imports them all, which takes
+    seconds."""
+    found = {}
+    for name in COMMANDS:
+        module = importlib.import_module(f"jaxdet.{name}")
+        for word, command in getattr(module, "COMMANDS", {"": module.main}).items():
+            found[f"{name} {word}".strip()] = command.flags()
+    return found
 
 
 def _overview() -> str:

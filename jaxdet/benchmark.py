@@ -306,7 +306,7 @@ def _throughput(flags, events, skeleton, variables, size) -> dict[str, float]:
     return {**took.as_dict(), **cost.as_dict(), "images_per_s": round(size / took.ms * 1e3, 2)}
 
 
-main = cli.command(_flags, _run, __doc__, several_processes=True)
+main = cli.Command(_flags, _run, __doc__, several_processes=True)
 
 if __name__ == "__main__":
     sys.exit(main())

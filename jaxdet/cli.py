@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from absl import flags as absl_flags
@@ -55,17 +56,18 @@ class Flags:
         self.boolean("debug", False, "show the traceback of an input error")
 
     def string(self, name: str, default: str | None, help: str, required: bool = False) -> None:
-        self._add(name, default, help, required, type=str)
+        self._add(name, default, help, "TEXT", required, type=str)
 
     def integer(self, name: str, default: int | None, help: str, required: bool = False) -> None:
-        self._add(name, default, help, required, type=_typed(name, int, "a whole number"))
+        self._add(name, default, help, "INTEGER", required, type=_typed(name, int, "a whole number"))
 
     def number(self, name: str, default: float | None, help: str, required: bool = False) -> None:
-        self._add(name, default, help, required, type=_typed(name, float, "a number"))
+        self._add(name, default, help, "NUMBER", required, type=_typed(name, float, "a number"))
 
     def boolean(self, name: str, default: bool, help: str) -> None:
         """`--name`, `--noname`, `--name=true` and `--name=false`."""
-        self._add(name, default, help, type=_typed(name, _truth, "true or false"), nargs="?", const=True)
+        typed = _typed(name, _truth, "true or false")
+        self._add(name, default, help, "BOOLEAN", type=typed, nargs="?", const=True)
         self._parser.add_argument(
             f"--no{name}", dest=name, action="store_false", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
@@ -76,26 +78,30 @@ class Flags:
                 raise argparse.ArgumentTypeError(f"={text}: expected one of {', '.join(choices)}")
             return text
 
-        self._add(name, default, f"{help} ({' | '.join(choices)})", type=chosen)
+        self._add(name, default, f"{help} ({' | '.join(choices)})", "CHOICE", type=chosen)
 
     def strings(self, name: str, default: Sequence[str], help: str, required: bool = False) -> None:
         """Values with commas between them."""
         split: Callable[[str], list[str]] = lambda text: [w for w in text.split(",") if w]  # noqa: E731
-        self._add(name, list(default), help, required, type=split)
+        self._add(name, list(default), help, "LIST", required, type=split)
 
     def config_file(self, help: str = _CONFIG, stored: bool = False) -> None:
         """`--config`, and `--config.key=value` for any key of it; `stored`: other flags may name a config as
         well."""
-        self._add("config", None, help, type=str)
+        self._add("config", None, help, "CONFIG", type=str)
         self._takes_config, self._stores_config = True, stored
 
-    def _add(self, name, default, help, required=False, **kwargs):
+    def _add(self, name, default, help, kind, required=False, **kwargs):
         shown = "" if default in (None, "", [], False) else f"; default: {_shown(default)}"
         text = (help + shown).replace("%", "%%")
-        metavar = kwargs["type"].__name__ if kwargs["type"] is str else "VALUE"
-        self._parser.add_argument(f"--{name}", default=default, help=text, metavar=metavar.upper(), **kwargs)
+        self._parser.add_argument(f"--{name}", default=default, help=text, metavar=kind, **kwargs)
         if required:
             self._required.append(name)
+
+    def listed(self) -> list[tuple[str, str, str]]:
+        """Name, kind of value and help of each flag, in the order of --help."""
+        shown = [a for a in self._parser._actions if a.help != argparse.SUPPRESS]
+        return [(a.dest, str(a.metavar), str(a.help).replace("%%", "%")) for a in shown]
 
     def parse(self, argv: Sequence[str]) -> None:
         """Read `argv` (without the program's name); raises InputError for anything unknown or missing."""
@@ -240,33 +246,39 @@ def _without_overrides(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, 
     return rest, pairs
 
 
-def command(
-    define: Callable[[Flags], None],
-    run: Callable[[Flags], None],
-    usage: str | None,
-    several_processes: bool = False,
-    saves_when_told: bool = False,
-):
-    """Make `main(argv=None) -> exit status` of a command from its flags and its body.
+@dataclass(frozen=True)
+class Command:
+    """A command, made of its flags and its body; called with `argv=None`, it returns the exit status.
 
-    A command of `several_processes` joins the others of its job (see `jaxdet.distributed`) before its body
-    runs. One that `saves_when_told` answers SIGTERM itself; others end at once.
+    One of `several_processes` joins the others of its job (see `jaxdet.distributed`) before its body runs.
+    One that `saves_when_told` answers SIGTERM itself; others end at once.
     """
 
-    def main(argv: Sequence[str] | None = None) -> int:
+    define: Callable[[Flags], None]
+    body: Callable[[Flags], None]
+    usage: str | None
+    several_processes: bool = False
+    saves_when_told: bool = False
+
+    def flags(self) -> Flags:
+        """The flags, not parsed yet."""
+        flags = Flags(self.usage or "")
+        self.define(flags)
+        return flags
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
         argv = sys.argv[1:] if argv is None else argv
-        flags = Flags(usage or "")
-        define(flags)
+        flags = self.flags()
         _log_plainly()
         if not absl_flags.FLAGS.is_parsed():
             absl_flags.FLAGS(["jaxdet"])  # Grain's worker processes insist on it
         _keep_compiled()
         try:
             flags.parse(argv)
-            if several_processes:
-                distributed.start(saves_when_told)
+            if self.several_processes:
+                distributed.start(self.saves_when_told)
                 _log_plainly(distributed.is_main())
-            run(flags)
+            self.body(flags)
             distributed.finish()
             if sys.stdout is not None:  # a program started with `>&-` has none
                 sys.stdout.flush()
@@ -289,8 +301,6 @@ def command(
             distributed.leave(error, f"{type(error).__name__}: {_one_line(error)}")
             raise
         return 0
-
-    return main
 
 
 def say(text: str) -> None:

@@ -79,7 +79,7 @@ def _training_state(weights: str, family: rules.Rules) -> dict[str, Any]:
     }
 
 
-main = cli.command(_flags, _run, __doc__)
+main = cli.Command(_flags, _run, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -179,7 +179,7 @@ def _report(flags, found: Evaluation, data: Any, took_s: float) -> None:
         logger.info("%s", reports.write(flags.report, metrics, diagnosis, content, roots))
 
 
-main = cli.command(_flags, _run, __doc__, several_processes=True)
+main = cli.Command(_flags, _run, __doc__, several_processes=True)
 
 if __name__ == "__main__":
     sys.exit(main())

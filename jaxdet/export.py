@@ -55,7 +55,7 @@ def _run(flags: cli.Flags) -> None:
     logger.info("%s written", flags.out)
 
 
-main = cli.command(_flags, _run, __doc__)
+main = cli.Command(_flags, _run, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

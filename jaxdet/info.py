@@ -93,7 +93,7 @@ def _gaps(facts: dict[str, Any]) -> str:
     return f"{facts['num_gaps']} {limit}: {listed}"
 
 
-_main = cli.command(_flags, _run, __doc__)
+COMMANDS = {"": cli.Command(_flags, _run, __doc__)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
         argv[0] = f"--input={argv[0]}"
-    return _main(argv)
+    return COMMANDS[""](argv)
 
 
 if __name__ == "__main__":

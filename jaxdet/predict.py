@@ -187,7 +187,7 @@ def _check(flags: cli.Flags) -> None:
     recordings.chunk(flags.chunk)
 
 
-main = cli.command(_flags, _run, __doc__)
+main = cli.Command(_flags, _run, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -222,14 +222,14 @@ def _synthetic(flags: cli.Flags) -> None:
 LAYOUTS = {"gen1": synthetic.write, **layouts.WRITERS}
 
 COMMANDS = {
-    "gen1": cli.command(_gen1_flags, _gen1, __doc__, several_processes=True),
-    "ltd": cli.command(_ltd_flags, _ltd, __doc__, several_processes=True),
+    "gen1": cli.Command(_gen1_flags, _gen1, __doc__, several_processes=True),
+    "ltd": cli.Command(_ltd_flags, _ltd, __doc__, several_processes=True),
     **{
-        name: cli.command(_thermal_flags, partial(_thermal, name), __doc__, several_processes=True)
+        name: cli.Command(_thermal_flags, partial(_thermal, name), __doc__, several_processes=True)
         for name in thermal_sets.SETS
     },
-    "synthetic-ltd": cli.command(_synthetic_ltd_flags, _synthetic_ltd, __doc__),
-    "synthetic": cli.command(_synthetic_flags, _synthetic, __doc__),
+    "synthetic-ltd": cli.Command(_synthetic_ltd_flags, _synthetic_ltd, __doc__),
+    "synthetic": cli.Command(_synthetic_flags, _synthetic, __doc__),
 }
 
 

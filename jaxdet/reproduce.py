@@ -109,7 +109,7 @@ def _released_config(row: Row):
     return cfg
 
 
-main = cli.command(_flags, _run, __doc__)
+main = cli.Command(_flags, _run, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -161,7 +161,7 @@ def _write(out: Path, before: BoxFile, after: Sequence[Boxes], method: str, of_p
     pickle.write_without_scores(out, kept, numpy_numbers=method == "seqnms")
 
 
-main = cli.command(_flags, _run, __doc__)
+main = cli.Command(_flags, _run, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

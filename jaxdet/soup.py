@@ -194,7 +194,7 @@ def _figure(value: float | None) -> str:
     return "     -" if value is None else f"{value:.4f}"
 
 
-main = cli.command(_flags, _run, __doc__)
+main = cli.Command(_flags, _run, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

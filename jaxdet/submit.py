@@ -91,7 +91,7 @@ def _seasons(flags: cli.Flags) -> None:
     logging.info("%s: %d months, %d frames", out, len(content), sum(len(e) for e in content.values()))
 
 
-main = cli.command(_flags, _run, __doc__)
+main = cli.Command(_flags, _run, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

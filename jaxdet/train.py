@@ -245,7 +245,7 @@ def _show(cfg: config.Config, run: runs.Run, workdir: Path) -> None:
     print(f"boxes over events: {workdir / 'unseen.mp4'}; curves in {workdir}: {curves}")
 
 
-main = cli.command(_flags, _run, __doc__, several_processes=True, saves_when_told=True)
+main = cli.Command(_flags, _run, __doc__, several_processes=True, saves_when_told=True)
 
 if __name__ == "__main__":
     sys.exit(main())

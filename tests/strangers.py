@@ -25,7 +25,7 @@ def run(flags):
         while not Path(sys.argv[1]).exists():
             time.sleep(0.1)
     print("second", distributed.gather(own * 10), flush=True)
-sys.exit(cli.command(lambda flags: None, run, "", several_processes=True)([]))
+sys.exit(cli.Command(lambda flags: None, run, "", several_processes=True)([]))
 """
 
 # Takes the seat of process 1 of the job at argv[1]; whoever unpickles what it leaves makes the file argv[2].

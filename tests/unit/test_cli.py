@@ -52,7 +52,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys, flags, said):
         flags.config_file()
         flags.integer("number", 1, "a number")
 
-    main = cli.command(define, lambda flags: pytest.fail("it ran"), "usage")
+    main = cli.Command(define, lambda flags: pytest.fail("it ran"), "usage")
     assert main([flag.format(tmp=tmp_path) for flag in flags]) == 1
     captured = capsys.readouterr()
     assert not captured.out
@@ -64,7 +64,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys, flags, said):
 def test_a_right_config_with_an_override_reaches_the_command(tmp_path):
     (tmp_path / "good.py").write_text(CONFIG)
     seen = []
-    main = cli.command(lambda flags: flags.config_file(), lambda flags: seen.append(flags.config), "usage")
+    main = cli.Command(lambda flags: flags.config_file(), lambda flags: seen.append(flags.config), "usage")
     assert main([f"--config={tmp_path}/good.py:b3", "--config.optim.lr=0.5"]) == 0
     assert seen[0].optim.lr == 0.5
 
@@ -76,7 +76,7 @@ def test_a_flag_is_true_alone_and_false_with_no_before_it():
         flags.boolean("fast", False, "")
         flags.boolean("keep", True, "")
 
-    main = cli.command(define, lambda flags: seen.append((flags.fast, flags.keep)), "usage")
+    main = cli.Command(define, lambda flags: seen.append((flags.fast, flags.keep)), "usage")
     for argv in ([], ["--fast"], ["--fast=false", "--nokeep"], ["--fast=true", "--keep=true"]):
         assert main(argv) == 0
     assert seen == [(False, True), (True, True), (False, False), (True, True)]
@@ -86,14 +86,14 @@ def test_control_characters_of_an_error_do_not_reach_the_terminal(capsys):
     def run(_):
         raise InputError("a name \x1b[2J with an escape")
 
-    assert cli.command(lambda flags: None, run, "usage")([]) == 1
+    assert cli.Command(lambda flags: None, run, "usage")([]) == 1
     assert capsys.readouterr().err == "error: a name \\x1b[2J with an escape\n"
 
 
 def test_a_closed_pipe_is_no_failure():
     script = (
         "import sys; from jaxdet import cli; "
-        "sys.exit(cli.command(lambda f: None, lambda f: [print('line') for _ in range(10**6)], '')())"
+        "sys.exit(cli.Command(lambda f: None, lambda f: [print('line') for _ in range(10**6)], '')())"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -112,6 +112,6 @@ def test_output_that_nobody_reads_or_can_read_ends_with_status_0():
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
-    run = "import sys; from jaxdet import cli; sys.exit(cli.command(lambda f: None, lambda f: None, 'x')([]))"
+    run = "import sys; from jaxdet import cli; sys.exit(cli.Command(lambda f: None, lambda f: None, 'x')([]))"
     done = subprocess.run(["sh", "-c", f'{sys.executable} -c "{run}" >&-'], capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,39 @@
+"""MkDocs hook: generated parts of pages, and the pages that lie outside of docs/."""
+
+import re
+from pathlib import Path
+
+import command_pages
+import config_keys
+import error_lines
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[2]
+GENERATED = {
+    "commands": command_pages.page,
+    "config keys": config_keys.page,
+    "errors": error_lines.page,
+}
+COPIED = {name: f"{name.lower()}.md" for name in ("ARCHITECTURE", "CONTRIBUTING", "CHANGELOG")}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are not in docs/."""
+    for name, path in COPIED.items():
+        text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+        files.append(File.generated(config, path, content=relinked(text)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put what `<!-- generated: NAME -->` stands for in its place."""
+    return re.sub(r"<!-- generated: ([\w ]+) -->", lambda match: GENERATED[match[1]](), markdown)
+
+
+def relinked(text: str) -> str:
+    """Links of a page at the root of the repository, as links of a page in docs/."""
+    text = re.sub(r"\]\((ARCHITECTURE|CONTRIBUTING|CHANGELOG)\.md", lambda m: f"]({COPIED[m[1]]}", text)
+    text = text.replace("](docs/)", "](index.md)")
+    return re.sub(r"\]\(docs/", "](", text)
