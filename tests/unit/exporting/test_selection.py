@@ -69,7 +69,6 @@ def test_best_class_equals_jaxdet_on_stored_candidates(case):
 
 
 @pytest.mark.runtimes
-@pytest.mark.runtimes
 @pytest.mark.parametrize(
     "case", sorted(k.removesuffix("__kw") for k in load("yolo/nms") if k.endswith("__kw"))
 )
