@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxdet.models.heads import HeadLevel
-from jaxdet.models.memory import RelativePositionBias
+from jaxdet.models.memory import RelativePositionBias, WindowAttention
 from jaxdet.models.merged_head import MergedLevel
 from jaxdet.nn import prepared, winograd
 from jaxdet.nn.block import ConvBlock
 from jaxdet.nn.fold import fold
 from jaxdet.nn.functional import Skeleton, Variables, merge, split
+from jaxdet.nn.norm import GroupNorm
 from jaxdet.ops.select import BestClass
 
 
@@ -26,9 +27,9 @@ def prepare(
     Outputs change by float32 rounding. Weights are cast to their compute type, and biases of positions looked
     up, once and not at every step. With `on_gpu` (default: where JAX's default device is one, unless
     JAXDET_GPU_FORM is 0) weights are laid out as cuDNN reads them, the branches of a head are merged whole,
-    and suppression is one kernel. `fast` (for CPU) also uses Winograd's algorithm for wide 3x3 convolutions,
-    with an error of about 1e-5 of the largest output of each. Works on trained and converted models; the
-    result can be neither trained nor stored.
+    and group norms, window attention and suppression are kernels of their own. `fast` (for CPU) also uses
+    Winograd's algorithm for wide 3x3 convolutions, with an error of about 1e-5 of the largest output of each.
+    Works on trained and converted models; the result can be neither trained nor stored.
     """
     skeleton, variables = fold(skeleton, variables)
     model = merge(skeleton, variables)
@@ -63,6 +64,9 @@ def _for_gpu(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variab
     for index, level in enumerate(levels):
         if isinstance(level, HeadLevel) and level.both is not None:
             levels[index] = MergedLevel(level)
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, GroupNorm | WindowAttention):
+            module.in_kernel = True
     if isinstance(model.rule, BestClass):
         model.rule = replace(model.rule, in_kernel=True)
     return prepared.output_major(*split(model))

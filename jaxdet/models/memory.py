@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxdet.models.events import EventEmbedding, EventWrite, Mlp, kept
+from jaxdet.models.events import EventEmbedding, EventWrite, Mlp, gelu, kept
 from jaxdet.nn.conv import Conv, Linear
 from jaxdet.nn.functional import next_key
 from jaxdet.nn.norm import GroupNorm, LayerNorm
-from jaxdet.ops import attention, resize
+from jaxdet.ops import attention, resize, window_attention_kernel
 from jaxdet.structs import EventGeometry
 
 WINDOW = 7  # cells a side of the windows in which memories attend to each other
@@ -22,14 +22,14 @@ def _group_norm(features):
 
 
 class ConvNorm(nnx.Module):
-    """3x3 convolution and group norm."""
+    """3x3 convolution, group norm, `plus` and SiLU."""
 
     def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
         self.conv = Conv(features, features, 3, rngs=rngs, dtype=dtype)
         self.norm = _group_norm(features)
 
-    def __call__(self, x):
-        return self.norm(kept(self.conv(x)))
+    def __call__(self, x, plus=None, dtype=None):
+        return self.norm(kept(self.conv(x)), plus, silu=True, dtype=dtype)
 
 
 class NormConv(nnx.Module):
@@ -40,28 +40,28 @@ class NormConv(nnx.Module):
         self.conv = Conv(in_features, out_features, kernel_size, stride, rngs=rngs, dtype=dtype)
 
     def __call__(self, x):
-        return kept(self.conv(jax.nn.silu(self.norm(x))))
+        return kept(self.conv(self.norm(x, silu=True, dtype=self.conv.dtype)))
 
 
 class ResidualPair(nnx.Module):
-    """The two convolutions of a residual block."""
+    """The two convolutions of a residual block, to the activation behind the second."""
 
     def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
         self.conv1 = ConvNorm(features, rngs=rngs, dtype=dtype)
         self.conv2 = ConvNorm(features, rngs=rngs, dtype=dtype)
 
-    def __call__(self, x):
-        return self.conv2(jax.nn.silu(self.conv1(x)))
+    def __call__(self, x, dtype=None):
+        return self.conv2(self.conv1(x), x, dtype)
 
 
 class ResidualBlock(nnx.Module):
-    """`silu(x + two convolutions of x)`."""
+    """`silu(x + two convolutions of x)`, in `dtype` if it is given."""
 
     def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
         self.residual = ResidualPair(features, rngs=rngs, dtype=dtype)
 
-    def __call__(self, x):
-        return jax.nn.silu(x + self.residual(x))
+    def __call__(self, x, dtype=None):
+        return self.residual(x, dtype)
 
 
 class InputResize(nnx.Module):
@@ -94,7 +94,7 @@ class NormLinear(nnx.Module):
         self.linear = Linear(in_features, out_features, rngs=rngs, dtype=dtype)
 
     def __call__(self, x):
-        return self.linear(jax.nn.gelu(self.norm(x), approximate=False))
+        return self.linear(gelu(self.norm(x)))
 
 
 class MessageResize(nnx.Module):
@@ -134,15 +134,22 @@ class WindowAttention(nnx.Module):
     """Attention of one grid to another of the same size inside 7x7 windows.
 
     Parity: padding at the bottom and right is not masked; padded cells act as keys made of the biases.
+    `in_kernel`, for inference on CUDA: attention is one kernel, where `ops.window_attention_kernel` takes it.
     """
 
     def __init__(self, features: int, num_heads: int, *, rngs: nnx.Rngs, dtype=None):
         self.qkv = QueryKeyValue(features, rngs=rngs, dtype=dtype)
         self.proj = Linear(features, features, rngs=rngs, dtype=dtype)
         self.relative_position_bias = RelativePositionBias(num_heads, rngs=rngs)
-        self.num_heads = num_heads
+        self.num_heads, self.in_kernel = num_heads, False
 
     def __call__(self, query: Float[Array, "B H W D"], source: Float[Array, "B H W D"]):
+        if self.in_kernel:
+            q, kv, bias = self.qkv.q(query), self.qkv.kv(source), self.relative_position_bias()
+            if window_attention_kernel.takes(q, self.num_heads):
+                assert self.qkv.kv.bias is not None
+                outside = self.qkv.kv.bias[...]
+                return self.proj(window_attention_kernel.window_attention(q, kv, outside, bias, WINDOW))
         _, h, w, d = query.shape
         head_dim = d // self.num_heads
         q = kept(self.qkv.q(attention.windows(query, WINDOW))) * head_dim**-0.5
@@ -205,7 +212,7 @@ class Readout(nnx.Module):
         self.norm = LayerNorm(out_features)
 
     def __call__(self, x):
-        return jax.nn.gelu(self.norm(self.linear(x)), approximate=False)
+        return gelu(self.norm(self.linear(x)))
 
 
 class LatentMemory(nnx.Module):
@@ -255,9 +262,10 @@ class LatentMemory(nnx.Module):
         x = self.update_norm(latent)
         if self.dtype is not None:
             x = x.astype(self.dtype)
-        for block in self.update:
+        *blocks, last = self.update
+        for block in blocks:
             x = block(x)
-        return x.astype(latent.dtype)
+        return last(x, latent.dtype)
 
     def readout(self, latent):
         """Features [B, H, W, out] that the neck reads."""

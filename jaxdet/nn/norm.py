@@ -3,10 +3,14 @@
 Statistics are computed in at least float32 whatever the compute type.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Shaped
+
+from jaxdet.ops import group_norm_kernel
 
 
 def _per_channel(vector: Float[Array, "C"], ndim: int) -> Array:
@@ -36,14 +40,32 @@ class LayerNorm(nnx.Module):
 
 
 class GroupNorm(nnx.Module):
-    """Normalise over space and groups of `group_size` channels of [B, H, W, C]; `scale` and `bias` [C]."""
+    """Normalise over space and groups of `group_size` channels of [B, H, W, C]; `scale` and `bias` [C].
+
+    The call also does what follows: it adds `plus`, activates by `silu`, and casts to `dtype`, each if asked.
+    `in_kernel`, for inference on CUDA: all of it in `ops.group_norm_kernel`, where that takes the input.
+    """
 
     def __init__(self, features: int, group_size: int = 32, eps: float = 1e-5):
         self.scale = nnx.Param(jnp.ones(features))
         self.bias = nnx.Param(jnp.zeros(features))
-        self.group_size, self.eps = group_size, eps
+        self.group_size, self.eps, self.in_kernel = group_size, eps, False
 
-    def __call__(self, x: Shaped[Array, "B H W C"]) -> Shaped[Array, "B H W C"]:
+    def __call__(
+        self,
+        x: Shaped[Array, "B H W C"],
+        plus: Shaped[Array, "B H W C"] | None = None,
+        silu: bool = False,
+        dtype: DTypeLike | None = None,
+    ) -> Shaped[Array, "B H W C"]:
+        if self.in_kernel and group_norm_kernel.takes(x, self.group_size):
+            weights = self.scale[...], self.bias[...], self.group_size, self.eps
+            return group_norm_kernel.group_norm(x, *weights, plus, silu, dtype)
+        y = self._normalised(x)
+        y = y if plus is None else plus + y
+        return (jax.nn.silu(y) if silu else y).astype(dtype or x.dtype)
+
+    def _normalised(self, x):
         b, h, w, c = x.shape
         wide = _wide(x).reshape(b, h * w, c // self.group_size, self.group_size)
         mean = wide.mean((1, 3), keepdims=True)

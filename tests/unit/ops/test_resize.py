@@ -29,3 +29,12 @@ def test_factors_of_two_are_the_sums_of_slices_to_the_last_bit():
     image = jnp.asarray(np.random.default_rng(0).random((1, 6, 10, 2)), jnp.float32)
     np.testing.assert_array_equal(resize.bilinear(image, (12, 20)), resize.double(image))
     np.testing.assert_array_equal(resize.bilinear(image, (3, 5)), resize.halve(image))
+
+
+def test_doubling_by_padding_equals_doubling_by_joining():
+    """The forms of GPUs and of CPUs."""
+    image = jnp.asarray(np.random.default_rng(0).random((1, 3, 5, 2)), jnp.float32)
+    for axis in (1, 2):
+        np.testing.assert_array_equal(
+            resize._double_axis_padded(image, axis), resize._double_axis(image, axis)
+        )
