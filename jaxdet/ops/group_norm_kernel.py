@@ -49,7 +49,7 @@ def group_norm(
     rows = _rows(-(-positions // _PARTS) if at_once else _PART_ELEMENTS // group_size, group_size)
     tiles = 1 if at_once else -(-positions // rows)
     num_parts = -(-positions // rows) if at_once else 1
-    layout = _Layout(positions, group_size, rows, num_parts, 1 << (tiles - 1).bit_length())
+    tiling = _Tiling(positions, group_size, rows, num_parts, 1 << (tiles - 1).bit_length())
     warps = min(16, max(1, rows * group_size // 256))
     call = partial(
         pl.pallas_call,
@@ -60,11 +60,11 @@ def group_norm(
     flat = x.reshape(images, positions, channels)
     statistics = ()
     if not at_once:
-        shape = jax.ShapeDtypeStruct((images, groups, layout.tiles), jnp.float32)
-        statistics = call(partial(_measure, layout), out_shape=(shape, shape), name="group_statistics")(flat)
+        shape = jax.ShapeDtypeStruct((images, groups, tiling.tiles), jnp.float32)
+        statistics = call(partial(_measure, tiling), out_shape=(shape, shape), name="group_statistics")(flat)
     rest = () if plus is None else (plus.reshape(flat.shape),)
     out = jax.ShapeDtypeStruct(flat.shape, dtype or x.dtype)
-    apply = partial(_apply, layout, eps, silu, len(statistics), len(rest))
+    apply = partial(_apply, tiling, eps, silu, len(statistics), len(rest))
     found = call(apply, out_shape=out, name="group_norm")(flat, scale, bias, *statistics, *rest)
     return found.reshape(x.shape)
 
@@ -74,7 +74,7 @@ def _rows(wanted: int, group_size: int) -> int:
     return max(1 << (wanted - 1).bit_length(), 32 // min(group_size, 32))
 
 
-class _Layout:
+class _Tiling:
     """Places of a block of threads in the flat image [B, P, C]."""
 
     def __init__(self, positions: int, group_size: int, rows: int, num_parts: int, tiles: int):
@@ -109,28 +109,28 @@ def _moments(parts):
     return mean, sum(jnp.sum(jnp.where(mask, (v - mean) * (v - mean), 0.0)) for v, mask in parts), count
 
 
-def _measure(layout, x, means, squares):
+def _measure(tiling, x, means, squares):
     from jax.experimental import pallas as pl
 
-    mean, square, _ = _moments([(_load(x, index, mask), mask) for index, mask in layout.parts()])
+    mean, square, _ = _moments([(_load(x, index, mask), mask) for index, mask in tiling.parts()])
     here = tuple(pl.program_id(axis) for axis in range(3))
     means[here], squares[here] = mean, square
 
 
-def _apply(layout, eps, silu, num_statistics, num_plus, x, scale, bias, *rest):
+def _apply(tiling, eps, silu, num_statistics, num_plus, x, scale, bias, *rest):
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton
 
     *inputs, out = rest
-    places = list(layout.parts())
+    places = list(tiling.parts())
     held = [(_load(x, index, mask), mask) for index, mask in places]
     image, group = pl.program_id(0), pl.program_id(1)
     if num_statistics:
-        mean, square, count = _joined(layout, inputs[0], inputs[1], (image, group))
+        mean, square, count = _joined(tiling, inputs[0], inputs[1], (image, group))
     else:
         mean, square, count = _moments(held)
     inverse = lax.rsqrt(square / count + eps)
-    columns = layout.columns(group)
+    columns = tiling.columns(group)
     factor, shift = (a[columns].astype(jnp.float32)[None, :] for a in (scale, bias))
     for (index, mask), (values, _) in zip(places, held, strict=True):
         y = (values - mean) * inverse * factor + shift
@@ -141,11 +141,11 @@ def _apply(layout, eps, silu, num_statistics, num_plus, x, scale, bias, *rest):
         triton.store(out.at[index], y.astype(out.dtype), mask=mask)
 
 
-def _joined(layout, means, squares, place):
+def _joined(tiling, means, squares, place):
     """Mean, sum of squares and count of a group from those of its tiles."""
-    tile = lax.iota(jnp.int32, layout.tiles)
-    rows = jnp.clip(layout.positions - tile * layout.rows, 0, layout.rows)
-    counts = (rows * layout.group_size).astype(jnp.float32)
+    tile = lax.iota(jnp.int32, tiling.tiles)
+    rows = jnp.clip(tiling.positions - tile * tiling.rows, 0, tiling.rows)
+    counts = (rows * tiling.group_size).astype(jnp.float32)
     mean_of, square_of = (_load(a, (*place, tile), rows > 0) for a in (means, squares))
     count = jnp.sum(counts)
     mean = jnp.sum(counts * mean_of) / count
