@@ -14,7 +14,7 @@ from absl import flags as absl_flags
 
 from jaxdet import config_files, distributed
 from jaxdet.data.events.fit import FITS, View, parse_region
-from jaxdet.data.images import yaml_sets
+from jaxdet.data.images import layouts
 from jaxdet.distributed.flags import cache_folder
 from jaxdet.errors import InputError
 from jaxdet.structs import ReadReport
@@ -179,7 +179,8 @@ def image_flags(flags: Flags) -> None:
     flags.string(
         "data",
         None,
-        "data.yaml, which names splits and classes of images; default: the config's",
+        "labelled images: data.yaml, COCO annotations or a folder, which say splits and classes; default: "
+        "those of the config",
     )
     flags.strings("class_map", [], "annotated:own names of classes, such as bike:bicycle,motor:motorcycle")
     flags.string("radiometric", None, RADIOMETRIC)
@@ -187,18 +188,18 @@ def image_flags(flags: Flags) -> None:
 
 
 def read_image_flags(flags: Flags, block: Any, fixed_classes: bool = False) -> dict[str, str]:
-    """Put the values of `image_flags` into a data block of images; return the splits of its `data.yaml`."""
+    """Put the values of `image_flags` into a data block of images; return the splits of `--data`."""
     splits: dict[str, str] = {}
     if block.kind != "images":
         if flags.data or flags.class_map or flags.radiometric:
             raise InputError("--data, --class_map and --radiometric are for images; the config is of events")
         return splits
     with block.unlocked():
-        described = flags.data or block.get("yaml")
-        if described:
-            splits = yaml_sets.apply(block, described, fixed_classes)
         if flags.class_map:
             block.class_map = class_map(flags.class_map)
+        described = flags.data or block.get("yaml")
+        if described:
+            splits = layouts.apply(block, described, fixed_classes, dict(block.get("class_map", {})))
         if flags.radiometric is not None:
             block.radiometric = flags.radiometric
     return splits

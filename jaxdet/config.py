@@ -223,7 +223,7 @@ def _training_images(root: str) -> dict[str, Any]:
         "train_split": "train/images",
         "validation_split": "val/images",
         "test_split": "test/images",
-        "yaml": "",  # a data.yaml, which names root, splits and classes instead of this block
+        "yaml": "",  # a data.yaml, COCO annotations or a folder, which say root, splits and classes instead
         "class_map": {},  # other names of classes in COCO annotations, such as {"bike": "bicycle"}
         "radiometric": "auto",  # 16-bit pixels to 8: minmax, percentile, kelvin:LO,HI
         "check": "headers",  # of the images before the first step; "full" decodes them

@@ -146,7 +146,7 @@ def _ltdv2_labels(flags) -> str | Path:
     annotated = samples.annotated_split(flags.config.data.root, split)
     if annotated is None:
         raise InputError(f"split {split}: --metric=ltdv2 needs COCO annotations whose image ids are uids")
-    return annotated[0]
+    return annotated.file
 
 
 def _report(flags, found: Evaluation, data: Any, took_s: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.events import recordings
-from jaxdet.data.images import letterbox, samples
+from jaxdet.data.images import letterbox, samples, scenes
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco
 from jaxdet.evaluation.diagnosis import Diagnosis
@@ -49,8 +49,8 @@ def picture_folders(
     if data is not None and "root" in data:
         name: str = split or data.test_split
         annotated = samples.annotated_split(data.root, name) if data.kind == "images" else None
-        place = Path(data.root, name)
-        folders.append(annotated[1] if annotated else place.parent if place.is_file() else place)
+        place = Path(data.root, scenes.part_of(name)[0])
+        folders.append(annotated.folder if annotated else place.parent if place.is_file() else place)
     if annotations:
         folders.append(Path(annotations).parent / "images")
     return folders

@@ -33,8 +33,8 @@ from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.training import batch_statistics
 from jaxdet.training import setup as runs
-from jaxdet.weights import checkpoint, families, soup
-from jaxdet.weights.load import load, load_folder
+from jaxdet.weights import checkpoint, families, soup, stored_config
+from jaxdet.weights.load import load, load_folder, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -136,11 +136,19 @@ def _averaged(
         assert score is not None
         found = soup.greedy(loaders, score)
         rows = [tasting._asdict() for tasting in found.tried]
+        rows = [{**row, "epoch": _epoch(row["name"])} for row in rows]
         return found.weights, {"score": found.score, "ingredients": rows}
     weights = soup.uniform((name, load()) for name, load in loaders.items())
     scores = {name: score(load()) if score else None for name, load in loaders.items()}
-    rows = [{"name": name, "score": value, "kept": True} for name, value in scores.items()]
+    rows = [{"name": n, "score": s, "kept": True, "epoch": _epoch(n)} for n, s in scores.items()]
     return weights, {"score": score(weights) if score else None, "ingredients": rows}
+
+
+def _epoch(path: str) -> float | None:
+    """Epochs that a checkpoint of a run ends; None for other weights."""
+    run, step = run_of(path) or (None, None)
+    config = runs.read_config(run) if run is not None and step is not None else None
+    return None if config is None or step is None else stored_config.epoch_of(config, step)
 
 
 def _baselines(loaders: Mapping[str, soup.Load], report: Mapping[str, Any]) -> dict[str, soup.Load]:
@@ -173,12 +181,11 @@ def _table(report: Mapping[str, Any]) -> str:
     """The report as lines: an ingredient each, then the soup."""
     rows = report["ingredients"]
     width = max(len(row["name"]) for row in rows)
-    lines = [f"{'ingredient':<{width}}  score   with it  kept"]
+    lines = [f"{'ingredient':<{width}}  epoch   score   with it  kept"]
     for row in rows:
-        figures = (
-            f"{_figure(row['score'])}  {_figure(row.get('score_in_soup'))}   {'yes' if row['kept'] else 'no'}"
-        )
-        lines.append(f"{row['name']:<{width}}  {figures}")
+        epoch = "-" if row["epoch"] is None else f"{row['epoch']:.4g}"
+        figures = f"{_figure(row['score'])}  {_figure(row.get('score_in_soup'))}"
+        lines.append(f"{row['name']:<{width}}  {epoch:>5}  {figures}   {'yes' if row['kept'] else 'no'}")
     number = sum(row["kept"] for row in rows)
     lines.append(f"{report['method']} soup of {number}: {_figure(report['score']).strip()}")
     unseen = dict(report.get("report", {}))

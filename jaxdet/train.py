@@ -11,6 +11,7 @@ CPU.
 """
 
 import logging
+import math
 import sys
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from jaxdet.training import setup as runs
 from jaxdet.training.checkpoint import RunCheckpoints
 from jaxdet.training.hooks import Every, Log, Preemption
 from jaxdet.viewing import plots, training_batches
-from jaxdet.weights import families
+from jaxdet.weights import coco_files, families
 from jaxdet.weights.load import load
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,10 @@ def _flags(flags: cli.Flags) -> None:
     )
     flags.string("workdir", None, "folder of the run; default: runs/<model>")
     flags.string(
-        "init", None, "weights to start from: a run, a converted folder, or a released .pth or .pt file"
+        "init",
+        None,
+        "weights to start from: a run, a converted folder, a released .pth or .pt file, or coco: the "
+        "released file of this size, in the folder JAXDET_WEIGHTS or weights",
     )
     flags.choice("check", None, ("headers", "full"), "look at the images before the first step; full decodes")
     cli.image_flags(flags)
@@ -112,11 +116,19 @@ def _start_from(path: str | None, model: config.Config):
     def initial(fresh: Variables) -> Variables:
         if path is None:
             return fresh
-        variables, report = load(path, families.of_config(model), fresh, lenient=True)
-        logger.info("starting from %s; %s", path, report.summary())
+        file = coco_files.find(model) if path == "coco" else path
+        variables, report = load(file, families.of_config(model), fresh, lenient=True)
+        logger.info("starting from %s; %s%s", file, report.summary(), _changed(report.num_classes, model))
         return variables
 
     return initial
+
+
+def _changed(num_classes: int | None, model: config.Config) -> str:
+    """A phrase about another number of classes than the model's."""
+    if num_classes in (None, model.num_classes):
+        return ""
+    return f" (of {num_classes} classes, not {model.num_classes}: the last layer begins anew)"
 
 
 def _simulate(block: config.Config) -> None:
@@ -153,7 +165,10 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
     batches.seek(start)
     if start == 0 and distributed.is_main():
         training_batches.write_first(workdir, cfg, batches.source)
-    writers = log_writers.open_all(workdir, run.loss_names, run.num_steps, start, cfg.train.tensorboard)
+    epochs = math.ceil(cfg.train.num_iterations / cfg.train.iterations_per_epoch)
+    writers = log_writers.open_all(
+        workdir, run.loss_names, run.num_steps, epochs, start, cfg.train.tensorboard
+    )
 
     def save(info: loop.StepInfo) -> None:
         with distributed.activity(f"writing checkpoint {info.step}"):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdet import distributed
-from jaxdet.data.images import letterbox, samples, sets
+from jaxdet.data.images import letterbox, samples, scenes, sets
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.evaluation import labels as label_sets
@@ -40,8 +40,9 @@ def annotated(
     class_names: Sequence[str],
     backend: str = "pycocotools",
     class_map: Mapping[str, str] | None = None,
+    part: str = "",
 ) -> Result:
-    """Metrics of the images in `folder` that COCO annotations name.
+    """Metrics of the images in `folder` that COCO annotations name, or of a `part` of them (see `scenes`).
 
     Classes are matched by name, that of `class_map` if it has one; `class_names` are the detector's.
     Annotated images that are missing from the folder are counted and left out; unreadable images count as
@@ -51,7 +52,7 @@ def annotated(
     have.
     """
     known = coco.renamed(coco.read_annotations(annotations), class_names, class_map or {})
-    items, missing = sets.from_coco(known.frames, folder)
+    items, missing = sets.from_coco(scenes.chosen(known.frames, part, str(annotations)), folder)
     if not items:
         raise InputError(
             f"{folder}: none of the {len(missing)} images of {annotations} exists; "

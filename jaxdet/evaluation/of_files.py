@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxdet import class_names as names_of
 from jaxdet.data.events import recordings as prepared
-from jaxdet.data.images import samples, sets
+from jaxdet.data.images import samples, scenes, sets
 from jaxdet.detections import files, store
 from jaxdet.errors import InputError
 from jaxdet.evaluation import labels as label_sets
@@ -45,7 +45,7 @@ def of_files(
     if images is None and data is not None and data.kind == "images" and labels is None:
         annotated = samples.annotated_split(data.root, split or data.test_split)
         if annotated is not None:
-            return against_annotations(detections, annotated[0], backend, class_map)
+            return against_annotations(detections, annotated.file, backend, class_map, annotated.part)
     if images is not None or (data is not None and data.kind == "images" and labels is None):
         if data is None:
             raise InputError("--images with YOLO text needs --config, which names the classes")
@@ -94,17 +94,22 @@ def against_annotations(
     annotations: str | Path,
     backend: str = "pycocotools",
     class_map: Mapping[str, str] | None = None,
+    part: str = "",
 ) -> Metrics:
-    """Metrics of boxes of images against COCO annotations, over their classes, renamed by `class_map`."""
+    """Metrics of boxes of images against COCO annotations, over their classes, renamed by `class_map`.
+
+    `part` is one of those into which `scenes` divides the images, "" for all of them.
+    """
     known = coco.read_annotations(annotations)
     if class_map:
         targets = [*known.class_names, *class_map.values()]
         known = coco.renamed(known, targets, class_map)
+    truth = scenes.chosen(known.frames, part, str(annotations))
     found = files.read(detections, known)
     report = ReadReport()
     report.merge(known.report)
     report.merge(found.report)
-    return evaluate(found.frames, known.frames, "coco", known.class_names, backend, report)
+    return evaluate(found.frames, truth, "coco", known.class_names, backend, report)
 
 
 def against_images(

@@ -93,8 +93,10 @@ def of_images(
         wanted, class_map = split or data.test_split, dict(getattr(data, "class_map", {}))
         annotated = samples.annotated_split(data.root, wanted)
         if annotated is not None:  # with its regions and areas, which rows of labels do not have
-            images = annotated[1]
-            result = image_evaluation.annotated(predictor, images, annotated[0], names, backend, class_map)
+            images = annotated.folder
+            result = image_evaluation.annotated(
+                predictor, images, annotated.file, names, backend, class_map, annotated.part
+            )
         else:
             items, rows, report = samples.open_split(data, wanted)
             result = image_evaluation.with_labels(predictor, items, rows, names, backend, report)

@@ -10,7 +10,7 @@ from jaxdet import distributed
 from jaxdet.evaluation.splits import Measure
 from jaxdet.files import atomic
 from jaxdet.nn.functional import Variables
-from jaxdet.weights import checkpoint
+from jaxdet.weights import checkpoint, stored_config
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,11 @@ class Validation:
         ap, ap50 = (float(value) for value in metrics.statistics[:2])
         if not self._lines or fitness > max(line.get("fitness", line["AP"]) for line in self._lines):
             checkpoint.save_weights(self._workdir / "best", variables, self._config)
-        self._lines.append({"step": step, "AP": ap, "AP50": ap50, "fitness": fitness})
+        epoch = stored_config.epoch_of(self._config, step)
+        self._lines.append({"step": step, "epoch": epoch, "AP": ap, "AP50": ap50, "fitness": fitness})
         self._write()
-        logger.info("step %d  AP %.4f  AP50 %.4f  (%.1f s)", step, ap, ap50, time.perf_counter() - began)
+        took_s = time.perf_counter() - began
+        logger.info("epoch %.4g  step %d  AP %.4f  AP50 %.4f  (%.1f s)", epoch, step, ap, ap50, took_s)
 
     def _write(self) -> None:
         with atomic(self._workdir / "validation.jsonl") as temporary:

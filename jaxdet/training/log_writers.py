@@ -90,10 +90,10 @@ class TensorBoardWriter:
 
 
 class ConsoleWriter:
-    """A line with loss, parts, rate and time left."""
+    """A line with epoch, step, loss, parts, rate and time left."""
 
-    def __init__(self, stop: int):
-        self.stop = stop
+    def __init__(self, stop: int, num_epochs: int):
+        self.stop, self.num_epochs = stop, num_epochs
 
     def write(self, step: int, values: Values) -> None:
         per_step = values["BatchTime"]
@@ -101,10 +101,10 @@ class ConsoleWriter:
             f"{k.removeprefix('loss_')} {v:.3f}" for k, v in values.items() if k.startswith("loss_")
         )
         waiting = 100 * values["DataTime"] / max(per_step, 1e-9)
+        where = f"epoch {values['Epoch']}/{self.num_epochs}  step {step}/{self.stop}"
         logger.info(
-            "step %d/%d  loss %.4f (%s)  lr %.2e  %.2f steps/s  waiting for data %.0f%%  left %s",
-            step,
-            self.stop,
+            "%s  loss %.4f (%s)  lr %.2e  %.2f steps/s  waiting for data %.0f%%  left %s",
+            where,
             values["Loss"],
             parts,
             values["LR0"],
@@ -124,12 +124,12 @@ def duration(seconds: float) -> str:
 
 
 def open_all(
-    workdir: Path, loss_names: Sequence[str], stop: int, start: int, tensorboard: bool
+    workdir: Path, loss_names: Sequence[str], stop: int, num_epochs: int, start: int, tensorboard: bool
 ) -> list[LogWriter]:
     """The writers of a run: console, `train.csv`, `train.jsonl` and, if asked, TensorBoard events.
 
-    Lines of steps after `start`, which a killed run wrote after its last checkpoint, are dropped. Of several
-    processes only process 0 has writers.
+    `stop` is the last step, `num_epochs` the number of epochs up to it. Lines of steps after `start`, which a
+    killed run wrote after its last checkpoint, are dropped. Of several processes only process 0 has writers.
     """
     if not distributed.is_main():
         return []
@@ -137,7 +137,7 @@ def open_all(
     columns = [*loss_names, "LR0", "LR1"]
     _rebuild_csv(workdir, columns)
     writers: list[LogWriter] = [
-        ConsoleWriter(stop),
+        ConsoleWriter(stop, num_epochs),
         CsvWriter(workdir / "train.csv", columns),
         JsonlWriter(workdir / "train.jsonl"),
     ]

@@ -10,6 +10,7 @@ from jaxdet import folders
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
 from jaxdet.weights import checkpoint, rules
+from jaxdet.weights.identify import identify
 from jaxdet.weights.rules import Rules, WeightsReport
 from jaxdet.weights.torch import file, state_dict
 
@@ -39,14 +40,23 @@ def load(
         if path.is_file():
             contents = state_dict.find(file.load(path))
             found = rules.from_torch(contents.state_dict, family, target, lenient)
+            found[1].num_classes = _num_classes(contents)
         else:
-            variables, _ = load_folder(path)
+            variables, config = load_folder(path)
             found = rules.fitted(variables, family.name, target, lenient)
+            found[1].num_classes = config.get("model", {}).get("num_classes")
         check_finite(found[0])
         return found
     except InputError as error:
         text = str(error)
         raise InputError(text if str(path) in text else f"{path}: {text}") from error
+
+
+def _num_classes(contents: state_dict.Contents) -> int | None:
+    try:
+        return identify(contents).num_classes
+    except InputError:  # a part of a model is a fair start
+        return None
 
 
 def check_finite(variables: Variables) -> None:

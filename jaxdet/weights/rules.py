@@ -94,6 +94,7 @@ class WeightsReport:
     ignored: list[tuple[str, str]] = field(default_factory=list)
     unused: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    num_classes: int | None = None  # of the model that the weights are of, where that is known
 
     def text(self) -> str:
         """The pairing as lines: one per key, then what was left out and why, then a summary."""

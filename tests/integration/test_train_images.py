@@ -86,6 +86,29 @@ def test_annotations_of_coco_are_the_same_data(root, tmp_path, unbroken):
     np.testing.assert_allclose(losses, unbroken[1], rtol=1e-3)
 
 
+@pytest.mark.slow  # another number of classes is another program
+def test_a_set_is_divided_and_weights_of_other_classes_are_a_start(root, tmp_path, unbroken, caplog):
+    content = json.loads((root / "annotations" / "all.json").read_text())
+    content["categories"].append({"id": 3, "name": "grey"})
+    content["annotations"].append({"image_id": 0, "category_id": 3, "bbox": [1, 1, 9, 9]})
+    content["images"].append({"id": 99, "file_name": "00.png"})  # a background
+    shutil.copytree(root / "images", tmp_path / "images")
+    shutil.copy(root / "images" / "0.png", tmp_path / "images" / "00.png")
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    config = f"--config={HERE / 'tiny_images.py'}:yolox"
+    flags = [f"--data={tmp_path}", f"--init={unbroken[0]}", f"--workdir={tmp_path / 'run'}"]
+    flags += ["--config.train.epochs=1", "--config.train.evaluate_epochs=1"]
+    with caplog.at_level("INFO"):
+        assert train.main([config, *flags]) == 0
+    assert "#train: 5 images, 1 backgrounds, 0 left out" in caplog.text
+    assert "(of 2 classes, not 3: the last layer begins anew)" in caplog.text
+    assert "1 of 6 images validate: the last fifth of the frames of each of 1 scenes" in caplog.text
+    assert "epoch 1/1  step 2/2" in caplog.text
+    out = tmp_path / "evaluation.json"
+    assert evaluate.main([f"--weights={tmp_path / 'run'}", f"--out={out}"]) == 0
+    assert json.loads(out.read_text())["num_images"] == 1
+
+
 @pytest.mark.slow
 def test_bfloat16_and_several_sizes(root, tmp_path):
     more = ["--config.model.dtype=bfloat16", "--config.data.sizes=(32,64)"]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from jaxdet.data.images import augment, decoding, letterbox, sets
+from jaxdet.data.images import augment, decoding, letterbox, scenes, sets
 from jaxdet.data.images.augment import PLAIN
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
@@ -41,6 +41,14 @@ class LabelledSet(NamedTuple):
     report: ReadReport  # what was left out
 
 
+class AnnotatedSplit(NamedTuple):
+    """A split with COCO annotations: their file, the folder of the images, the part of `scenes` or ""."""
+
+    file: Path
+    folder: Path
+    part: str
+
+
 class DroppedBoxes(NamedTuple):
     """Count of the boxes that a batch had to leave out."""
 
@@ -57,18 +65,20 @@ def open_set(
     """Open the labelled images that `split` names below `root`, with YOLO labels or COCO annotations.
 
     `split` is a folder, a list of images (.txt) or a COCO file (.json). Images of COCO annotations lie in
-    `images` beside the file, or where `FILE.json:FOLDER` says, below `root`. Labels that cannot be read are
+    `images` beside the file, or where `FILE.json:FOLDER` says, below `root`. `SPLIT#train` and `SPLIT#val`
+    are the parts into which `scenes` divides a split. Labels that cannot be read are
     left out and counted, and so are images, of which `check` reads the "headers" or decodes all ("full").
     `class_map` gives categories of COCO annotations other names. Raises InputError for missing images, boxes
     of other classes and sets without a box.
     """
     annotated = annotated_split(root, split)
     if annotated is not None:
-        path, folder = annotated
-        found = _coco(path, folder, class_names, class_map or {}, check)
+        path = annotated.file
+        found = _coco(annotated, class_names, class_map or {}, check)
     else:
-        path = Path(root) / split.partition(":")[0]
-        found = _yolo(path, len(class_names), check)
+        name, part = scenes.part_of(split)
+        path = Path(root) / name.partition(":")[0]
+        found = _yolo(path, part, len(class_names), check)
     if not sum(len(rows) for rows in found.labels):
         why = f" ({found.report.line()})" if found.report else ""
         raise InputError(f"{path}: {len(found.items)} images without a box{why}; expected labels")
@@ -108,18 +118,19 @@ def _measured(items: Sequence[ImageItem], check: str, report: ReadReport) -> lis
     return kept
 
 
-def annotated_split(root: str | Path, split: str) -> tuple[Path, Path] | None:
-    """COCO annotations of a split and the folder of their images; None for a split with YOLO labels."""
-    name, _, folder = split.partition(":")
+def annotated_split(root: str | Path, split: str) -> AnnotatedSplit | None:
+    """The files of a split with COCO annotations; None for a split with YOLO labels."""
+    place, part = scenes.part_of(split)
+    name, _, folder = place.partition(":")
     path = Path(root) / name
     if path.suffix != ".json":
         return None
-    return path, Path(root) / folder if folder else path.parent / "images"
+    return AnnotatedSplit(path, Path(root) / folder if folder else path.parent / "images", part)
 
 
-def _yolo(path: Path, num_classes: int, check: str) -> LabelledSet:
+def _yolo(path: Path, part: str, num_classes: int, check: str) -> LabelledSet:
     report = ReadReport()
-    items = sets.open_input(path, report)
+    items = scenes.chosen(sets.open_input(path, report), part, str(path))
     missing = [item.path for item in items if not item.path.is_file()]
     if missing:
         where = sets.line_of(path, missing[0]) if path.suffix == ".txt" else path
@@ -148,10 +159,11 @@ def with_labels(
 
 
 def _coco(
-    path: Path, folder: Path, class_names: Sequence[str], class_map: Mapping[str, str], check: str
+    annotated: AnnotatedSplit, class_names: Sequence[str], class_map: Mapping[str, str], check: str
 ) -> LabelledSet:
+    path, folder, part = annotated
     known = coco.renamed(coco.read_annotations(path), class_names, class_map)
-    items, missing = sets.from_coco(known.frames, folder)
+    items, missing = sets.from_coco(scenes.chosen(known.frames, part, str(path)), folder)
     if missing:
         raise InputError(
             f"{path}: {len(missing)} images are not in {folder}, the first is {missing[0]}; check the folder"
@@ -214,13 +226,9 @@ class LabelledImages:
 
     def __init__(self, config: Any, split: str, process: tuple[int, int] = (0, 1)):
         self._set = open_split(config, split)
-        if self._set.report:
-            logger.warning("%s", self._set.report.line(f"{config.root}: {split}"))
-        backgrounds = sum(not len(rows) for rows in self._set.labels)
-        logger.info(
-            "%s: %s: %d images, %d of them backgrounds, %d labels or boxes left out",
-            config.root, split, len(self._set.items), backgrounds, sum(self._set.report.counts.values()),
-        )  # fmt: skip
+        logger.log(
+            logging.WARNING if self._set.report else logging.INFO, "%s", self._line(config.root, split)
+        )
         self._shape_of = functools.partial(
             input_shape, aspect=float(config.aspect), stride=int(config.stride)
         )
@@ -246,6 +254,12 @@ class LabelledImages:
                 f"{config.root}: {split} has {len(self._set.items)} images, fewer than the batch size "
                 f"{self.batch_size}; lower data.batch_size"
             )
+
+    def _line(self, root: str | Path, split: str) -> str:
+        """The size of the set, and what was left out of it."""
+        report, backgrounds = self._set.report, sum(not len(rows) for rows in self._set.labels)
+        sizes = f"{len(self._set.items)} images, {backgrounds} backgrounds, {report.num_lost} left out"
+        return f"{Path(root) / split}: {sizes}" + (f" ({report.line()})" if report else "")
 
     @property
     def report(self) -> ReadReport:

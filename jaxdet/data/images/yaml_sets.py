@@ -81,28 +81,3 @@ def _place(path: Path, split: str, value: Any, bases: list[Path]) -> Path:
     if value.startswith("../"):
         tried += [base / value.removeprefix("../") for base in bases]
     return next((place for place in tried if place.exists()), tried[0]).absolute()
-
-
-def apply(config: Any, path: str | os.PathLike, fixed_classes: bool = False) -> dict[str, str]:
-    """Put root, splits and classes of a `data.yaml` into a data block; return the splits by name.
-
-    Without val the test split validates, without test the val split tests. With `fixed_classes`, those of
-    trained weights, other names or another order are an InputError, as labels are numbers.
-    """
-    found = read(path)
-    folded = [[name.casefold() for name in names] for names in (found.class_names, config.classes)]
-    if fixed_classes and folded[0] != folded[1]:
-        raise InputError(
-            f"{path}: classes {shown(', '.join(found.class_names))}, those of the model are "
-            f"{shown(', '.join(config.classes))}; expected the same in the same order"
-        )
-    absent = {split: f"{split}, which {Path(path).name} does not name" for split in ("train", "val")}
-    splits = absent | found.splits
-    if "val" not in found.splits and "test" in found.splits:
-        splits["val"] = splits["test"]
-    config.root = str(Path(path).parent.absolute())
-    config.train_split, config.validation_split = splits["train"], splits["val"]
-    config.test_split = splits.get("test", splits["val"])
-    if not fixed_classes:
-        config.classes = found.class_names
-    return found.splits

@@ -10,6 +10,7 @@ import pytest
 from golden_data import load
 
 from jaxdet import class_names, evaluate
+from jaxdet.data.images import scenes
 from jaxdet.detections import files
 from jaxdet.errors import InputError
 from jaxdet.evaluation import labels, of_files
@@ -263,6 +264,19 @@ def test_classes_that_are_not_labelled_are_counted_and_none_in_common_is_an_erro
     files.write(folder / "x.h5", [replace(b, class_names=("x", "y", "z")) for b in found], ("x", "y", "z"))
     with pytest.raises(InputError, match="no class of the detections"):
         of_files.of_files(folder / "x.h5", annotations=folder / "gt.json")
+
+
+def test_a_part_of_annotations_is_measured_alone(pictures):
+    folder, truth, found = pictures
+    files.write(folder / "x.h5", found, NAMES)
+    chosen = scenes.chosen(truth, "val", "")
+    assert len(chosen) == 2  # the last of either scene
+    data = types.SimpleNamespace(kind="images", root=folder, test_split="gt.json#val", classes=NAMES)
+    got = of_files.of_files(folder / "x.h5", data=data)
+    images = {boxes.source for boxes in chosen}
+    expected = measure([b for b in found if b.source in images], chosen, "coco", NAMES)
+    assert _statistics(got) == _statistics(expected)
+    assert got.num_images == 2
 
 
 @pytest.mark.parametrize("out", ["x.h5", "x.json"])

@@ -18,7 +18,7 @@ def values(loss):
 
 
 def written(workdir, steps, start=0, tensorboard=False):
-    writers = log_writers.open_all(workdir, COLUMNS[:2], 10, start, tensorboard)
+    writers = log_writers.open_all(workdir, COLUMNS[:2], 10, 3, start, tensorboard)
     for step in steps:
         for writer in writers:
             writer.write(step, values(float(step)))
@@ -53,7 +53,7 @@ def test_a_line_tells_rate_waiting_and_time_left(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     written(tmp_path, [4])
     (line,) = caplog.messages
-    assert "step 4/10" in line
+    assert line.startswith("epoch 1/3  step 4/10")
     assert "2.00 steps/s" in line
     assert "waiting for data 50%" in line
     assert line.endswith("left 0:00:03")

@@ -22,7 +22,7 @@ def bias(variables):
 def places(tmp_path):
     file.save(tmp_path / "bare.pth", STATE)
     file.save(tmp_path / "wrapped.pt", {"epoch": 1, "state_dict": STATE})
-    checkpoint.save_weights(tmp_path / "converted", VARIABLES, {})
+    checkpoint.save_weights(tmp_path / "converted", VARIABLES, {"model": {"num_classes": 2}})
     return tmp_path
 
 
@@ -42,6 +42,7 @@ def test_another_class_count_is_an_error_or_a_fresh_head(places, name):
     variables, report = load(places / name, families.HMNET, other, lenient=True)
     assert bias(variables).tolist() == [9] * 5
     assert report.missing == ["params.head.levels.0.cls_pred.bias"]
+    assert report.num_classes == (2 if name == "converted" else None)  # the file is a part of a model
 
 
 def test_places_without_weights_are_refused(places):
