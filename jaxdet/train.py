@@ -36,8 +36,7 @@ from jaxdet.training import setup as runs
 from jaxdet.training.checkpoint import RunCheckpoints
 from jaxdet.training.hooks import Every, Log, Preemption
 from jaxdet.viewing import plots, training_batches
-from jaxdet.weights import coco_files, families
-from jaxdet.weights.load import load
+from jaxdet.weights import initial
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ def _run(flags: cli.Flags) -> None:
         dry_run.plan(cfg, ahead.cluster(flags.target, flags.hosts, flags.devices), batches)
         return
     mesh = sharding.make_mesh(cfg.data.batch_size)
-    run = runs.assemble(cfg, mesh, _start_from(flags.init, cfg.model))
+    run = runs.assemble(cfg, mesh, initial.weights(flags.init, cfg.model))
     if flags.dry_run:
         dry_run.describe(cfg, run, batches)
         return
@@ -108,27 +107,6 @@ def _config(flags: cli.Flags) -> tuple[config.Config, Path]:
     stored = runs.read_config(Path(flags.workdir)) if flags.workdir else None
     cfg = flags.override(config.synthetic() if stored is None else stored)
     return cfg, Path(flags.workdir or "runs/synthetic")
-
-
-def _start_from(path: str | None, model: config.Config):
-    """Function fresh weights -> those at `path`; parts of another shape stay fresh and are counted."""
-
-    def initial(fresh: Variables) -> Variables:
-        if path is None:
-            return fresh
-        file = coco_files.find(model) if path == "coco" else path
-        variables, report = load(file, families.of_config(model), fresh, lenient=True)
-        logger.info("starting from %s; %s%s", file, report.summary(), _changed(report.num_classes, model))
-        return variables
-
-    return initial
-
-
-def _changed(num_classes: int | None, model: config.Config) -> str:
-    """A phrase about another number of classes than the model's."""
-    if num_classes in (None, model.num_classes):
-        return ""
-    return f" (of {num_classes} classes, not {model.num_classes}: the last layer begins anew)"
 
 
 def _simulate(block: config.Config) -> None:
