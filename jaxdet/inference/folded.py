@@ -16,7 +16,6 @@ from jaxdet.nn.block import ConvBlock
 from jaxdet.nn.fold import fold
 from jaxdet.nn.functional import Skeleton, Variables, merge, split
 from jaxdet.nn.norm import GroupNorm
-from jaxdet.ops.select import BestClass
 
 
 def prepare(
@@ -67,9 +66,8 @@ def _for_gpu(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variab
     for _, module in nnx.iter_modules(model):
         if isinstance(module, GroupNorm | WindowAttention):
             module.in_kernel = True
-    if isinstance(model.rule, BestClass):
-        model.rule = replace(model.rule, in_kernel=True)
-    return prepared.output_major(*split(model))
+    model.rule = replace(model.rule, in_kernel=True)
+    return prepared.output_major(*prepared.known_norms(*split(model)))
 
 
 def _merge_branches(level: Any) -> None:

@@ -7,6 +7,7 @@ from jaxtyping import Array, Shaped
 
 from jaxdet.nn.conv import Conv, Linear
 from jaxdet.nn.functional import Skeleton, Variables, merge, split
+from jaxdet.nn.norm import BatchNorm
 
 _DIMENSIONS = ("NHWC", "OHWI", "NHWC")
 
@@ -35,6 +36,29 @@ class OutputMajorConv(nnx.Module):
         if self.bias is not None:
             y = y + self.bias[...].astype(dtype).reshape(1, 1, 1, -1)
         return y
+
+
+class ScaleAndShift(nnx.Module):
+    """A `BatchNorm` of inference whose factor and summand are known."""
+
+    def __init__(self, norm: BatchNorm):
+        factor = norm.scale[...] * lax.rsqrt(norm.var[...] + norm.eps)
+        self.scale, self.bias = nnx.Param(factor), nnx.Param(norm.bias[...] - norm.mean[...] * factor)
+
+    def __call__(self, x: Shaped[Array, "B *S C"], train: bool = False, mask=None) -> Shaped[Array, "B *S C"]:
+        wide, shape = jnp.promote_types(x.dtype, jnp.float32), (1,) * (x.ndim - 1) + (-1,)
+        y = x.astype(wide) * self.scale[...].reshape(shape) + self.bias[...].reshape(shape)
+        return y.astype(x.dtype)
+
+
+def known_norms(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
+    """The same model with batch norms as `ScaleAndShift`."""
+    model = merge(skeleton, variables)
+    for _, module in list(nnx.iter_modules(model)):
+        for name, child in list(vars(module).items()):
+            if isinstance(child, BatchNorm):
+                setattr(module, name, ScaleAndShift(child))
+    return split(model)
 
 
 def in_compute_type(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:

@@ -26,10 +26,12 @@ def suppress(
     labels: Int[Array, "S A"],
     mask: Bool[Array, "S A"],
     iou_threshold: float,
+    limit: int | None = None,
     interpret: bool = False,
 ) -> Bool[Array, "S A"]:
     """Mask of the boxes that survive, the best being first; the same as `nms.suppress` of each of S images.
 
+    With `limit` the kernel ends after that many survivors; later ones are missing.
     `interpret` runs the kernel on any device, slowly, for tests. Boxes are float32 and at most
     `MAX_CANDIDATES` an image.
     """
@@ -44,7 +46,7 @@ def suppress(
     whole = [*columns, jnp.pad(labels, pad), jnp.pad(mask.astype(jnp.int32), pad)]
     row = pl.BlockSpec((None, size), lambda image: (image, 0))
     kept = pl.pallas_call(
-        partial(_kernel, float(iou_threshold)),
+        partial(_kernel, float(iou_threshold), count if limit is None else limit),
         out_shape=jax.ShapeDtypeStruct((num_images, size), jnp.int32),
         grid=(num_images,),
         in_specs=[row] * len(whole),
@@ -60,7 +62,7 @@ def _warps(size: int) -> int:
     return min(16, max(1, size // _PER_WARP))
 
 
-def _kernel(threshold, left, top, right, bottom, label, mask, kept):
+def _kernel(threshold, limit, left, top, right, bottom, label, mask, kept):
     """Keep the first box that is left, remove what it suppresses, until none is left."""
     x0, y0, x1, y1 = left[...], top[...], right[...], bottom[...]
     labels, size = label[...], mask.shape[0]
@@ -75,7 +77,7 @@ def _kernel(threshold, left, top, right, bottom, label, mask, kept):
         return jnp.min(jnp.where(alive > 0, index, size))
 
     def settle(state):
-        alive, chosen, at = state
+        alive, chosen, at, found = state
         here = index == at
 
         def own(column):
@@ -89,8 +91,8 @@ def _kernel(threshold, left, top, right, bottom, label, mask, kept):
         iou = jnp.where(union > 0, inter / jnp.where(union > 0, union, 1.0), 0.0)
         removed = (iou > threshold) & (labels == own(labels)) | here
         alive = jnp.where(removed, 0, alive)
-        return alive, jnp.where(here, 1, chosen), first(alive)
+        return alive, jnp.where(here, 1, chosen), first(alive), found + 1
 
     alive = mask[...]
-    state = alive, jnp.zeros_like(alive), first(alive)
-    kept[...] = lax.while_loop(lambda state: state[2] < size, settle, state)[1]
+    state = alive, jnp.zeros_like(alive), first(alive), jnp.zeros((), jnp.int32)
+    kept[...] = lax.while_loop(lambda state: (state[2] < size) & (state[3] < limit), settle, state)[1]

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxdet.ops import boxes as box_ops
-from jaxdet.ops import nms
+from jaxdet.ops import nms, nms_kernel
 
 # Distance between the classes' copies of the image, pixels.
 _CLASS_OFFSET = 4096
@@ -87,6 +87,7 @@ class MultiLabel:
     max_detections: int = 300
     merge: bool = False
     agnostic: bool = False
+    in_kernel: bool = False  # suppress in one kernel, on CUDA, where that takes the rows
 
     def __call__(self, candidates: Candidates, valid: Bool[Array, " S"]) -> Selected:
         # A loop over images, not a batched one: each works on its own number of rows.
@@ -110,7 +111,7 @@ class MultiLabel:
         box, label = boxes[rows // num_classes], (rows % num_classes).astype(jnp.int32)
         offset = 0 if self.agnostic else label[:, None].astype(box.dtype) * _CLASS_OFFSET
         moved, mask = box + offset, scores > -jnp.inf
-        keep = nms.suppress(moved, jnp.zeros_like(label), mask, self.nms_iou, self.max_detections)
+        keep = self._kept(moved, mask)
         limit = min(self.max_detections, count)
         kept, chosen = lax.top_k(keep.astype(jnp.int32), limit)
         kept = kept > 0
@@ -118,6 +119,13 @@ class MultiLabel:
         if self.merge:
             result = self._merged(result, moved[chosen], box, moved, scores, mask)
         return _padded(result, self.max_detections)
+
+    def _kept(self, boxes, mask):
+        labels = jnp.zeros(mask.shape, jnp.int32)
+        if self.in_kernel and nms_kernel.takes(boxes):
+            one = boxes[None], labels[None], mask[None]
+            return nms_kernel.suppress(*one, self.nms_iou, self.max_detections)[0]
+        return nms.suppress(boxes, labels, mask, self.nms_iou, self.max_detections)
 
     def _merged(self, result, survivors, box, moved, scores, mask) -> Selected:
         n = mask.sum()

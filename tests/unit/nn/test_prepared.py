@@ -6,6 +6,7 @@ from flax import nnx
 from jaxdet.nn import prepared
 from jaxdet.nn.conv import Conv, Linear
 from jaxdet.nn.functional import merge, split
+from jaxdet.nn.norm import BatchNorm
 
 
 class _Layers(nnx.Module):
@@ -40,3 +41,12 @@ def test_weights_cast_ahead_change_no_bit():
     assert {leaf.dtype for leaf in jax.tree.leaves(variables.params)} == {jnp.dtype(jnp.float32)}
     found, expected = merge(after, weights)(x), merge(skeleton, variables)(x)
     np.testing.assert_array_equal(found.astype(jnp.float32), expected.astype(jnp.float32))
+
+
+def test_known_norms_change_no_result_beyond_rounding():
+    norm = BatchNorm(5)
+    for number, leaf in enumerate((norm.scale, norm.bias, norm.mean, norm.var)):
+        leaf.set_value(jax.random.uniform(jax.random.key(number), (5,), minval=0.5))
+    x = jax.random.normal(jax.random.key(9), (2, 3, 4, 5))
+    # The order of three products of each value: some ulp of float32.
+    np.testing.assert_allclose(prepared.ScaleAndShift(norm)(x), norm(x), rtol=2e-6, atol=1e-6)

@@ -26,6 +26,14 @@ def test_keeps_what_the_loops_keep():
             assert 0 < kept.sum() < mask.sum()
 
 
+def test_ends_after_a_number_of_survivors():
+    boxes, labels, mask = _ranked(0, 60, 3)
+    every = nms_kernel.suppress(boxes, labels, mask, 0.5, interpret=True)
+    first = nms_kernel.suppress(boxes, labels, mask, 0.5, 3, interpret=True)
+    np.testing.assert_array_equal(first, every & (np.cumsum(every, 1) <= 3))
+    assert (every.sum(1) > 3).all()
+
+
 def test_takes_float32_up_to_its_size():
     assert nms_kernel.takes(jnp.zeros((1, nms_kernel.MAX_CANDIDATES, 4)))
     assert not nms_kernel.takes(jnp.zeros((nms_kernel.MAX_CANDIDATES + 1, 4)))
