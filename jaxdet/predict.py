@@ -1,10 +1,10 @@
 """Find boxes in recordings, images and videos.
 
     python -m jaxdet.predict --weights=gen1_hmnet_B3_tbptt.pth --input=mine.raw --out=mine.npy \\
-        --render=mine.mp4
+        --render=mine.webm
     python -m jaxdet.predict --weights=yolox_nano.pth --input=photos --out=boxes.json --render=drawn
     python -m jaxdet.predict --weights=yolox_nano.pth --input=clip.mp4 --seqnms --track --out=clip.txt \\
-        --render=drawn.mp4
+        --render=drawn.webm
     python -m jaxdet.predict --weights=runs/b3 --split=test --out=predictions
 
 Weights say which model they are of; --config, --sensor, --classes and --size overrule what they say.

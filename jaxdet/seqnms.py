@@ -5,7 +5,7 @@
 Reads and writes detections of predict (.h5), released pickles (.pkl), .npz, MOT text (.txt), COCO results
 (.json) and tables (.csv). The name of a frame up to the last underscore is its clip. A pickle written here
 has no scores, as the challenge requires; the other formats keep them. With --video the new boxes are drawn on
-the video itself: `--render=smoothed.mp4 --video=clip.mp4`.
+the video itself: `--render=smoothed.webm --video=clip.mp4`.
 """
 
 import logging

@@ -233,9 +233,9 @@ def _show(cfg: config.Config, run: runs.Run, workdir: Path) -> None:
         return
     print(f"on {len(unseen)} recordings never trained on:\n{example.table(results)}")
     example.write(workdir, results)
-    example.film(workdir / "unseen.mp4", run.skeleton, trained, unseen[0], event_buckets, cfg.data.classes)
+    example.film(workdir / "unseen.webm", run.skeleton, trained, unseen[0], event_buckets, cfg.data.classes)
     curves = ", ".join(path.name for path in sorted(workdir.glob("*.png")))
-    print(f"boxes over events: {workdir / 'unseen.mp4'}; curves in {workdir}: {curves}")
+    print(f"boxes over events: {workdir / 'unseen.webm'}; curves in {workdir}: {curves}")
 
 
 main = cli.Command(_flags, _run, __doc__, several_processes=True, saves_when_told=True)

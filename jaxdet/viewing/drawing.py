@@ -15,10 +15,8 @@ import numpy as np
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.structs import Boxes
+from jaxdet.viewing import video_files
 
-# The OpenCV wheel has no H.264 encoder. WebM plays in browsers; its VP8 takes six times as long as MPEG-4 in
-# .mp4, its VP9 twenty times.
-CODECS = {".mp4": "mp4v", ".webm": "VP80", ".avi": "MJPG"}
 _CLASS_COLOURS = (
     (64, 200, 255),
     (120, 255, 120),
@@ -128,8 +126,8 @@ def open_sink(path: str | os.PathLike, fps: float) -> Iterator[Sink]:
     suffix = Path(path).suffix.lower()
     if suffix in (".png", ".jpg", ".jpeg"):
         yield from _best_picture(path)
-    elif suffix in CODECS:
-        yield from _video(path, fps, CODECS[suffix])
+    elif suffix in video_files.CODECS:
+        yield from _video(path, fps, suffix)
     else:
         raise InputError(
             f"{path}: cannot render as {suffix or 'a file without suffix'}; use .mp4, .webm, .avi or .png"
@@ -194,7 +192,7 @@ def write_picture(path: str | os.PathLike, picture: np.ndarray) -> None:
         temporary.write_bytes(data.tobytes())
 
 
-def _video(path, fps, codec):
+def _video(path, fps, suffix):
     with atomic(path) as temporary:
         writer = None
 
@@ -202,12 +200,7 @@ def _video(path, fps, codec):
             nonlocal writer
             del num_boxes
             if writer is None:
-                fourcc = cv2.VideoWriter.fourcc(*codec)
-                writer = cv2.VideoWriter(str(temporary), fourcc, fps, (picture.shape[1], picture.shape[0]))
-                if not writer.isOpened():
-                    raise InputError(
-                        f"{path}: this OpenCV has no {codec} encoder; use another of {', '.join(CODECS)}"
-                    )
+                writer = video_files.open_writer(temporary, path, fps, picture.shape[:2], suffix)
             writer.write(picture)
 
         try:

@@ -11,7 +11,7 @@ from jaxdet.errors import InputError
 from jaxdet.files import safe_path
 from jaxdet.formats import names
 from jaxdet.structs import Boxes
-from jaxdet.viewing import drawing
+from jaxdet.viewing import drawing, video_files
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def of_images(
 
         def take(image: np.ndarray, boxes: Boxes) -> None:
             sizes.add(image.shape[:2])
-            if len(sizes) > 1 and path.suffix.lower() in drawing.CODECS:
+            if len(sizes) > 1 and path.suffix.lower() in video_files.CODECS:
                 raise InputError(
                     f"{path}: images of different sizes, and a video has one size; give --render a folder"
                 )

@@ -3,12 +3,11 @@
 import base64
 import json
 import re
-import shutil
-import subprocess
 
 import cv2
 import numpy as np
 import pytest
+from browser import opened
 
 from jaxdet import class_names, evaluate, reports
 from jaxdet.data.events import recordings
@@ -126,7 +125,9 @@ def _truth(known, images, label):
         )
 
 
-def test_events_are_drawn_and_divided_by_recording(tmp_path):
+@pytest.fixture
+def page_of_events(tmp_path):
+    """Folder with a report of two recordings: the box of the first is right, that of the second in place."""
     labels, found = [], []
     for name in ("one", "two"):
         x = np.arange(40)
@@ -141,31 +142,45 @@ def test_events_are_drawn_and_divided_by_recording(tmp_path):
         found.append(Boxes.of_xywh(box if name == "one" else [[30.0, 8, 30, 36]], [0.9], [0], **where))
     metrics = measure(found, labels, "hmnet", class_names.GEN1)
     diagnosis = diagnose(metrics)
-    parts = {name: part.ap50 for name, part in diagnosis.parts["recording"].items()}
-    assert parts == pytest.approx({"one": 1, "two": 0})
-    reports.write(tmp_path / "report", metrics, diagnosis, metrics.as_json(), [tmp_path])
-    assert "not at hand" not in (tmp_path / "report" / "report.html").read_text()
-    picture = cv2.imread(str(tmp_path / "report" / "worst_01.jpg"))
+    numbers = {**metrics.as_json(), "diagnosis": diagnosis.as_json()}
+    reports.write(tmp_path / "report", metrics, diagnosis, numbers, [tmp_path])
+    return tmp_path
+
+
+def test_events_are_drawn_and_divided_by_recording(page_of_events):
+    text = (page_of_events / "report" / "report.html").read_text()
+    numbers = json.loads(re.search(r'id="numbers">(.*?)</script>', text).group(1))
+    assert {name: row[3] for name, row in _cells(text, "recording").items()} == {
+        "one": "1.0000",
+        "two": "0.0000",
+    }
+    assert _cells(text, "metric") == {n: [f"{value:.4f}"] for n, value in numbers["statistics"].items()}
+    errors = {
+        kind: share["count"] for kind, share in numbers["diagnosis"]["errors"].items() if share["count"]
+    }
+    assert errors == {"place": 1}  # alone: a box of the right class at the wrong place
+    assert "not at hand" not in text
+    picture = cv2.imread(str(page_of_events / "report" / "worst_01.jpg"))
     assert picture.max() > 200  # the events are light
-    assert not (tmp_path / "report" / "worst_02.jpg").exists()
+    assert not (page_of_events / "report" / "worst_02.jpg").exists()
 
 
 @pytest.mark.browser
 def test_the_page_opens_in_a_browser(page, tmp_path):
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("no chromium")
-    shot = tmp_path / "shot.png"
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        "--window-size=1200,6000",
-    ]
-    url = (page / "report" / "report.html").as_uri()
-    done = subprocess.run(
-        [browser, *flags, f"--screenshot={shot}", url], capture_output=True, text=True, timeout=120
-    )
-    assert ":CONSOLE" not in done.stderr
-    assert cv2.imread(str(shot)).std() > 20
+    found = opened(page / "report" / "report.html", tmp_path)
+    assert found.console == []
+    files = [p for p in (page / "report").iterdir() if p.suffix in (".png", ".jpg")]
+    assert len(found.seen) == len(files)
+    sizes = sorted(cv2.imread(str(p)).shape[1::-1] for p in files)
+    assert sorted((width, height) for _, width, height, _ in found.seen) == sizes
+    assert all(complete and shown > 100 for complete, _, _, shown in found.seen)
+    assert cv2.imread(str(found.shot)).std() > 20
+
+
+@pytest.mark.browser
+def test_the_page_of_events_opens_in_a_browser(page_of_events, tmp_path):
+    found = opened(page_of_events / "report" / "report.html", tmp_path)
+    assert found.console == []
+    assert all(complete and min(width, height, shown) > 100 for complete, width, height, shown in found.seen)
+    assert len(found.seen) == len([p for p in (page_of_events / "report").iterdir() if p.suffix != ".html"])
+    assert cv2.imread(str(found.shot)).std() > 20
