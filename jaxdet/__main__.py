@@ -19,6 +19,7 @@ COMMANDS = (
     "predict",
     "prepare",
     "info",
+    "doctor",
     "convert",
     "export",
     "soup",
