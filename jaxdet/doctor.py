@@ -10,6 +10,7 @@ into a report of a fault. Nothing is left behind. Exit status 1 if something tha
 import sys
 from pathlib import Path
 
+import jaxdet
 from jaxdet import cli
 from jaxdet.benchmarks import installation
 from jaxdet.errors import InputError
@@ -24,7 +25,7 @@ def _run(flags: cli.Flags) -> None:
     folder = Path(flags.folder)
     if not folder.is_dir():
         raise InputError(f"--folder={folder}: no such folder")
-    found = installation.facts(folder)
+    found = installation.facts(folder, jaxdet.__version__)
     print(installation.as_json(found) if flags.json else installation.text(found))
     faults = [fact.name for fact in found if fact.fault]
     if faults:

@@ -17,7 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-import jaxdet
 from jaxdet.distributed.flags import cache_folder, user_folder
 from jaxdet.viewing import drawing
 
@@ -43,10 +42,10 @@ class Fact(NamedTuple):
     fault: bool = False
 
 
-def facts(folder: Path) -> list[Fact]:
-    """All facts; the speed of the disk is that of `folder`."""
+def facts(folder: Path, version: str) -> list[Fact]:
+    """All facts of jaxdet's `version`; the speed of the disk is that of `folder`."""
     parts: list[Callable[[], list[Fact]]] = [
-        _python,
+        lambda: _python(version),
         _packages,
         _devices,
         _codecs,
@@ -59,14 +58,14 @@ def facts(folder: Path) -> list[Fact]:
         try:
             found += part()
         except Exception as error:  # whatever it is, it is what the report is for
-            name = getattr(part, "__name__", "disk").lstrip("_<>")
+            name = part.__name__.strip("_<>")
             found.append(Fact(name, f"{type(error).__name__}: {' '.join(str(error).split())}", "", True))
     return found
 
 
-def _python() -> list[Fact]:
+def _python(version: str) -> list[Fact]:
     return [
-        Fact("jaxdet", f"{jaxdet.__version__} in {Path(jaxdet.__file__).parent}"),
+        Fact("jaxdet", f"{version} in {Path(__file__).parents[1]}"),
         Fact("python", f"{platform.python_version()} {sys.executable}"),
         Fact("system", f"{platform.platform()}, {len(os.sched_getaffinity(0))} CPU cores"),
     ]

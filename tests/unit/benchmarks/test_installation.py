@@ -34,7 +34,7 @@ def test_a_part_that_fails_does_not_hide_the_others(monkeypatch, tmp_path):
 
     monkeypatch.setattr(installation, "_devices", broken)
     monkeypatch.setattr(installation, "_DISK_MIB", 1)
-    found = installation.facts(tmp_path)
+    found = installation.facts(tmp_path, "0")
     assert [fact.value for fact in found if fact.fault] == ["RuntimeError: no device"]
     assert {"jaxdet", "packages", "films", "disk"} <= {fact.name for fact in found}
 
@@ -50,7 +50,7 @@ def test_doctor_prints_json_and_leaves_nothing_behind(monkeypatch, tmp_path, cap
 
 def test_a_fault_ends_in_status_1(monkeypatch, capsys):
     fault = installation.Fact("devices", "none", "plug one in", True)
-    monkeypatch.setattr(installation, "facts", lambda folder: [fault])
+    monkeypatch.setattr(installation, "facts", lambda folder, version: [fault])
     assert doctor.main([]) == 1
     out, err = capsys.readouterr()
     assert "-> plug one in" in out
