@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxdet.distributed.flags import cache_folder, user_folder
-from jaxdet.viewing import drawing
+from jaxdet.viewing import video_files
 
 _MIB = 1 << 20
 _DISK_MIB = 64  # written and read again
@@ -109,7 +109,7 @@ def _codecs() -> list[Fact]:
     cv2, np = importlib.import_module("cv2"), importlib.import_module("numpy")
     works = []
     with tempfile.TemporaryDirectory() as folder:
-        for suffix, codec in drawing.CODECS.items():
+        for suffix, codec in video_files.CODECS.items():
             path = Path(folder, f"film{suffix}")
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 10, (64, 64))
             for _ in range(3):
@@ -117,7 +117,7 @@ def _codecs() -> list[Fact]:
             writer.release()
             if path.exists() and cv2.VideoCapture(str(path)).read()[0]:
                 works.append(f"{suffix} ({codec})")
-    lacking = len(works) < len(drawing.CODECS)
+    lacking = len(works) < len(video_files.CODECS)
     advice = "pip install --force-reinstall 'opencv-python-headless<5'" if lacking else ""
     return [
         Fact("films", ", ".join(works) or "none can be written", advice),
