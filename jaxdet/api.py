@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -111,7 +111,7 @@ def open_weights_of(flags: Any) -> tuple[Any, Skeleton, Variables]:
         flags.weights,
         flags.config,
         override=flags.override,
-        sensor=flags.sensor,
+        sensor=flags.model_sensor,
         classes=flags.classes or None,
         size=flags.size,
         model_size=flags.model_size,
@@ -160,11 +160,7 @@ class Model:
         *,
         bgr: bool = False,
         camera: str | tuple[int, int] | None = None,
-        fit: str | None = None,
-        region: Sequence[int] | None = None,
-        start_us: int | None = None,
-        end_us: int | None = None,
-        max_gap_s: float | None = None,
+        **view: Unpack[fits.ViewOptions],
     ) -> Any:
         """Boxes of `source`, best first.
 
@@ -177,13 +173,15 @@ class Model:
         x, y, polarity), and gives an iterator of the `Boxes` after every step, in the pixels and the clock of
         the camera. `fit` ("none", "crop", "pad", "scale", "bin") lays a camera of another size, or its
         `region` (x, y, width, height), on the model's sensor; without it one is chosen and logged. `camera`
-        ("640x480" or (height, width)) is the size of the camera that arrays come from. `start_us` and
-        `end_us` choose a part; silences longer than `max_gap_s` are skipped, with a fresh memory.
+        ("640x480" or (height, width)) is the size of the camera that arrays come from, and overrules what a
+        file states. `start_us` and `end_us` choose a part; silences longer than `max_gap_s` are skipped, with
+        a fresh memory. `flip` ("x", "y", "xy") and `rotate` (degrees clockwise) put a camera upright;
+        `hot_pixels` (pairs (x, y), or "find") and `activity_us` leave out noise, which is counted.
         """
-        view = View(fit, region, start_us, end_us, max_gap_s)
+        chosen = fits.view(None if camera is None else released.height_width(camera), **view)
         if self.kind == "events":
-            return self._of_events(source, camera, view)
-        if view != View() or camera is not None:
+            return self._of_events(source, chosen)
+        if chosen != View():
             raise InputError(f"fit, region, camera and times are for models of events; this is {self.family}")
         if isinstance(source, (str, os.PathLike)):
             return self._of_path(Path(source))
@@ -195,32 +193,33 @@ class Model:
         self,
         camera: str | tuple[int, int] | None = None,
         *,
-        fit: str | None = None,
-        region: Sequence[int] | None = None,
         max_events: int | None = None,
         max_delay_us: int | None = None,
         max_gap_us: int | None = None,
+        **place: Unpack[fits.PlaceOptions],
     ) -> Stream:
         """Boxes from events as they come, with a memory of its own.
 
-        `camera` ("640x480" or (height, width)) is by default of the model's size; `fit` and `region` as in
-        `predict`. A step keeps its newest `max_events` events, and every program is compiled at once; without
-        it no event is left out, and a larger burst than any before compiles a program. Steps that are more
-        than `max_delay_us` behind the newest event are skipped, and silences longer than `max_gap_us` with a
-        fresh memory; `statistics` counts all that is left out. A clock that jumps back by more than a second
-        begins another recording.
+        `camera` ("640x480" or (height, width)) is by default of the model's size; its place and its filters
+        are those of `predict`, with hot pixels by their names. A step keeps its newest `max_events` events,
+        and every program is compiled at once; without it no event is left out, and a larger burst than any
+        before compiles a program. Steps that are more than `max_delay_us` behind the newest event are
+        skipped, and silences longer than `max_gap_us` with a fresh memory; `statistics` counts all that is
+        left out. A clock that jumps back by more than a second begins another recording.
         """
         self._check_kind("events", "stream")
-        chosen = self._fit(camera, fit, region)
+        view = fits.view(None if camera is None else released.height_width(camera), **place)
+        if view != view.live():
+            raise InputError('hot_pixels="find" needs a recording; name them, as `jaxdet info` lists them')
         skeleton, variables = self._folded()
         detector = StreamDetector(
             skeleton,
             variables,
             start_us=None,
             class_names=self.class_names,
-            fit=chosen,
             limits=Limits(max_events, max_delay_us, max_gap_us),
         )
+        detector.reset(None, fit=self._fit(view), filters=view.filters)
         if max_events is not None:
             detector.compile()
         return Stream(detector)
@@ -310,22 +309,21 @@ class Model:
             raise InputError(f"{path}: not a readable image, as logged above")
         return boxes
 
-    def _fit(self, camera, name: str | None, region: Sequence[int] | None) -> Fit:
+    def _fit(self, view: View) -> Fit:
         size = self.geometry.size
-        chosen = fits.choose(name, size if camera is None else released.height_width(camera), size, region)
+        camera = view.sensor or view.mounting.size(size)
+        chosen = fits.choose(view.fit, camera, size, view.region, view.mounting)
         if not chosen.is_identity:
             logger.info("events: %s", chosen.line())
         return chosen
 
-    def _of_events(self, source: Any, camera, view: View) -> Iterator[Boxes]:
+    def _of_events(self, source: Any, view: View) -> Iterator[Boxes]:
         if self._predictor is None:
             self._predictor = Predictor(*self._folded(), class_names=self.class_names)
         buckets = tuple(self.config.data.event_buckets)
         if isinstance(source, tuple) and len(source) == 4:
-            events = sources.FittedArrays(source, self._fit(camera, view.fit, view.region), view)
+            events = sources.FittedArrays(source, self._fit(view), view)
             return (step.boxes for step in sources.predict(self._predictor, events, buckets))
-        if camera is not None:
-            raise InputError("camera is the size of arrays; a file states its own, or give region=")
         paths = [source] if isinstance(source, (str, os.PathLike)) else source
         size = self.geometry.size
         opened = (sources.FittedRecording(Path(path), size, view) for path in paths)

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 from absl import flags as absl_flags
 
 from jaxdet import config_files, distributed
-from jaxdet.data.events.fit import FITS, View, parse_region
 from jaxdet.data.images import layouts
 from jaxdet.distributed.flags import cache_folder
 from jaxdet.errors import InputError
@@ -144,25 +143,10 @@ class Flags:
 
 def model_flags(flags: Flags) -> None:
     """Flags that overrule what weights say of their model."""
-    flags.string("sensor", None, "WIDTHxHEIGHT of the event camera that the model was trained for")
+    flags.string("model_sensor", None, "WIDTHxHEIGHT of the event camera that the model was trained for")
     flags.strings("classes", [], "names of the classes, in the order of their labels")
     flags.integer("size", None, "pixels of the longer side at which images are predicted")
     flags.string("model_size", None, "WIDTHxHEIGHT at which HMNet runs instead of the size of its training")
-
-
-def view_flags(flags: Flags) -> None:
-    """Flags for the part of a recording that a model of events sees, and how."""
-    flags.choice("fit", None, list(FITS), "how a camera of another size lies on the model's sensor")
-    flags.string("region", None, "x,y,width,height of the part of the camera that is used, pixels")
-    flags.integer("start_us", None, "first time that is used, in the clock of the camera, microseconds")
-    flags.integer("end_us", None, "time before which the last event lies, in the clock of the camera")
-    flags.number("max_gap", None, "skip silences longer than this, with a fresh memory, seconds")
-
-
-def view_of(flags: Flags) -> View:
-    """The values of `view_flags`."""
-    region = None if flags.region is None else parse_region(flags.region)
-    return View(flags.fit, region, flags.start_us, flags.end_us, flags.max_gap)
 
 
 def class_map(pairs: Sequence[str]) -> dict[str, str]:

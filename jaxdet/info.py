@@ -4,17 +4,17 @@
     python -m jaxdet.info --input=mine.raw --json
 
 The file may be in any format that `predict` takes, or a prepared folder; the format is found by content.
-Nothing is written. --sensor=WIDTHxHEIGHT overrules the size that the file states.
+Nothing is written. --sensor=WIDTHxHEIGHT overrules the size that the file states; --hot_pixels and
+--activity_us show what those filters of `predict` leave out.
 """
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxdet import cli
+from jaxdet import cli, event_flags
 from jaxdet.data.events import recordings
 from jaxdet.data.events.summary import BIN_US, GAP_US, summarise
 from jaxdet.errors import InputError
@@ -31,26 +31,18 @@ _OTHERS = {
 def _flags(flags: cli.Flags) -> None:
     flags.string("input", None, "recording, or a prepared folder", required=True)
     flags.string("sensor", None, "WIDTHxHEIGHT of the camera, in place of what the file states")
+    event_flags.filter_flags(flags)
     flags.boolean("json", False, "one JSON object")
 
 
 def _run(flags: cli.Flags) -> None:
     path = Path(flags.input)
     try:
-        stream = recordings.open_events(path)
-        if flags.sensor:
-            stream.width, stream.height = _size(flags.sensor)
-        facts = summarise(stream)
+        sensor = event_flags.size_of(flags.sensor) if flags.sensor else None
+        facts = summarise(recordings.open_events(path, sensor), event_flags.filters_of(flags))
     except InputError as error:
         raise InputError(f"{error}{_advice(path)}") from error
     print(json.dumps({"file": str(path), **facts}) if flags.json else "\n".join([str(path), *_lines(facts)]))
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    if match is None or not (0 < int(match[1]) <= 1 << 14 and 0 < int(match[2]) <= 1 << 14):
-        raise InputError(f"--sensor={text}: expected WIDTHxHEIGHT in pixels, such as 1280x720")
-    return int(match[1]), int(match[2])
 
 
 def _advice(path: Path) -> str:
@@ -79,6 +71,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         rows["gaps"] = _gaps(facts)
         rows["polarity"] = f"{100 * facts['on_share']:.1f} % ON"
         rows["hottest"] = ", ".join(f"({x}, {y}) {count:,}" for x, y, count in facts["hottest"])
+        if facts["hot"]:
+            rows["hot"] = f"--hot_pixels={','.join(f'{x}:{y}' for x, y in facts['hot'])}"
     for name, key in (("left out", "left_out"), ("changed", "changed")):
         listed = ", ".join(f"{count:,} {reason}" for reason, count in sorted(facts[key].items()))
         rows[name] = listed or "nothing"

@@ -7,7 +7,7 @@
         --render=drawn.webm
     python -m jaxdet.predict --weights=runs/b3 --split=test --out=predictions
 
-Weights say which model they are of; --config, --sensor, --classes and --size overrule what they say.
+Weights say which model they are of; --config, --model_sensor, --classes and --size overrule what they say.
 
 For a model of images `--input` is an image, a folder of images, a .txt with a path a line, or a video. Boxes
 go to --out as .h5, .json (COCO results), .pkl (as released), .npz, .csv, .txt (MOT) or into a folder as YOLO
@@ -21,7 +21,9 @@ camera of another size than the model's sensor is fitted to it, and boxes come b
 --fit=none, crop, pad, scale (real coordinates) or bin (whole pixels), of the whole camera or
 --region=x,y,w,h; by default pad for a smaller camera, else bin. Steps begin at the first event, rounded down
 to a step of the clock, and times are those of the clock; --start_us and --end_us choose a part, --max_gap=S
-skips silences longer than S seconds, with a fresh memory. tcp://HOST:PORT, udp://HOST:PORT and - (a pipe) are
+skips silences longer than S seconds, with a fresh memory. --sensor=WIDTHxHEIGHT overrules the size that the
+recording states, --flip and --rotate put a camera upright that hangs otherwise, and --hot_pixels and
+--activity_us leave out noise, which is counted. tcp://HOST:PORT, udp://HOST:PORT and - (a pipe) are
 live cameras: packets of events, or EVT3 words in a pipe; see docs/live.md. Without --input every recording of
 the split of the config's data set is predicted; `--chunk=1/4` takes the second quarter of them. Boxes come
 after every step of 5 ms, as `.npy` in the released layout and, for a split, also as detections.h5.
@@ -32,7 +34,7 @@ import sys
 from pathlib import Path
 
 import jaxdet
-from jaxdet import api, cli, predictions
+from jaxdet import api, cli, event_flags, predictions
 from jaxdet.benchmarks import latency
 from jaxdet.data.events import packets, recordings
 from jaxdet.data.events.fit import View
@@ -61,7 +63,7 @@ def _flags(flags: cli.Flags) -> None:
         None,
         "recording (DAT, RAW or prepared folder), image, folder, .txt list, video, webcam[:N] or rtsp://...",
     )
-    cli.view_flags(flags)
+    event_flags.view_flags(flags)
     flags.integer("max_events", None, "live: newest events that a step keeps; default: 65536")
     flags.integer("max_delay_ms", None, "live: older steps are skipped; default: 200")
     flags.string("images", None, "folder of images; the same as --input")
@@ -100,8 +102,8 @@ def _of_images(flags: cli.Flags, cfg, skeleton, variables, metadata) -> None:
     source = flags.input or flags.images
     if source is None:
         raise InputError("missing --input; a model of images predicts an image, a folder, a list or a video")
-    if cli.view_of(flags) != View():
-        raise InputError("--fit, --region, --start_us, --end_us and --max_gap are for models of events")
+    if event_flags.view_of(flags) != View():
+        raise InputError("--fit, --region, --sensor, times and filters of events are for models of events")
     detector = ImagePredictor(skeleton, variables, VIEWS[flags.tta], flags.fast)
     predictor = ItemPredictor(cfg.data, detector)
     if flags.radiometric is not None:
@@ -122,7 +124,7 @@ def _of_events(flags: cli.Flags, cfg, skeleton, variables, metadata) -> None:
     if flags.seqnms:
         raise InputError("--seqnms needs a model of images, with a video or numbered images as --input")
     skeleton, variables = folded.prepare(skeleton, variables, flags.fast)
-    names, buckets, view = tuple(cfg.data.classes), tuple(cfg.data.event_buckets), cli.view_of(flags)
+    names, buckets, view = tuple(cfg.data.classes), tuple(cfg.data.event_buckets), event_flags.view_of(flags)
     split = flags.split or cfg.data.test_split
     if flags.input and packets.is_address(flags.input):
         stream = StreamDetector(skeleton, variables, class_names=names, limits=_limits(flags))
@@ -161,19 +163,19 @@ def _tracks(flags: cli.Flags) -> TrackOptions | None:
 def _check(flags: cli.Flags) -> None:
     """Refuse, before anything is loaded, flags that do not go together."""
     source = flags.input or flags.images
-    view = cli.view_of(flags)
+    view = event_flags.view_of(flags)
     if not source and view != View():
-        raise InputError("--fit, --region, --start_us, --end_us and --max_gap are for --input")
+        raise InputError("--fit, --region, --sensor, times and filters of events are for --input")
     if flags.speed_test and flags.max_gap is not None:
         raise InputError("--max_gap does not go with --speed_test; give --start_us and --end_us")
     live = source and packets.is_address(source)
     if not live and (flags.max_events is not None or flags.max_delay_ms is not None):
         raise InputError("--max_events and --max_delay_ms are for a live --input")
     if live:
-        if not flags.out or flags.render or flags.speed_test or view != View(*view[:2], max_gap_s=view[4]):
+        if not flags.out or flags.render or flags.speed_test or view != view.live():
             raise InputError(
-                "a live --input takes --out (- for lines of JSON), --fit, --region, --max_gap, --max_events "
-                "and --max_delay_ms"
+                "a live --input takes --out (- for lines of JSON), --max_gap, --max_events, --max_delay_ms, "
+                "--fit, --region, --sensor, --flip, --rotate, --activity_us and --hot_pixels by their names"
             )
     elif source:
         if not (flags.out or flags.render or flags.speed_test):

@@ -216,15 +216,16 @@ def of_live(detector: StreamDetector, address: str, view: View, out: str, metada
     queue = live.Queue(packets.receive(address), _QUEUE_EVENTS)
 
     def begin(packet: packets.Packet) -> None:
-        fit = fits.choose(view.fit, packet.camera or fits.implied(size, view), size, view.region)
+        camera = view.sensor or packet.camera
+        fit = fits.choose(view.fit, camera or fits.implied(size, view), size, view.region, view.mounting)
         x, y = packet.events.x, packet.events.y
-        if packet.camera is None and len(x) and (x.max() >= fit.camera[1] or y.max() >= fit.camera[0]):
+        if camera is None and len(x) and (x.max() >= fit.camera[1] or y.max() >= fit.camera[0]):
             raise InputError(
                 f"{address}: an event in column {x.max()} or row {y.max()} of a camera of unknown size, "
-                f"the model sees {size[1]}x{size[0]}; give --region=0,0,WIDTH,HEIGHT"
+                f"the model sees {size[1]}x{size[0]}; give --sensor=WIDTHxHEIGHT"
             )
         logger.info("%s: %s", address, fit.line())
-        detector.reset(None, "live", fit)
+        detector.reset(None, "live", fit, view.filters)
 
     def report(numbers: dict[str, float]) -> None:
         numbers = {**numbers, **queue.report.counts}

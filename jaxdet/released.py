@@ -65,9 +65,9 @@ def config_of(
     of them does not fit the file, or if file and tables together do not determine the config.
     """
     if sensor is not None and identity.family != "hmnet":
-        raise InputError(f"--sensor is for event cameras; {FAMILIES[identity.family]} takes --size")
+        raise InputError(f"--model_sensor is for event cameras; {FAMILIES[identity.family]} takes --size")
     if size is not None and identity.family == "hmnet":
-        raise InputError("--size is for images; HMNet takes --sensor=WIDTHxHEIGHT")
+        raise InputError("--size is for images; HMNet takes --model_sensor=WIDTHxHEIGHT")
     if size is not None and not 0 < size < 1 << 15:
         raise InputError(f"--size={size}: expected pixels of the longer side, such as 640")
     guessed: list[str] = []
@@ -94,7 +94,9 @@ def overrule(
         if sensor is not None:
             own = (cfg.data.get("height"), cfg.data.get("width"))
             if height_width(sensor) != own:
-                raise InputError(f"--sensor={sensor}: the model is of a sensor of {own[1]}x{own[0]} pixels")
+                raise InputError(
+                    f"--model_sensor={sensor}: the model is of a sensor of {own[1]}x{own[0]} pixels"
+                )
         if classes is not None:
             if len(classes) != cfg.model.num_classes:
                 raise InputError(
@@ -103,7 +105,7 @@ def overrule(
             cfg.data.classes = tuple(classes)
         if size is not None:
             if "size" not in cfg.data:
-                raise InputError("--size is for models of images; HMNet takes --sensor=WIDTHxHEIGHT")
+                raise InputError("--size is for models of images; HMNet takes --model_sensor=WIDTHxHEIGHT")
             cfg.data.size = size
 
 
@@ -182,7 +184,7 @@ def _geometry(identity: Identity, sensor, guessed: list[str]) -> tuple[tuple[int
         if cells not in _SENSORS:
             raise InputError(
                 f"an HMNet of {cells} cells; sensors are known for {', '.join(map(str, _SENSORS))}: "
-                "give --sensor=WIDTHxHEIGHT, or --config"
+                "give --model_sensor=WIDTHxHEIGHT, or --config"
             )
         height, width = _SENSORS[cells]
         guessed.append(f"the sensor has {width}x{height} pixels, as {cells} cells suggest")
@@ -194,7 +196,7 @@ def _geometry(identity: Identity, sensor, guessed: list[str]) -> tuple[tuple[int
             return (height, width), window
     of_four = f"{_num_cells(height, width, _CELL)} cells of {_CELL} pixels"
     raise InputError(
-        f"--sensor={width}x{height} has {of_four} a side, the file {cells} cells; give its own sensor"
+        f"--model_sensor={width}x{height} has {of_four} a side, the file {cells} cells; give its own sensor"
     )
 
 
@@ -208,7 +210,7 @@ def height_width(sensor: str | Sequence[int]) -> tuple[int, int]:
     if isinstance(sensor, str):
         match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", sensor)
         if match is None:
-            raise InputError(f"--sensor={sensor[:40]}: expected WIDTHxHEIGHT, such as 304x240")
+            raise InputError(f"--model_sensor={sensor[:40]}: expected WIDTHxHEIGHT, such as 304x240")
         return int(match[2]), int(match[1])
     if len(sensor) != 2 or any(int(n) != n or n < 1 for n in sensor):
         raise InputError(f"sensor {tuple(sensor)}: expected (height, width), pixels")

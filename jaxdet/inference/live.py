@@ -35,7 +35,7 @@ class Stream:
 
     def reset(self) -> None:
         """Begin anew: the next event is the first of another recording."""
-        self._detector.reset(None, fit=self._detector.fit)
+        self._detector.reset(None, fit=self._detector.fit, filters=self._detector.filters)
 
     @property
     def statistics(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxdet.data.events import fit as fits
 from jaxdet.data.events import sequences
 from jaxdet.data.events.fit import Fit
+from jaxdet.data.events.streams import EventChunk
 from jaxdet.inference.events import Predictor, StepBoxes
 from jaxdet.structs import Batch, ReadReport
 
@@ -57,9 +58,8 @@ def predict_stream(
     num_steps, step_us = whole_cycles(predictor, num_steps), predictor.geometry.step_us
     fit = fits.choose(None, predictor.geometry.size, predictor.geometry.size) if fit is None else fit
     recent = _Recent(chunks)
-    segments = sequences.of_chunks(
-        chunks if fit.is_identity else recent, num_steps * step_us, step_us, origin_us, max_gap_us, report
-    )
+    seen = chunks if fit.is_identity else (fit.upright(EventChunk(*chunk)) for chunk in recent)
+    segments = sequences.of_chunks(seen, num_steps * step_us, step_us, origin_us, max_gap_us, report)
     found = _stream([segments], predictor, event_buckets, num_steps, None, None, fit.pixels())
     for step in predictor.every_slot(found, [source], fit.real):
         if not fit.is_identity:

@@ -1,14 +1,15 @@
 """Recordings by their path: opened, cut, fitted to the model's sensor, predicted."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxdet.data.events import filters, recordings
 from jaxdet.data.events import fit as fits
-from jaxdet.data.events import recordings
+from jaxdet.data.events.filters import EventFilter, Filters
 from jaxdet.data.events.fit import Fit, View
 from jaxdet.data.events.recordings import Recording
 from jaxdet.data.events.streams import EventChunk
@@ -34,14 +35,16 @@ class FittedRecording:
         self.path, self.view, self.report = path, view, ReadReport()
         self.name = npy.recording_name(path)
         self.recording = recordings.open_recording(path) if path.is_dir() else None
-        self._stream = recordings.open_events(path)
+        self._stream = recordings.open_events(path, view.sensor)
         height, width = self._stream.height, self._stream.width
         self._stated = height is not None and width is not None
         camera = (height, width) if height is not None and width is not None else fits.implied(size, view)
         try:
-            self.fit: Fit = fits.choose(view.fit, camera, size, view.region)
+            self.fit: Fit = fits.choose(view.fit, camera, size, view.region, view.mounting)
+            EventFilter(view.filters.check(), camera)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
+        self._filters: Filters | None = None  # with the hot pixels that were found
         if not self.fit.is_identity:
             logger.info("%s: %s", path, self.fit.line())
         if view.start_us is not None and view.end_us is not None and view.start_us >= view.end_us:
@@ -50,7 +53,7 @@ class FittedRecording:
     @property
     def whole(self) -> Recording | None:
         """The prepared recording, if it is seen as it is."""
-        plain = View(self.view.fit, self.view.region)
+        plain = View(self.view.fit, self.view.region, sensor=self.view.sensor)
         return self.recording if self.fit.is_identity and self.view == plain else None
 
     @property
@@ -62,15 +65,23 @@ class FittedRecording:
 
     def chunks(self) -> Iterator[EventChunk]:
         """Events of the view, in the camera's pixels and clock, in order of time."""
+        if self._filters is None:
+            self._filters = _with_found(self.view.filters, self._part(ReadReport()), self.fit, str(self.path))
         self.report.counts.clear()
+        passing = EventFilter(self._filters, self.fit.camera)
+        for chunk in self._part(self.report):
+            yield passing(chunk, self.report)
+        self.report.merge(self._stream.report)
+
+    def _part(self, report: ReadReport) -> Iterator[EventChunk]:
+        """Events of the view before its filters."""
         for chunk in self._stream.ordered():
             if len(chunk.t_us) and self.view.end_us is not None and chunk.t_us[0] >= self.view.end_us:
                 break
             chunk = _between(chunk, self.view.start_us, self.view.end_us)
             if not self._stated:
                 self._check(chunk)
-            yield self.fit.kept(chunk, self.report)
-        self.report.merge(self._stream.report)
+            yield self.fit.kept(chunk, report)
 
     def _check(self, chunk: EventChunk) -> None:
         """Refuse events that show that the size, which the file does not state, was a wrong guess."""
@@ -78,7 +89,7 @@ class FittedRecording:
         if self.view.region is None and len(chunk.x) and (chunk.x.max() >= width or chunk.y.max() >= height):
             raise InputError(
                 f"{self.path}: an event in column {chunk.x.max()} or row {chunk.y.max()}, the file states no "
-                f"size and the model sees {width}x{height}; give the camera's as --region=0,0,WIDTH,HEIGHT"
+                f"size and the model sees {width}x{height}; give the camera's as --sensor=WIDTHxHEIGHT"
             )
 
 
@@ -94,7 +105,21 @@ class FittedArrays:
     def chunks(self) -> Iterator[EventChunk]:
         """The events of the view."""
         self.report.counts.clear()
-        yield self.fit.kept(_between(self._events, self.view.start_us, self.view.end_us), self.report)
+        part = _between(self._events, self.view.start_us, self.view.end_us)
+        chosen = self.view.filters.check()
+        chosen = _with_found(chosen, [self.fit.kept(part, ReadReport())], self.fit, self.path)
+        passing = EventFilter(chosen, self.fit.camera)
+        yield passing(self.fit.kept(part, self.report), self.report)
+
+
+def _with_found(chosen: Filters, chunks: Iterable[EventChunk], fit: Fit, name: str) -> Filters:
+    """Filters with the names of hot pixels, which are looked for if they are to be found."""
+    if not chosen.must_look:
+        return chosen
+    found = filters.find_hot(chunks, fit.camera)
+    listed = ",".join(f"{x}:{y}" for x, y in found) or "none"
+    logger.info("%s: hot pixels found: %s", name, listed)
+    return chosen._replace(hot_pixels=found)
 
 
 def predict(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdet.data.events import fit as fits
+from jaxdet.data.events.filters import EventFilter, Filters
 from jaxdet.data.events.fit import Fit
 from jaxdet.data.events.sequences import SKIPPED
 from jaxdet.data.events.streams import EventChunk, concatenate
@@ -69,15 +70,23 @@ class StreamDetector:
         self._table = functional.compiled(programs.event_table, skeleton)(self._variables)
         self.reset(start_us, fit=fit)
 
-    def reset(self, start_us: int | None = 0, source: str = "", fit: Fit | None = None) -> None:
+    def reset(
+        self,
+        start_us: int | None = 0,
+        source: str = "",
+        fit: Fit | None = None,
+        filters: Filters = Filters(),  # noqa: B008   (immutable)
+    ) -> None:
         """Start a new recording, named `source`, with its first step at `start_us`; the state is cleared.
 
-        `fit` replaces that of the recording before; without one pixels are those of the model.
+        `fit` replaces that of the recording before; without one pixels are those of the model. `filters`
+        leave out events of the camera.
         """
         size = self.geometry.size
         self.fit = fits.choose("none", size, size) if fit is None else fit
         self._pixels = self.fit.pixels()
-        self._source = source
+        self._source, self.filters = source, filters
+        self._passing = EventFilter(filters, self.fit.camera)
         self._begin(start_us)
         self._now_us: int | None = None
         self._waiting: list[EventChunk] = []
@@ -152,15 +161,16 @@ class StreamDetector:
         events = events if in_time.all() else events.take(in_time)
         if not (events.t_us[1:] >= events.t_us[:-1]).all():
             events = events.take(np.argsort(events.t_us, kind="stable"))
-        events = self.fit.kept(events, self.report)
+        events = self._passing(self.fit.kept(events, self.report), self.report)
         if len(events.t_us):
-            self._waiting.append(events)
+            self._waiting.append(self.fit.upright(events))
 
     def _restart(self) -> None:
         """Begin another recording, as the clock of the camera did."""
         self.report.add(RESTARTS)
         self.report.add(ABANDONED, self.num_waiting)
         self._begin(None)
+        self._passing = EventFilter(self.filters, self.fit.camera)
         self._now_us, self._waiting = None, []
         self._arrivals.clear()
 

@@ -140,7 +140,7 @@ def test_another_camera_gives_boxes_in_its_own_pixels(place, monkeypatch):
     [
         (lambda: jaxdet.load("gone.pth"), "does not exist"),
         (lambda: jaxdet.load("photo.jpg"), "photo.jpg"),
-        (lambda: jaxdet.load("yolox_nano.pth", sensor="304x240"), "--sensor is for event cameras"),
+        (lambda: jaxdet.load("yolox_nano.pth", sensor="304x240"), "--model_sensor is for event cameras"),
         (lambda: jaxdet.load("yolox_nano.pth", classes=["a"]), "expected 80 different names"),
         (lambda: jaxdet.load("runs/events", sensor="640x480"), "the model is of a sensor of 304x240"),
         (lambda: jaxdet.load("yolox_nano.pth").stream(), "stream is for models of events"),
@@ -148,7 +148,8 @@ def test_another_camera_gives_boxes_in_its_own_pixels(place, monkeypatch):
         (lambda: jaxdet.load("yolox_nano.pth").predict(np.zeros((4, 4))), "uint8"),
         (lambda: list(jaxdet.load("runs/events").predict("gone.dat")), "gone.dat"),
         (lambda: list(jaxdet.load("runs/events").predict("mine.dat", fit="squeeze")), "expected one of none"),
-        (lambda: jaxdet.load("runs/events").predict("mine.dat", camera=(9, 9)), "size of arrays"),
+        (lambda: jaxdet.load("runs/events").predict("mine.dat", rotate=45), "degrees clockwise"),
+        (lambda: jaxdet.load("runs/events").stream(hot_pixels="find"), "needs a recording"),
         (lambda: jaxdet.load("yolox_nano.pth").predict("photo.jpg", fit="pad"), "for models of events"),
     ],
 )

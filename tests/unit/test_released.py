@@ -96,7 +96,7 @@ def test_a_sensor_tells_the_side_of_a_cell():
         ("hmnet", "B1", {"sensor": "640x480"}, "19200 cells of 4 pixels a side, the file 4560 cells"),
         ("hmnet", "B1", {"sensor": "240"}, "expected WIDTHxHEIGHT"),
         ("hmnet", "B1", {"sensor": (240, 0)}, r"expected \(height, width\)"),
-        ("hmnet", "B1", {"size": 640}, "HMNet takes --sensor"),
+        ("hmnet", "B1", {"size": 640}, "HMNet takes --model_sensor"),
         ("yolox", "s", {"sensor": "304x240"}, "YOLOX takes --size"),
         ("yolox", "s", {"size": 0}, "expected pixels"),
         ("yolox", "s", {"classes": ("a", "b")}, "expected 80 different names"),
@@ -158,7 +158,7 @@ def test_a_reduced_hmnet_of_one_memory_is_built_from_shapes():
     _, shapes = functional.abstract(lambda: from_config.build(whole, 0))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     contents = Contents(dict(rules.to_torch(zeros, families.HMNET)), "")
-    with pytest.raises(InputError, match=r"HMNet of 285 cells.*--sensor"):
+    with pytest.raises(InputError, match=r"HMNet of 285 cells.*--model_sensor"):
         config_of(identify(contents))
     found = config_of(identify(contents), sensor="304x240")
     assert found.size is None

@@ -174,14 +174,13 @@ def part(root: str | os.PathLike, split: str, text: str) -> tuple[list[Path], in
     return [paths[i] for i in np.array_split(np.arange(len(paths)), count)[index]], len(paths)
 
 
-def open_events(path: str | os.PathLike) -> EventStream:
+def open_events(path: str | os.PathLike, sensor: tuple[int, int] | None = None) -> EventStream:
     """Stream the events of a prepared folder or of a file; see `open.open_events`."""
     if not Path(path).is_dir():
-        return open_file(path)
+        return open_file(path, sensor=sensor)
     recording = open_recording(path)
-    return EventStream(
-        recording.path, "prepared", recording.width, recording.height, lambda _: recording.stream()
-    )
+    height, width = sensor or (recording.height, recording.width)
+    return EventStream(recording.path, "prepared", width, height, lambda _: recording.stream())
 
 
 def check_size(path: str | os.PathLike, width: int, height: int) -> None:

@@ -4,32 +4,42 @@ from typing import Any
 
 import numpy as np
 
+from jaxdet.data.events.filters import EventFilter, Filters, find_hot, hot_of
 from jaxdet.data.events.fit import OUTSIDE_SENSOR
 from jaxdet.data.events.streams import EventChunk, EventStream
+from jaxdet.structs import ReadReport
 
 BIN_US, GAP_US = 5_000, 100_000
 _MOST_PIXELS = 1 << 12  # columns and rows that are counted where the sensor's size is not stated
 _LISTED = 5  # gaps and pixels
 
 
-def summarise(stream: EventStream) -> dict[str, Any]:
-    """Facts about a stream, as JSON has them.
+def summarise(
+    stream: EventStream,
+    filters: Filters = Filters(),  # noqa: B008   (immutable)
+) -> dict[str, Any]:
+    """Facts about a stream, as JSON has them, of the events that pass `filters`.
 
     `sensor` and `reaches` are (width, height) in pixels, the first None where the file does not state it.
     Times are microseconds in the clock of the camera, rates events a second. `peak` is the fullest 5 ms,
     aligned with the clock. `gaps` longer than 100 ms are [time before, time after], the longest ones first;
-    `hottest` pixels are [column, row, events]. `left_out` counts what is in none of these, by reason, and
+    `hottest` pixels are [column, row, events], `hot` ones, [column, row], those that fire ten times as often
+    as the pixels around them. `left_out` counts what is in none of these, by reason, and
     `changed` what was read otherwise than it stands in the file.
     """
     bins, pixels = _Bins(), _Pixels(stream.width, stream.height)
+    if filters.must_look:
+        filters = filters._replace(hot_pixels=find_hot(map(pixels.inside, stream.ordered()), pixels.limit))
+    passing, report = EventFilter(filters, pixels.limit), ReadReport()
     num_events = num_on = 0
     first = last = None
     gaps: list[tuple[int, int]] = []
     num_gaps = 0
     for chunk in stream.ordered():
-        kept = pixels.add(chunk)
+        kept = passing(pixels.inside(chunk, report), report)
         if not len(kept.t_us):
             continue
+        pixels.add(kept)
         first = int(kept.t_us[0]) if first is None else first
         times = np.concatenate(([kept.t_us[0] if last is None else last], kept.t_us))
         after = np.flatnonzero(np.diff(times) > GAP_US)
@@ -54,7 +64,8 @@ def summarise(stream: EventStream) -> dict[str, Any]:
         "gaps": [list(gap) for gap in gaps],
         "on_share": num_on / num_events if num_events else None,
         "hottest": pixels.hottest(),
-        "left_out": {**stream.report.counts, **({OUTSIDE_SENSOR: pixels.outside} if pixels.outside else {})},
+        "hot": [list(pixel) for pixel in hot_of(pixels.counts, duration_us)],
+        "left_out": {**stream.report.counts, **report.counts},
         "changed": dict(stream.report.notes),
     }
 
@@ -85,34 +96,36 @@ class _Pixels:
     """Events of every pixel, on a sensor whose size may not be known."""
 
     def __init__(self, width: int | None, height: int | None):
-        self._limit = (height or _MOST_PIXELS, width or _MOST_PIXELS)
-        self._counts = np.zeros((0, 0), np.int64)
-        self.outside = 0
+        self.limit = (height or _MOST_PIXELS, width or _MOST_PIXELS)
+        self.counts = np.zeros((0, 0), np.int64)
 
-    def add(self, chunk: EventChunk) -> EventChunk:
-        """The events on the sensor, once they are counted."""
-        inside = (chunk.x >= 0) & (chunk.x < self._limit[1]) & (chunk.y >= 0) & (chunk.y < self._limit[0])
-        if not inside.all():
-            self.outside += int((~inside).sum())
-            chunk = chunk.take(inside)
-        if len(chunk.x):
-            self._grow(int(chunk.y.max()) + 1, int(chunk.x.max()) + 1)
-            height, width = self._counts.shape
-            flat = chunk.y.astype(np.int64) * width + chunk.x
-            self._counts += np.bincount(flat, minlength=height * width).reshape(height, width)
-        return chunk
+    def inside(self, chunk: EventChunk, report: ReadReport | None = None) -> EventChunk:
+        """The events on the sensor; the others are counted in `report`."""
+        inside = (chunk.x >= 0) & (chunk.x < self.limit[1]) & (chunk.y >= 0) & (chunk.y < self.limit[0])
+        if inside.all():
+            return chunk
+        if report is not None:
+            report.add(OUTSIDE_SENSOR, int((~inside).sum()))
+        return chunk.take(inside)
+
+    def add(self, chunk: EventChunk) -> None:
+        """Count events [N] on the sensor, N > 0."""
+        self._grow(int(chunk.y.max()) + 1, int(chunk.x.max()) + 1)
+        height, width = self.counts.shape
+        flat = chunk.y.astype(np.int64) * width + chunk.x
+        self.counts += np.bincount(flat, minlength=height * width).reshape(height, width)
 
     def _grow(self, height: int, width: int) -> None:
-        more = [max(height - self._counts.shape[0], 0), max(width - self._counts.shape[1], 0)]
+        more = [max(height - self.counts.shape[0], 0), max(width - self.counts.shape[1], 0)]
         if any(more):
-            self._counts = np.pad(self._counts, ((0, more[0]), (0, more[1])))
+            self.counts = np.pad(self.counts, ((0, more[0]), (0, more[1])))
 
     def extent(self) -> list[int]:
-        height, width = self._counts.shape
+        height, width = self.counts.shape
         return [width, height]
 
     def hottest(self) -> list[list[int]]:
-        flat = self._counts.reshape(-1)
+        flat = self.counts.reshape(-1)
         order = np.argsort(-flat, kind="stable")[:_LISTED]
-        width = max(self._counts.shape[1], 1)
+        width = max(self.counts.shape[1], 1)
         return [[int(at % width), int(at // width), int(flat[at])] for at in order if flat[at]]

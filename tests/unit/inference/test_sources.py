@@ -1,14 +1,16 @@
 """Recordings by their path: their part, their place on the model's sensor, and what does not fit."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import recordings_data
 
-from jaxdet.data.events import dat, fit
+from jaxdet.data.events import dat, filters, fit
 from jaxdet.data.events.fit import View
 from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.errors import InputError
-from jaxdet.inference.sources import FittedRecording
+from jaxdet.inference.sources import FittedArrays, FittedRecording
 
 CHUNK = EventChunk(
     np.array([913_000_001, 913_000_002, 913_007_000, 913_020_000]),
@@ -52,10 +54,40 @@ def test_another_camera_is_fitted_and_what_is_left_out_counted(tmp_path, caplog)
 def test_a_file_without_a_size_has_the_model_s_until_an_event_says_otherwise(tmp_path):
     path = _write(tmp_path, None, None)
     assert len(concatenate(FittedRecording(path, (48, 64)).chunks()).x) == 4
-    with pytest.raises(InputError, match=r"column 63 or row 47, .*--region=0,0,WIDTH,HEIGHT"):
+    with pytest.raises(InputError, match=r"column 63 or row 47, .*--sensor=WIDTHxHEIGHT"):
         list(FittedRecording(path, (48, 32)).chunks())
     told = FittedRecording(path, (24, 32), View(region=(0, 0, 64, 48)))
     assert (told.fit.camera, told.fit.name) == ((48, 64), "bin")
+    told = FittedRecording(path, (24, 32), View(sensor=(60, 80)))
+    assert told.fit.camera == (60, 80)
+
+
+def test_the_sensor_that_is_given_overrules_the_file_s(tmp_path):
+    source = FittedRecording(_write(tmp_path), (24, 32), View(sensor=(96, 128)))
+    assert (source.fit.camera, source.fit.scale) == ((96, 128), Fraction(1, 4))
+    source = FittedRecording(_write(tmp_path), (24, 32), View(sensor=(8, 10)))
+    assert concatenate(source.chunks()).x.tolist() == [0, 5]
+    assert source.report.counts == {fit.OUTSIDE_SENSOR: 2}
+
+
+def test_filters_are_those_of_the_camera_and_what_they_leave_out_is_counted(tmp_path, caplog):
+    caplog.set_level("INFO")
+    count = 40
+    hot = EventChunk(1_000 * np.arange(count), *np.tile([[9], [8]], count), np.ones(count, int))
+    both = concatenate([hot, CHUNK._replace(t_us=CHUNK.t_us - 912_000_000)])
+    dat.write_dat(tmp_path / "hot.dat", both, width=64, height=48)
+    view = fit.view(hot_pixels="find", rotate=180)
+    for _ in range(2):  # the pixels are looked for once
+        source = FittedRecording(tmp_path / "hot.dat", (24, 32), view)
+        assert concatenate(source.chunks()).x.tolist() == [0, 5, 63]
+        assert source.report.counts == {filters.HOT: count + 1}
+    assert "hot pixels found: 9:8" in caplog.text
+    named = FittedRecording(tmp_path / "hot.dat", (24, 32), fit.view(hot_pixels=[(9, 8), (63, 47)]))
+    assert concatenate(named.chunks()).x.tolist() == [0, 5]
+    arrays = FittedArrays(both, named.fit, view)
+    assert concatenate(arrays.chunks()).x.tolist() == [0, 5, 63]
+    with pytest.raises(InputError, match=r"hot\.dat: hot pixel \(64, 0\)"):
+        FittedRecording(tmp_path / "hot.dat", (24, 32), fit.view(hot_pixels=[(64, 0)]))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdet.data.events import fit, sequences
+from jaxdet.data.events import filters, fit, sequences
+from jaxdet.data.events.filters import Filters
+from jaxdet.data.events.mounting import Mounting
 from jaxdet.errors import InputError
 from jaxdet.inference import programs, streaming
 from jaxdet.inference.streaming import Limits, StreamDetector
@@ -153,6 +155,23 @@ def test_a_clock_that_restarts_begins_another_recording(built, whole):
     assert len(steps) == len(whole)
     np.testing.assert_array_equal(steps[-1].boxes.xyxy, whole[-1].boxes.xyxy)
     assert stream.report.counts == {streaming.RESTARTS: 1, streaming.ABANDONED: waiting}
+
+
+def test_a_camera_that_hangs_upside_down_with_a_hot_pixel_gives_the_same_boxes(built, whole):
+    t_us, x, y, polarity = _events()
+    stream = _stream(built)
+    fitted = fit.choose(None, (240, 304), (240, 304), None, Mounting(rotate=180))
+    stream.reset(None, fit=fitted, filters=Filters(hot_pixels=[(0, 0)]))
+    hot = t_us[:-1:10]
+    assert not ((x == 303) & (y == 239)).any()
+    corner = hot, 0 * hot, 0 * hot, 0 * hot
+    turned = t_us, 303 - x, 239 - y, polarity
+    steps = list(stream.feed(*(np.concatenate(pair) for pair in zip(turned, corner, strict=True))))
+    assert stream.report.counts == {filters.HOT: len(hot)}
+    for one, two in zip(steps, whole, strict=True):
+        x0, y0, x1, y1 = two.boxes.xyxy.T
+        expected = np.stack([304 - x1, 240 - y1, 304 - x0, 240 - y0], -1)
+        np.testing.assert_allclose(one.boxes.xyxy, expected, atol=1e-3)
 
 
 def test_a_fit_gives_boxes_in_the_pixels_of_the_camera(built, whole):
