@@ -1,6 +1,7 @@
 """Make recordings and frames ready for training, evaluation and prediction.
 
     python -m jaxdet.prepare gen1 --source=downloads --out=data/gen1
+    python -m jaxdet.prepare events --source=mine --labels=labels.csv --classes=car,person --out=data/mine
     python -m jaxdet.prepare ltd --source=downloads/LTD --out=data/ltd
     python -m jaxdet.prepare flir --source=downloads/FLIR_ADAS_v2 --out=data/flir
     python -m jaxdet.prepare ltdv2 --source=downloads/LTDv2 --out=data/ltdv2
@@ -8,11 +9,13 @@
     python -m jaxdet.prepare synthetic --out=data/synthetic_source
     python -m jaxdet.prepare synthetic --layout=hit_uav --out=data/hit_uav_source
 
-`--source` holds the .7z archives of the data set, or the train, val and test folders extracted from them.
+`--source` of `gen1` holds the .7z archives of the data set, or the train, val and test folders extracted from
+them. `events` takes own recordings in any format, with labels as _bbox.npy, COCO json, CSV, YOLO text or VOC
+xml (docs/events.md).
 `synthetic` simulates recordings in that layout, to be prepared like them (`prepare gen1 --duration_s=0`), or
 with --layout pictures in that of a thermal data set (`flir`, `hit_uav`, `llvip`, `ltdv2`). These sets become
 a folder of images and COCO annotations per split. A run that was stopped resumes when it is started again.
-Several processes of a job (launch/) divide the recordings of GEN1 among them.
+Several processes of a job (launch/) divide the recordings among them.
 """
 
 import logging
@@ -23,17 +26,21 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from jaxdet import cli, distributed
+from jaxdet import cli, distributed, event_flags
 from jaxdet.data.datasets import (
     coco_layout,
+    event_sets,
     gen1,
     gen1_metadata,
     ltd,
     ltd_preparation,
+    own_events,
     preparation,
     thermal_sets,
 )
-from jaxdet.data.events import recordings
+from jaxdet.data.events import conversion, recordings
+from jaxdet.data.events.conversion import ConversionOptions
+from jaxdet.data.events.label_files import Classes
 from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.data.synthetic import layouts
 from jaxdet.data.synthetic import ltd as synthetic_ltd
@@ -60,8 +67,7 @@ def _gen1_flags(flags: cli.Flags) -> None:
 def _gen1(flags: cli.Flags) -> None:
     source, out = Path(flags.source), Path(flags.out)
     options = gen1.Gen1Options(duration_ms=round(flags.duration_s * 1000) or None)
-    shard = _shard(flags.shard) if flags.shard else (distributed.index(), distributed.count())
-    own = gen1.make(source, out, options, max(flags.workers, 1), shard, flags.verify)
+    own = gen1.make(source, out, options, max(flags.workers, 1), _own_shard(flags), flags.verify)
     report = preparation.merge_reports(distributed.gather(own, preparation.PreparationReport))
     if not distributed.is_main():
         return
@@ -87,6 +93,70 @@ def _fail_on(problems: Sequence[str]) -> None:
         raise InputError(f"{len(problems)} problems, named above")
     if problems:
         raise InputError(problems[0])
+
+
+def _event_flags(flags: cli.Flags) -> None:
+    flags.string("source", None, "folder of recordings in any format", required=True)
+    flags.string("labels", None, "file or folder of their labels", required=True)
+    flags.strings("classes", [], "names of the classes, in the order of their labels", required=True)
+    flags.strings("map", [], "other names or numbers of classes, old=new; old= ignores a class")
+    flags.string("splits", None, "fractions of train, val and test, or a list of lines `<split> <name>`")
+    flags.string("session", None, "regular expression: recordings in which it finds the same share a split")
+    flags.string("sensor", None, "WIDTHxHEIGHT of the camera, which overrules the files")
+    _prepared_flags(flags)
+
+
+def _prepared_flags(flags: cli.Flags) -> None:
+    flags.string("out", None, "folder of the prepared recordings", required=True)
+    flags.choice("half", "no", list(conversion.HALVES), "prepare at half the size: by events or by pixels")
+    flags.integer("workers", os.cpu_count() or 1, "processes")
+    flags.string("shard", None, "i/n: every n-th recording from number i on; default: the process's part")
+    flags.boolean("verify", False, "compare the checksums of what is there; make anew what differs")
+
+
+def _events(flags: cli.Flags) -> None:
+    classes = Classes(tuple(flags.classes), _renamed(flags.map))
+    sensor = None if flags.sensor is None else event_flags.size_of(flags.sensor)
+    options = ConversionOptions(sensor, flags.half)
+    found = own_events.find(
+        Path(flags.source), Path(flags.labels), classes, options, flags.splits, flags.session
+    )
+    _make_set(flags, "events", found, classes.names, options)
+
+
+def _make_set(
+    flags: cli.Flags,
+    name: str,
+    found: event_sets.FoundSources,
+    classes: Sequence[str],
+    options: ConversionOptions,
+) -> None:
+    """Make the recordings of a set, in all processes of the job, and describe it."""
+    out = Path(flags.out)
+    own = event_sets.make(
+        found, out, len(classes), options, max(flags.workers, 1), _own_shard(flags), flags.verify
+    )
+    report = preparation.merge_reports(distributed.gather(own, preparation.PreparationReport))
+    if not distributed.is_main():
+        return
+    event_sets.finish(out, report, name, classes, found.notes)
+    for line in report.suspicious:
+        logging.info("look at %s", line)
+    logging.info(
+        "%d recordings made, %d kept, %d problems", report.num_made, report.num_kept, len(report.problems)
+    )
+    _fail_on(report.problems)
+
+
+def _renamed(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    wrong = [pair for pair in pairs if pair.find("=") < 1]
+    if wrong:
+        raise InputError(f"--map={wrong[0]}: expected old=new, such as van=car, or old= to ignore a class")
+    return tuple((pair.partition("=")[0], pair.partition("=")[2]) for pair in pairs)
+
+
+def _own_shard(flags: cli.Flags) -> tuple[int, int]:
+    return _shard(flags.shard) if flags.shard else (distributed.index(), distributed.count())
 
 
 def _shard(text):
@@ -223,6 +293,7 @@ LAYOUTS = {"gen1": synthetic.write, **layouts.WRITERS}
 
 COMMANDS = {
     "gen1": cli.Command(_gen1_flags, _gen1, __doc__, several_processes=True),
+    "events": cli.Command(_event_flags, _events, __doc__, several_processes=True),
     "ltd": cli.Command(_ltd_flags, _ltd, __doc__, several_processes=True),
     **{
         name: cli.Command(_thermal_flags, partial(_thermal, name), __doc__, several_processes=True)

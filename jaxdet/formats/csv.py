@@ -11,7 +11,8 @@
 | label, class | index and name of the class; the name is empty where classes have none |
 
 A frame without boxes is a line whose last seven columns are empty. Reading wants source, x1, y1, x2, y2 and
-label or class, in any order, and ignores columns of other names.
+label or class, in any order, and ignores columns of other names. It takes `recording` for source, x, y, w, h
+(left, top, width, height) for the corners, and time_ms or time_s for time_us.
 """
 
 import csv
@@ -34,7 +35,9 @@ COLUMNS = (
     "score", "label", "class",
 )  # fmt: skip
 _CORNERS = ("x1", "y1", "x2", "y2")
-_EXPECTED = "a table of boxes with the columns source, x1, y1, x2, y2 and label or class"
+_SIDES = ("x", "y", "w", "h")
+_UNITS = {"time_ms": 1_000, "time_s": 1_000_000}
+_EXPECTED = "a table of boxes with the columns source, x1, y1, x2, y2 (or x, y, w, h) and label or class"
 
 
 def write(path: str | os.PathLike, frames: Iterable[Boxes], class_names: Sequence[str] = ()) -> None:
@@ -57,18 +60,19 @@ def write(path: str | os.PathLike, frames: Iterable[Boxes], class_names: Sequenc
                 writer.writerow([*row, track if track > 0 else None] if tracked else row)
 
 
-def read(path: str | os.PathLike) -> BoxFile:
-    """Read boxes. Lines that cannot be read are left out and counted.
+def read(path: str | os.PathLike, source: str | None = None) -> BoxFile:
+    """Read boxes. Lines that cannot be read are left out and counted. `source` is that of files without one.
 
     Numbers are float32 if all of them are written as float32 numbers are, else float64: a table that `write`
     made of a detector's boxes gives the same bits again.
     """
     rows = csv.DictReader(io.StringIO(read_text(path, _EXPECTED), newline=""))
-    columns = _header(path, rows)
+    columns = _header(path, rows, source)
     report, frames, pairs = ReadReport(), {}, {}
     try:
         for row in rows:
             where = f"line {rows.line_num}"
+            row = _standard(row, source)
             key = _frame(row)
             if key is None:
                 report.add("lines with a frame, time or size that is no whole number", where=where)
@@ -95,15 +99,32 @@ def read(path: str | os.PathLike) -> BoxFile:
     return BoxFile(boxes, class_names, "score" in columns, report)
 
 
-def _header(path, rows: csv.DictReader) -> Sequence[str]:
+def _header(path, rows: csv.DictReader, source: str | None) -> Sequence[str]:
     try:
         columns = rows.fieldnames or ()
     except csv.Error as error:
         raise InputError(f"{path}: {error}; expected {_EXPECTED}") from error
-    missing = [name for name in ("source", *_CORNERS) if name not in columns]
+    corners = _CORNERS if not set(_SIDES) <= set(columns) else _SIDES
+    named = () if source is not None or "recording" in columns else ("source",)
+    missing = [name for name in (*named, *corners) if name not in columns]
     if missing or not {"label", "class"} & set(columns):
         raise InputError(f"{path}: no column {', '.join(missing) or 'label or class'}; expected {_EXPECTED}")
     return columns
+
+
+def _standard(row: dict[str, Any], source: str | None) -> dict[str, Any]:
+    """The line in the columns of `COLUMNS`; what cannot be converted stays as it is and is found later."""
+    row = {**row, "source": row.get("source") or row.get("recording") or source}
+    try:
+        if row.get("x1") is None and row.get("x"):
+            x, y, w, h = (float(row[name]) for name in _SIDES)
+            row |= {"x1": row["x"], "y1": row["y"], "x2": repr(x + w), "y2": repr(y + h)}
+        for name, factor in _UNITS.items():
+            if row.get("time_us") is None and row.get(name):
+                row["time_us"] = str(round(float(row[name]) * factor))
+    except (TypeError, ValueError, OverflowError):
+        row |= {"x1": "?", "time_us": "?"}
+    return row
 
 
 def _frame(row: dict[str, Any]) -> tuple | None:

@@ -7,11 +7,11 @@ from jaxdet.data.events.recordings import LABEL_DTYPE
 MAX_INTERVAL_US = 1_000_000
 
 
-def from_boxes(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+def from_boxes(boxes: np.ndarray, width: int, height: int, whole_side: bool = False) -> np.ndarray:
     """Convert BOX_DTYPE boxes [M] to LABEL_DTYPE labels [M] in order of time; equal times keep their order.
 
     A label is `invalid` if its box, clipped to the sensor of `width` x `height` pixels, has no area or spans
-    the whole width or height. The coordinates themselves are not clipped.
+    the whole width or height, unless `whole_side` allows that. The coordinates themselves are not clipped.
     """
     labels = np.zeros(len(boxes), LABEL_DTYPE)
     for name in boxes.dtype.names or ():
@@ -20,7 +20,7 @@ def from_boxes(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     w = np.clip(boxes["x"] + boxes["w"], 0, width) - x1
     h = np.clip(boxes["y"] + boxes["h"], 0, height) - y1
     # Written so that NaN counts as invalid.
-    labels["invalid"] = ~((w > 0) & (h > 0) & (w != width) & (h != height))
+    labels["invalid"] = ~((w > 0) & (h > 0) & (whole_side | ((w != width) & (h != height))))
     return labels[np.argsort(labels["t"], kind="stable")]
 
 

@@ -1,0 +1,207 @@
+"""`prepare events`: own recordings and labels become a set that `configs/events.py` trains on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recordings_data import chunk
+
+from jaxdet import config_files, prepare
+from jaxdet.data.events import dat, recordings
+from jaxdet.data.events.streams import EventChunk
+from jaxdet.data.events.windows import Windows
+from jaxdet.errors import InputError
+
+SIZE = (64, 48)  # width, height
+CLOCK_US = 913_000_000
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def events_of(seed, num=2000):
+    events = chunk(np.random.default_rng(seed), num, 1000, *SIZE)
+    return events._replace(t_us=events.t_us + CLOCK_US)
+
+
+def write_source(folder, count=6):
+    """Recordings as DAT, NumPy and text, in turn."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        events, name = events_of(number), f"rec{number}"
+        if number % 3 == 0:
+            dat.write_dat(folder / f"{name}_td.dat", events, *SIZE)
+        elif number % 3 == 1:
+            kinds = {"t": "i8", "x": "u2", "y": "u2", "p": "u1"}
+            table = np.zeros(len(events.t_us), list(kinds.items()))
+            for key, column in zip(("t", "x", "y", "p"), events, strict=True):
+                table[key] = column
+            np.save(folder / f"{name}.npy", table)
+        else:
+            rows = "\n".join(",".join(map(str, row)) for row in zip(*events, strict=True))
+            (folder / f"{name}.csv").write_text(f"t,x,y,p\n{rows}\n")
+
+
+def label_lines(count=6):
+    lines = ["recording,time_us,x,y,w,h,class"]
+    for number in range(count):
+        for time in range(100_000, 1_000_000, 50_000):
+            lines.append(
+                f"rec{number},{CLOCK_US + time},{5 + number},6,30,32,{'car' if number % 2 else 'van'}"
+            )
+    return lines
+
+
+@pytest.fixture
+def source(tmp_path):
+    write_source(tmp_path / "source")
+    (tmp_path / "labels.csv").write_text("\n".join(label_lines()))
+    return tmp_path
+
+
+def run(folder, out="out", *flags, labels="labels.csv"):
+    common = [f"--source={folder / 'source'}", f"--labels={folder / labels}", f"--out={folder / out}"]
+    return prepare.main(
+        [
+            "events",
+            *common,
+            "--classes=car,van",
+            "--sensor=64x48",
+            "--workers=1",
+            "--splits=0.5,0.2,0.3",
+            *flags,
+        ]
+    )
+
+
+def made(out):
+    return {
+        path.name: recordings.open_recording(path)
+        for split in ("train", "val", "test")
+        for path in recordings.find(out, split)
+    }
+
+
+def test_recordings_and_labels_are_those_of_the_source(source):
+    assert run(source) == 0
+    found = made(source / "out")
+    assert sorted(found) == [f"rec{number}" for number in range(6)]
+    for number, name in enumerate(sorted(found)):
+        recording, raw = found[name], events_of(number)
+        start_us = int(raw.t_us[0]) // 5000 * 5000
+        assert recording.start_us == start_us >= CLOCK_US
+        for a, e in zip(recording.events(0, 2000), raw._replace(t_us=raw.t_us - start_us), strict=True):
+            np.testing.assert_array_equal(a, e)
+        labels = recording.labels
+        assert (labels["t"].astype(int) + start_us).tolist() == list(
+            range(CLOCK_US + 100_000, CLOCK_US + 1_000_000, 50_000)
+        )
+        assert set(labels["class_id"].tolist()) == {1 - number % 2}
+        assert labels[["x", "w", "h"]][0].tolist() == (5 + number, 30, 32)
+        assert recording.label_interval_us == 50_000
+    described = json.loads((source / "out" / "dataset.json").read_text())
+    assert (described["classes"], described["width"], described["height"]) == (["car", "van"], 64, 48)
+    sizes = {split: content["recordings"] for split, content in described["splits"].items()}
+    assert sizes == {"train": 3, "val": 1, "test": 2}
+    assert sum(n for s in described["splits"].values() for n in s["labels"].values()) == 6 * 18
+
+
+def test_processes_shards_and_a_second_run_change_nothing(source, caplog):
+    assert run(source) == 0
+    expected = contents(source / "out")
+    assert run(source, "two", "--shard=0/2", "--workers=2") == 0
+    assert run(source, "two", "--shard=1/2") == 0
+    assert contents(source / "two") == expected
+    with caplog.at_level("INFO"):
+        assert run(source, "two", "--verify") == 0
+    assert "0 recordings made, 6 kept, 0 problems" in caplog.text
+
+
+def test_changed_labels_make_their_recording_anew(source, caplog):
+    assert run(source) == 0
+    lines = label_lines()
+    (source / "labels.csv").write_text("\n".join(lines[:-1]))
+    with caplog.at_level("INFO"):
+        assert run(source) == 0
+    assert "1 recordings made, 5 kept" in caplog.text
+    assert len(made(source / "out")["rec5"].labels) == 17
+
+
+BAD_TIMES = (1_600_000_000_000_000, -33_333, 2**53, CLOCK_US - 1_000_000, CLOCK_US + 60_000_000)
+
+
+@pytest.mark.parametrize("time_us", BAD_TIMES)
+def test_a_label_outside_the_recording_is_left_out_and_named(source, time_us):
+    (source / "labels.csv").write_text("\n".join([*label_lines(), f"rec0,{time_us},1,2,30,30,car"]))
+    assert run(source) == 0
+    recording = made(source / "out")["rec0"]
+    assert len(recording.labels) == 18
+    assert recording.duration_ms == 1000
+    report = (source / "out" / "report.txt").read_text()
+    assert "rec0: left out 1 labels outside the recording" in report
+    assert f"one at {time_us} us" in report
+
+
+def test_what_is_ignored_is_counted(source):
+    lines = [*label_lines(), f"rec0,{CLOCK_US + 500_000},1,2,30,30,dog", f"lost,{CLOCK_US},1,2,3,4,car"]
+    (source / "labels.csv").write_text("\n".join(line for line in lines if not line.startswith("rec4")))
+    assert run(source, "out", "--map=van=") == 1  # labels of a recording that is not there
+    report = (source / "out" / "report.txt").read_text()
+    assert "labels of 1 recordings that are not there: lost" in report
+    assert "1 recordings without labels left out: rec4" in report
+    assert "left out 1 labels of other classes (dog)" in report
+    assert "left out 18 labels of other classes (van)" in report
+    assert made(source / "out")["rec1"].labels["class_id"].tolist() == [0] * 18
+
+
+def test_one_broken_recording_is_one_line_and_the_others_are_made(source, capsys):
+    (source / "source" / "rec1.npy").write_bytes(b"\x93NUMPY broken")
+    assert run(source) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "rec1.npy" in line
+    assert len(made(source / "out")) == 5
+
+
+def test_a_sensor_that_nobody_states_is_one_line(source, capsys):
+    (source / "source" / "rec0_td.dat").write_bytes(b"")
+    assert prepare.main(
+        ["events", f"--source={source / 'source'}", f"--labels={source / 'labels.csv'}", "--classes=car,van",
+         f"--out={source / 'out'}", "--workers=1"]
+    ) == 1  # fmt: skip
+    assert "the file does not state the size of its sensor; give --sensor=WxH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("half", ["events", "pixels"])
+def test_half_of_the_size_keeps_every_event_or_one_pixel_in_four(source, half):
+    assert run(source, "out", f"--half={half}") == 0
+    recording, raw = made(source / "out")["rec0"], events_of(0)
+    if half == "pixels":  # nearest-exact of a factor 1/2 takes index 2 i + 1
+        raw = raw.take((raw.x % 2 == 1) & (raw.y % 2 == 1))
+    raw = EventChunk(raw.t_us - recording.start_us, raw.x // 2, raw.y // 2, raw.p)
+    for a, e in zip(recording.events(0, 2000), raw, strict=True):
+        np.testing.assert_array_equal(a, e)
+    assert (recording.width, recording.height) == (32, 24)
+    assert recording.labels[["x", "y", "w", "h"]][0].tolist() == (2.5, 3, 15, 16)
+
+
+def test_the_config_reads_everything_from_the_folder(source):
+    assert run(source) == 0
+    cfg = config_files.load(f"events:tiny,{source / 'out'}")
+    assert (cfg.data.width, cfg.data.height, cfg.model.num_classes) == (64, 48, 2)
+    assert tuple(cfg.data.classes) == ("car", "van")
+    loads = [r.ms_start[400:] - r.ms_start[:-400] for r in made(source / "out").values()]
+    assert max(cfg.data.event_buckets) >= max(load.max() for load in loads)
+    batches = Windows(cfg.data, "train", warmup_steps=cfg.model.warm_up_steps)
+    for step in range(batches.steps_per_epoch):
+        batch, dropped = batches.batch(step)
+        assert dropped.events == 0
+        assert batch.targets.slot_mask.any()
+
+
+@pytest.mark.parametrize("argument", ["huge", "tiny,{out},short,tbptt", "tiny,{out},other"])
+def test_arguments_that_cannot_be_are_one_line(source, argument):
+    assert run(source) == 0
+    with pytest.raises(InputError, match="events"):
+        config_files.load("events:" + argument.format(out=source / "out"))
