@@ -4,7 +4,6 @@ import argparse
 import difflib
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
