@@ -15,7 +15,7 @@ from absl import flags as absl_flags
 from jaxdet import config_files, distributed
 from jaxdet.data.images import layouts
 from jaxdet.distributed.flags import cache_folder
-from jaxdet.errors import InputError
+from jaxdet.errors import InputError, one_line, printable
 from jaxdet.structs import ReadReport
 
 STRICT = "exit status 1 if anything was left out while reading; the work is done all the same"
@@ -321,15 +321,19 @@ def _log_plainly(is_main: bool = True) -> None:
     root.setLevel(logging.INFO if is_main else logging.WARNING)
     for handler in root.handlers:
         if type(handler) is logging.StreamHandler:  # importing Orbax may have made it, in another format
-            handler.setFormatter(logging.Formatter("%(message)s"))
+            handler.setFormatter(_Plain("%(message)s"))
     for chatty in ("absl", "jax"):  # Orbax would report its every file
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+class _Plain(logging.Formatter):
+    """Log lines without control characters: file names and fields of foreign files may hold some."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).expandtabs().split("\n")))
+
+
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
-        text = f"{error.filename}: {error.strerror}"
-    else:
-        text = " ".join(str(error).split())
-    # File names and fields of foreign files may hold control characters, which a terminal would obey.
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        return one_line(f"{error.filename}: {error.strerror}")
+    return one_line(str(error))

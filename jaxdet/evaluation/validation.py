@@ -9,6 +9,7 @@ from typing import Any
 from jaxdet import distributed
 from jaxdet.evaluation.splits import Measure
 from jaxdet.files import atomic
+from jaxdet.formats.text import read_json_lines
 from jaxdet.nn.functional import Variables
 from jaxdet.weights import checkpoint, stored_config
 
@@ -57,4 +58,4 @@ class Validation:
 def read(workdir: Path) -> list[dict[str, float]]:
     """Lines of `validation.jsonl` of a run, in order; none if there is no such file."""
     path = workdir / "validation.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_json_lines(path, "the evaluations of a run") if path.exists() else []

@@ -31,6 +31,20 @@ def load(path: str | os.PathLike, expected: str) -> np.ndarray:
         raise InputError(f"{path}: {_shown(error)}; expected {expected} (.npy)") from error
 
 
+def offset(path: str | os.PathLike, dtype: np.dtype, expected: str) -> int:
+    """Bytes before the first element of a one-dimensional .npy file of type `dtype`; errors as `load`."""
+    try:
+        with open(path, "rb") as file:
+            shape, found = _header(file)
+            if len(shape) != 1 or found != dtype:
+                raise ValueError(f"{found} {shape}, not a row of {dtype}")
+            return file.tell()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected {expected}") from error
+    except _FAULTS as error:
+        raise InputError(f"{path}: {_shown(error)}; expected {expected} (.npy)") from error
+
+
 def load_all(path: str | os.PathLike, expected: str) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name; errors as `load`."""
     try:
@@ -50,12 +64,18 @@ def load_all(path: str | os.PathLike, expected: str) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: {_shown(error)}; expected {expected} (.npz)") from error
 
 
-def _array(file: IO[bytes], num_bytes: int) -> np.ndarray:
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type that a .npy file declares; the file stands at its first element afterwards."""
     version = np.lib.format.read_magic(file)
     if version[0] not in (1, 2):
         raise ValueError(f"format version {version[0]}.{version[1]}")
     reader = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
     shape, _, dtype = reader(file)
+    return shape, dtype
+
+
+def _array(file: IO[bytes], num_bytes: int) -> np.ndarray:
+    shape, dtype = _header(file)
     wanted, held = dtype.itemsize, num_bytes - file.tell()
     for side in shape:
         wanted *= side

@@ -30,6 +30,20 @@ def read_json(path: str | os.PathLike, expected: str) -> Any:
         raise InputError(f"{path}: not JSON ({error}); expected {expected}") from error
 
 
+def read_json_lines(path: str | os.PathLike, expected: str) -> list[dict[str, Any]]:
+    """Objects of a file of JSON lines, without a last line that a kill cut short; errors as `read_text`."""
+    found = []
+    for count, line in enumerate(read_text(path, expected).split("\n")[:-1], 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, line {count}: not JSON ({error}); expected {expected}") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {count}: {shown(row)}, expected an object of {expected}")
+        found.append(row)
+    return found
+
+
 def number(value: Any) -> float | None:
     """A finite int or float as float; None for anything else, text and truth values included."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from jaxdet import distributed
 from jaxdet.files import atomic
+from jaxdet.formats.text import read_json_lines
 
 logger = logging.getLogger(__name__)
 
@@ -149,9 +150,7 @@ def open_all(
 def read_log(workdir: Path) -> list[dict[str, float]]:
     """The lines of a run's `train.jsonl`; a last line that a kill cut short is left out."""
     path = workdir / "train.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    return read_json_lines(path, "the log of a run") if path.exists() else []
 
 
 def keep_mean(workdir: Path, step: int, mean: Mapping[str, float]) -> None:

@@ -3,7 +3,7 @@
 import copy
 import io
 import json
-import shutil
+import re
 
 import h5py
 import numpy as np
@@ -13,6 +13,7 @@ STRANGE = (
     None, True, -1, 0, 1e308, -1e-308, float("nan"), float("inf"), 2**31, 2**63, 2**64, -(2**63), 0.5, "",
     "1", "a", "\x1b[2J", "\x00", "../x", [], {}, [[]], {"a": None}, "é" * 50, [1, 2], "NaN",
 )  # fmt: skip
+ORDINARY = (0.25, 0.5, 1.0, 2.0, 3.0, 17.0, 33.5, 99.0)
 WORDS = (
     "nan",
     "-1",
@@ -72,6 +73,16 @@ def of_text(data: bytes, rng: np.random.Generator) -> bytes:
     return "\n".join(lines).encode(errors="replace")
 
 
+def of_xml(data: bytes, rng: np.random.Generator) -> bytes:
+    """Change the text of an element; sometimes anything."""
+    if rng.random() < 0.3:
+        return of_text(data, rng)
+    places = list(re.finditer(rb">([^<>\n]+)<", data))
+    place = places[int(rng.integers(0, len(places)))]
+    word = str(rng.choice(WORDS if rng.random() < 0.5 else [str(number) for number in ORDINARY]))
+    return data[: place.start(1)] + word.encode() + data[place.end(1) :]
+
+
 def of_json(data: bytes, rng: np.random.Generator) -> bytes:
     """Replace, drop, repeat or rename a value somewhere in the tree; rarely damage text."""
     if rng.random() < 0.1:
@@ -85,8 +96,10 @@ def of_json(data: bytes, rng: np.random.Generator) -> bytes:
             if isinstance(node[key], (dict, list)) and node[key] and rng.random() < 0.85:
                 node = node[key]
                 continue
-            kind = rng.integers(0, 6)
-            if kind < 4:
+            kind = rng.integers(0, 8)
+            if kind >= 6 and isinstance(node[key], (int, float)):
+                node[key] = float(rng.choice(ORDINARY))
+            elif kind < 4:
                 node[key] = copy.deepcopy(STRANGE[int(rng.integers(0, len(STRANGE)))])
             elif kind == 4:
                 del node[key]
@@ -100,7 +113,7 @@ def of_json(data: bytes, rng: np.random.Generator) -> bytes:
 
 def of_npy(data: bytes, rng: np.random.Generator) -> bytes:
     """Change type, shape or values of an array, or its header's text."""
-    if rng.random() < 0.4:
+    if rng.random() < 0.25:
         at = int(rng.integers(0, 128))
         return of_bytes(data[:at] + data[at : at + 60], rng)[:-1] + data[at + 60 :]
     return saved(_changed(np.load(io.BytesIO(data)), rng))
@@ -114,6 +127,11 @@ def saved(array: np.ndarray) -> bytes:
 
 
 def _changed(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if len(array) and rng.random() < 0.5:  # one value, or row of a table, takes the place of another
+        changed = array.copy()
+        here, there = (int(place) for place in rng.integers(0, array.size, 2))
+        changed.flat[here] = array.flat[there]
+        return changed
     kind = rng.integers(0, 6)
     if array.dtype.names and kind < 4:
         names = list(array.dtype.names)
@@ -201,14 +219,3 @@ def of_hdf5(data: bytes, rng: np.random.Generator) -> bytes:
                 del file[name]
                 file[name] = _changed(values, rng)
     return memory.getvalue()
-
-
-def of_folder(whole, folder, rng: np.random.Generator, change) -> None:
-    """Copy a folder with one of its files changed, cut or gone."""
-    shutil.copytree(whole, folder)
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    path = paths[int(rng.integers(0, len(paths)))]
-    if rng.random() < 0.1:
-        path.unlink()
-    else:
-        path.write_bytes(change(path, path.read_bytes(), rng))

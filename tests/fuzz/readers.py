@@ -5,24 +5,28 @@ A new reader takes one line in `READERS`.
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import event_writers
 import h5py
+import more_readers as more
 import mutations as m
 import numpy as np
+import structures as inside
 
 from jaxdet.config_files import override
 from jaxdet.data import archive
-from jaxdet.data.datasets import ltd
+from jaxdet.data.datasets import gen1_metadata, ltd, ltdv2, thermal_sets
 from jaxdet.data.events import dat, evt, recordings
 from jaxdet.data.events.open import open_events
 from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.data.images import decoding, sets, yaml_sets
 from jaxdet.detections import files
-from jaxdet.formats import coco, ltdv2, yolo
+from jaxdet.formats import coco, voc, yolo
+from jaxdet.formats import ltdv2 as board
 from jaxdet.pickles import tables as _tables  # noqa: F401   (imported before memory is bounded)
 from jaxdet.structs import Boxes, ReadReport
 from jaxdet.weights.torch import file as torch_file
@@ -37,6 +41,7 @@ class Reader(NamedTuple):
     make: Callable[[Path], Any]  # writes a whole file at the path
     damage: Callable[[bytes, np.random.Generator], bytes]
     read: Callable[[Path], Any]
+    share: float = 1.0  # of the cases of a run: less for a slow reader
 
 
 def events(count: int = COUNT) -> EventChunk:
@@ -129,13 +134,13 @@ def _read_info(path: Path) -> Any:
     return concatenate(recording.stream()), recording.labels
 
 
-def _coco_labels() -> str:
+def _coco_labels(name: str = "car") -> str:
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 120, "height": 100} for i in (1, 2)]
     rows = [
         {"id": i, "image_id": 1 + i % 2, "category_id": 1, "bbox": [1, 2, 30, 20], "area": 600, "iscrowd": 0}
         for i in range(4)
     ]
-    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "car"}]}
+    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": name}]}
     return json.dumps(content)
 
 
@@ -149,12 +154,42 @@ def _written(suffix: str) -> Callable[[Path], Any]:
 
 def _picture(extension: str) -> Callable[[Path], Any]:
     image = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
-    return lambda path: path.write_bytes(cv2.imencode(extension, image)[1].tobytes())
+    plain = [cv2.IMWRITE_TIFF_COMPRESSION, 1] if extension == ".tif" else []
+    return lambda path: path.write_bytes(cv2.imencode(extension, image, plain)[1].tobytes())
 
 
-def _weights(legacy: bool) -> Callable[[Path], Any]:
+def _weights(path: Path) -> None:
     state = {"a.weight": np.ones((2, 3), np.float32), "a.steps": np.int64(3) * np.ones((), np.int64)}
-    return lambda path: torch_file.save(path, {"epoch": 1, "state_dict": state})
+    torch_file.save(path, {"epoch": 1, "state_dict": state})
+
+
+def _seven(path: Path) -> None:
+    import py7zr
+
+    with py7zr.SevenZipFile(path, "w") as file:
+        file.writestr(b"abc" * 20, "train/a_td.dat")
+
+
+def _voc(path: Path) -> None:
+    voc.write(
+        path.parent,
+        [replace(frames()[0], source=f"{path.stem}.png", frame=None, time_us=None)],
+        frames()[0].class_names,
+    )
+
+
+def _part(name: str) -> Callable[[Path], Any]:
+    return lambda path: path.write_bytes((_prepared(path.parent / "prepared") / name).read_bytes())
+
+
+def _read_part(name: str) -> Callable[[Path], Any]:
+    def read(path: Path) -> Any:
+        folder = _prepared(path.parent / "prepared")
+        (folder / name).write_bytes(path.read_bytes())
+        recording = recordings.open_recording(folder)
+        return concatenate(recording.stream()), recording.labels
+
+    return read
 
 
 def _stream(path: Path) -> Any:
@@ -175,6 +210,8 @@ _LTD = "0 human 10 10 20 20\n1 vehicle 30 30 50 60\n"
 _YAML = "path: .\ntrain: images\nval: images\nnc: 2\nnames: [car, person]\n"
 _CSV = "t,x,y,p\n" + "".join(",".join(map(str, row)) + "\n" for row in zip(*events(20)))
 _FLAGS = "train.num_iterations=5\nseed=3\ntrain.tensorboard=true\ntrain.keep=2\n"
+_INTERVALS = "name,interval\na_bbox.npy,250000\ntrain/b_bbox.npy,16666.7\n"
+_LIST = "".join(f"./images/20200{n}14_clip_0_1331_image_0123.jpg\n" for n in range(1, 6))
 _BOARD = {"20200502114224046": {"boxes": [[1, 2, 30, 40]], "scores": [0.5], "labels": [1]}}
 
 READERS: dict[str, Reader] = {
@@ -186,18 +223,18 @@ READERS: dict[str, Reader] = {
     "events npy": Reader(".npy", _saved(lambda: np.stack(events(), 1)), m.of_npy, _stream),
     "events rvt": Reader(".h5", _rvt, m.of_hdf5, _stream),
     "events dsec": Reader(".h5", _dsec, m.of_hdf5, _stream),
-    "events ecf": Reader(".hdf5", _ecf, m.of_bytes, _stream),
-    "events aedat4": Reader(".aedat4", _aedat4, m.of_bytes, _stream),
+    "events ecf": Reader(".hdf5", _ecf, inside.of_ecf, _stream),
+    "events aedat4": Reader(".aedat4", _aedat4, inside.of_payload(200), _stream),
     "prepared": Reader(".json", _info, m.of_json, _read_info),
     "labels npy": Reader("_bbox.npy", _saved(_labels), m.of_npy, dat.read_boxes),
     "coco labels": Reader(".json", _text(_coco_labels()), m.of_json, coco.read_annotations),
     "coco results": Reader(".json", _written(".json"), m.of_json, files.read),
-    "ltdv2": Reader(".json", _text(json.dumps(_BOARD)), m.of_json, ltdv2.read),
+    "ltdv2": Reader(".json", _text(json.dumps(_BOARD)), m.of_json, board.read),
     "mot": Reader(".txt", _text(_MOT), m.of_text, files.read),
     "csv": Reader(".csv", _written(".csv"), m.of_text, files.read),
     "npz": Reader(".npz", _written(".npz"), m.of_npz, files.read),
     "boxes npy": Reader("_td.npy", _saved(_labels), m.of_npy, files.read),
-    "pkl": Reader(".pkl", _written(".pkl"), m.of_bytes, files.read),
+    "pkl": Reader(".pkl", _written(".pkl"), inside.of_pickle, files.read),
     "detections h5": Reader(".h5", _written(".h5"), m.of_hdf5, files.read),
     "yolo labels": Reader(
         ".txt", _text(_YOLO), m.of_text, lambda p: yolo.read_labels(p, 2, report=ReadReport())
@@ -207,17 +244,28 @@ READERS: dict[str, Reader] = {
     ),
     "image list": Reader(".txt", _text("a.png\n./b.png\n"), m.of_text, sets.from_list),
     "data.yaml": Reader(".yaml", _text(_YAML), m.of_text, yaml_sets.read),
-    "png": Reader(".png", _picture(".png"), m.of_bytes, decoding.read),
+    "png": Reader(".png", _picture(".png"), inside.of_png, decoding.read),
     "jpg": Reader(".jpg", _picture(".jpg"), m.of_bytes, decoding.read),
-    "tif": Reader(".tif", _picture(".tif"), m.of_bytes, decoding.read),
-    "torch": Reader(".pth", _weights(False), m.of_bytes, torch_file.load),
+    "tif": Reader(".tif", _picture(".tif"), inside.of_payload(8), decoding.read),
+    "torch": Reader(".pth", _weights, inside.of_zip, torch_file.load),
     "overrides": Reader(".txt", _text(_FLAGS), m.of_text, _override),
-    "7z": Reader(".7z", lambda p: _seven(p), m.of_bytes, archive.members),
+    "7z": Reader(".7z", _seven, inside.of_7z, archive.members),
+    "bmp": Reader(".bmp", _picture(".bmp"), inside.of_payload(54), decoding.read),
+    "webp": Reader(".webp", _picture(".webp"), inside.of_payload(20), decoding.read),
+    "avi": Reader(".avi", more.video, inside.of_payload(5000), more.read_video),
+    "voc": Reader(".xml", _voc, m.of_xml, voc.read),
+    "prepared events": Reader(".npy", _part("events.npy"), m.of_npy, _read_part("events.npy")),
+    "prepared index": Reader(".npy", _part("ms_start.npy"), m.of_npy, _read_part("ms_start.npy")),
+    "prepared labels": Reader(".npy", _part("labels.npy"), m.of_npy, _read_part("labels.npy")),
+    "gen1 meta": Reader(".pkl", more.meta, inside.of_pickle, gen1_metadata.read_meta),
+    "gen1 intervals": Reader(".csv", _text(_INTERVALS), m.of_text, gen1_metadata.read_intervals),
+    "torch legacy": Reader(".pt", more.legacy, more.of_legacy, torch_file.load),
+    "hit-uav": Reader(".json", _text(_coco_labels("Car")), m.of_json, thermal_sets.read_hit_uav),
+    "ltdv2 labels": Reader(".json", _text(_coco_labels("person")), m.of_json, ltdv2.read_annotations),
+    "ltd list": Reader(".txt", _text(_LIST), m.of_text, ltd.read_list),
+    "run config": Reader(".json", more.config, m.of_json, more.read_config),
+    "run log": Reader(".jsonl", more.log, m.of_text, more.read_log),
+    "weights": Reader("", more.weights_file, m.of_json, more.read_weights, 0.2),
+    "marker": Reader(".json", more.marker, m.of_json, more.read_marker),
+    "message": Reader("", more.message, more.of_message, more.read_message),
 }
-
-
-def _seven(path: Path) -> None:
-    import py7zr
-
-    with py7zr.SevenZipFile(path, "w") as file:
-        file.writestr(b"abc" * 20, "train/a_td.dat")

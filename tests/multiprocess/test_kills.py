@@ -20,16 +20,24 @@ import jax
 import numpy as np
 import pytest
 
+from jaxdet import config_files
 from jaxdet.data.datasets import gen1, preparation
 from jaxdet.data.events import recordings
 from jaxdet.data.images import sets
 from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.data.synthetic import ltd as synthetic_ltd
+from jaxdet.detections import files
+from jaxdet.evaluation import months
 from jaxdet.files import finished
+from jaxdet.models import from_config
+from jaxdet.nn import functional
+from jaxdet.training import log_writers, setup
 from jaxdet.weights import checkpoint
+from jaxdet.weights.torch import file as torch_file
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = f"--config={ROOT / 'tests' / 'integration' / 'tiny_hmnet.py'}"
+RECIPE = ROOT / "tests" / "integration" / "tiny_recipe.py"
 LIMIT_S = 300  # a command on a busy machine takes seconds
 
 
@@ -71,6 +79,27 @@ def _whole_images(out: Path) -> None:
         assert all(".partial" not in str(item.source) for item in sets.open_input(folder))
 
 
+def _whole_run(out: Path) -> None:
+    if any(path.name.isdigit() for path in out.glob("checkpoints/*")):
+        checkpoint.load_run(out)
+    log_writers.read_log(out)
+
+
+def _whole_soup(out: Path) -> None:
+    if (out / "soup").exists():
+        checkpoint.load_weights(out / "soup")
+
+
+def _whole_detections(out: Path) -> None:
+    for path in finished(out.rglob("*.h5"), out):
+        assert files.read(path).frames
+
+
+def _whole_torch_file(out: Path) -> None:
+    if (out / "x.pth").exists():
+        torch_file.load(out / "x.pth")
+
+
 JOBS = {
     "prepare gen1": Command(
         lambda given, out: [
@@ -98,10 +127,12 @@ JOBS = {
             "--config.train.num_iterations=2",
         ],
         _run,
+        _whole_run,
     ),
     "soup": Command(
         lambda given, out: ["jaxdet.soup", f"--run={given / 'run'}", f"--out={out / 'soup'}"],
         _soup,
+        _whole_soup,
     ),
     "predict": Command(
         lambda given, out: [
@@ -113,6 +144,20 @@ JOBS = {
             f"--out={out}",
         ],
         _tree,
+        _whole_detections,
+    ),
+    "reproduce": Command(
+        lambda given, out: [
+            "jaxdet.reproduce",
+            f"--recipe={RECIPE}:day",
+            f"--data={given / 'ltd'}",
+            f"--weights={given / 'weights'}",
+            f"--workdir={out}",
+            "--only=Jan,Sep",
+            "--batch_size=2",
+        ],
+        _tree,
+        _whole_detections,
     ),
     "convert": Command(
         lambda given, out: [
@@ -122,6 +167,7 @@ JOBS = {
             f"--to_torch={out / 'x.pth'}",
         ],
         _tree,
+        _whole_torch_file,
     ),
 }
 
@@ -182,6 +228,10 @@ def given(source):
     report = gen1.make(source / "gen1", source / "prepared", gen1.Gen1Options(duration_ms=None))
     preparation.finish(source / "prepared", report)
     _finish(JOBS["train"], source, source / "run")
+    cfg = config_files.load(f"{RECIPE.with_name('tiny_images.py')}:yolov4")
+    cfg.model.num_classes, cfg.data.classes = len(months.CLASSES), tuple(months.CLASSES)
+    variables = functional.split(from_config.build(cfg, 0))[1]
+    checkpoint.save_weights(source / "weights" / "tiny", variables, setup.as_json(cfg))
     return source
 
 

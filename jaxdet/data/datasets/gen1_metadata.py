@@ -54,7 +54,7 @@ def read_intervals(path: str | os.PathLike) -> dict[str, int]:
             raise ValueError("another header")
         rows = (line.rsplit(",", 1) for line in lines[1:] if line.strip())
         return {Path(name).name: int(float(interval)) for name, interval in rows}
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError) as error:
         raise InputError(
             f"{path}: {error}; expected a header `name,interval` and lines like `a_bbox.npy,250000`; "
             "download it again"

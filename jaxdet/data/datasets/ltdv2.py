@@ -70,9 +70,10 @@ def read_annotations(path: str | os.PathLike) -> coco.Annotations:
     content = read_json(path, _EXPECTED)
     if not isinstance(content, dict):
         raise InputError(f"{path}: a {type(content).__name__}, expected {_EXPECTED}")
-    for row in content.get("categories") or []:
+    listed = content.get("categories") or []
+    for row in listed if isinstance(listed, list) else []:
         number, name = (row.get("id"), row.get("name")) if isinstance(row, dict) else (None, None)
-        if number in _NAMES and str(name).lower() not in _NAMES[number]:
+        if isinstance(number, int) and number in _NAMES and str(name).lower() not in _NAMES[number]:
             raise InputError(f"{path}: category {number} is {name!r}, expected {CATEGORIES[number]}")
     categories = [{"id": number, "name": name} for number, name in CATEGORIES.items()]
     content = {**content, "categories": categories, "annotations": content.get("annotations") or []}

@@ -37,6 +37,7 @@ LABEL_DTYPE = np.dtype([*dat.BOX_DTYPE.descr, ("invalid", "?")])
 ARRAYS = ("events.npy", "ms_start.npy", "labels.npy")
 _NUMBERS = ("width", "height", "duration_ms", "num_events", "label_interval_us")
 KIND = "recording"  # in the marker of the folder
+_WHOLE = "a complete array; delete the folder and prepare it again"
 _TEMPORARY = re.compile(r"\..*\.partial(\.npy|\.json|)")
 
 
@@ -76,12 +77,20 @@ class Recording:
         return open_recording, (self.path,)
 
     def _load(self, file: str) -> np.ndarray:
-        return arrays.load(self.path / file, "a complete array; delete the folder and prepare it again")
+        return arrays.load(self.path / file, _WHOLE)
 
     @cached_property
     def ms_start(self) -> np.ndarray:
         """int64 [duration_ms + 1]: events of millisecond m are rows ms_start[m] : ms_start[m + 1]."""
-        return self._load("ms_start.npy")
+        starts = self._load("ms_start.npy")
+        wanted = (self.duration_ms + 1,)
+        if starts.dtype != np.int64 or starts.shape != wanted:
+            found = f"{starts.dtype} {starts.shape}, not int64 {wanted}"
+        elif starts[0] < 0 or starts[-1] > self.num_events or (np.diff(starts) < 0).any():
+            found = f"not rising from 0 to {self.num_events} events"
+        else:
+            return starts
+        raise InputError(f"{self.path / 'ms_start.npy'}: {found}; expected {_WHOLE}")
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -91,10 +100,7 @@ class Recording:
     @cached_property
     def _offset(self) -> int:
         """Bytes before the first word of events.npy."""
-        with open(self.path / "events.npy", "rb") as file:
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-            return file.tell()
+        return arrays.offset(self.path / "events.npy", np.dtype(np.uint32), _WHOLE)
 
     def _words(self, start: int, stop: int) -> np.ndarray:
         """Read rows of events.npy.

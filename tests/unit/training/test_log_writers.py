@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from jaxdet.errors import InputError
 from jaxdet.training import log_writers
 from jaxdet.training.hooks import Log
 from jaxdet.training.loop import StepInfo
@@ -47,6 +48,13 @@ def test_lines_after_the_checkpoint_that_a_run_goes_on_from_are_forgotten(tmp_pa
     written(tmp_path, [3], start=2)
     assert [line["step"] for line in log_writers.read_log(tmp_path)] == [1, 2, 3]
     assert len((tmp_path / "train.csv").read_text().splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize("line", ["{", "3", "[1]", '{"step": 1} x'])
+def test_a_damaged_line_of_a_log_is_named(tmp_path, line):
+    (tmp_path / "train.jsonl").write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    with pytest.raises(InputError, match=r"train.jsonl, line 2: "):
+        log_writers.read_log(tmp_path)
 
 
 def test_a_line_tells_rate_waiting_and_time_left(tmp_path, caplog):

@@ -98,7 +98,9 @@ def test_comparison_names_every_difference(tmp_path, recording):
     ]
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n", "name,interval\na_bbox.npy\n", "name,interval\na,b\n"])
+@pytest.mark.parametrize(
+    "text", ["", "a,b\n", "name,interval\na_bbox.npy\n", "name,interval\na,b\n", "name,interval\na,inf\n"]
+)
 def test_broken_intervals_are_an_input_error(tmp_path, text):
     (tmp_path / "gt_interval.csv").write_text(text)
     with pytest.raises(InputError, match="expected a header"):

@@ -147,6 +147,9 @@ def test_background_and_other_names_of_ltdv2(sources, tmp_path):
     (tmp_path / "wrong.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="category 1 is 'vehicle', expected person"):
         ltdv2.read_annotations(tmp_path / "wrong.json")
+    for categories in (3, 0.5, {"id": 1}, [{"id": [1], "name": "x"}], [None]):
+        (tmp_path / "odd.json").write_text(json.dumps({**content, "categories": categories}))
+        assert len(ltdv2.read_annotations(tmp_path / "odd.json").frames) == len(known.frames)
 
 
 @pytest.mark.data

@@ -218,3 +218,36 @@ def test_labels_come_in_order_of_time():
 )
 def test_label_interval(times, interval):
     assert labels.interval_us(boxes_of([(t, 0, 0, 9, 9) for t in times])) == interval
+
+
+@pytest.mark.parametrize(
+    ("index", "told"),
+    [
+        (np.arange(9, dtype=np.int64), "not int64"),
+        (np.zeros((5, 1), np.int64), "not int64"),
+        (np.arange(5, dtype=np.float64), "not int64"),
+        (np.array([0, 3, 2, 3, 3]), "not rising"),
+        (np.array([-1, 0, 0, 0, 0]), "not rising"),
+        (np.array([0, 1, 2, 3, 1 << 40]), "not rising"),
+    ],
+)
+def test_an_index_that_does_not_fit_the_recording_is_one_line(tmp_path, index, told):
+    recording = store(tmp_path / "a", make_events(3, 4), 4)
+    np.save(recording.path / "ms_start.npy", index)
+    with pytest.raises(InputError, match=f"ms_start.npy: .*{told}.*prepare it again"):
+        recording.events(0, 4)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00\x09\x00{'descr':", b"PK\x03\x04"])
+def test_a_damaged_header_of_events_is_one_line(tmp_path, content):
+    recording = store(tmp_path / "a", make_events(3, 4), 4)
+    (recording.path / "events.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"events.npy: .*prepare it again"):
+        recording.events(0, 4)
+
+
+def test_events_of_another_type_are_one_line(tmp_path):
+    recording = store(tmp_path / "a", make_events(3, 4), 4)
+    np.save(recording.path / "events.npy", np.zeros(3, np.float32))
+    with pytest.raises(InputError, match="not a row of uint32"):
+        recording.events(0, 4)
