@@ -10,7 +10,7 @@ import numpy as np
 from jaxdet.data.events.streams import EventChunk
 
 _TYPES = (0x0, 0x1, 0x8, 0xA, 0xE, 0xF)
-_TIME_HIGH = 0x8
+_TIME_HIGH, _FIRST_OTHER = 0x8, np.uint32(0x2 << 28)  # words with events are below the second
 _LOOKED_AT = 1 << 16  # words from which the order of halves is found
 
 
@@ -19,6 +19,15 @@ def unwrap(values: np.ndarray, period: int, before: int | None, wraps: int) -> n
     values = values.astype(np.int64)
     falls = np.diff(values, prepend=values[:1] if before is None else before) < -(period // 2)
     return values + (wraps + np.cumsum(falls)) * period
+
+
+def spread(values: np.ndarray, positions: np.ndarray, total: int, first: int = -1) -> np.ndarray:
+    """Values for `total` entries: each of `values` from its position on to the next, `first` before."""
+    bounds = np.empty(len(values) + 2, np.int64)
+    bounds[0], bounds[1:-1], bounds[-1] = 0, positions, total
+    padded = np.empty(len(values) + 1, values.dtype)
+    padded[0], padded[1:] = first, values
+    return np.repeat(padded, bounds[1:] - bounds[:-1])
 
 
 class Evt21:
@@ -34,30 +43,28 @@ class Evt21:
         """Decode the next words; return their events, and the number dropped for want of a time."""
         words = _swapped(words) if self._swapped else words
         upper = (words >> np.uint64(32)).astype(np.uint32)
-        code = upper >> 28
-        is_high = code == _TIME_HIGH
-        high = (upper[is_high] & 0x0FFF_FFFF).astype(np.int64)
+        holds = upper < _FIRST_OTHER
+        other = np.flatnonzero(~holds)
+        is_high = upper[other] >> 28 == _TIME_HIGH
+        high_at = (other - np.arange(len(other)))[is_high]  # words with events before each TIME_HIGH
         before, wraps = (None, 0) if self._high is None else (self._high % (1 << 28), self._high >> 28)
-        known = np.concatenate(
-            [[-1 if self._high is None else self._high], unwrap(high, 1 << 28, before, wraps)]
-        )
-        at = np.flatnonzero(code <= 1)
-        time = known[np.cumsum(is_high)[at]]
-        masks = words[at].astype("<u4")
+        high = unwrap(upper[other[is_high]] & 0x0FFF_FFFF, 1 << 28, before, wraps)
+        masks, word = words[holds].astype("<u4"), upper[holds]
+        t_us = spread(high << 6, high_at, len(word), -64 if self._high is None else self._high << 6)
+        t_us |= word >> 22 & 0x3F
+        self._high = int(high[-1]) if len(high) else self._high
         num_dropped = 0
-        if len(time) and time[0] < 0:  # only words before the first TIME_HIGH have no time
-            untimed = time < 0
-            num_dropped = int(np.unpackbits(masks[untimed].view(np.uint8)).sum())
-            at, time, masks = at[~untimed], time[~untimed], masks[~untimed]
+        if len(t_us) and t_us[0] < 0:  # only words before the first TIME_HIGH have no time
+            timed = t_us >= 0
+            num_dropped = int(np.bitwise_count(masks[~timed]).sum())
+            t_us, word, masks = t_us[timed], word[timed], masks[timed]
         row, offset = _columns(masks)
-        word = upper[at][row]
         events = EventChunk(
-            time[row] << 6 | (word >> 22 & 0x3F).astype(np.int64),
-            (word >> 11 & 0x7FF).astype(np.int16) + offset.astype(np.int16),
-            (word & 0x7FF).astype(np.int16),
-            (word >> 28).astype(np.int8),
+            t_us[row],
+            ((word >> 11).astype(np.int16) & 0x7FF)[row] + offset.astype(np.int16),
+            (word.astype(np.int16) & 0x7FF)[row],
+            (word >> 28).astype(np.int8)[row],
         )
-        self._high = None if known[-1] < 0 else int(known[-1])
         return events, num_dropped
 
 
