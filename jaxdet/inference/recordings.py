@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.events import fit as fits
-from jaxdet.data.events import sequences
+from jaxdet.data.events import packing, sequences
 from jaxdet.data.events.fit import Fit
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.inference.events import Predictor, StepBoxes
@@ -95,6 +95,12 @@ class _Recent:
         return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
 
+def warn_of_overflow(counts: np.ndarray, event_buckets: Sequence[int], span_ms: int, name: str = "") -> None:
+    """Say, before the first step, which events the largest bucket will not hold."""
+    if line := packing.overflow(counts, event_buckets, span_ms):
+        logger.warning("%s%s", f"{name}: " if name else "", line)
+
+
 def whole_cycles(predictor: Predictor, num_steps: int) -> int:
     """`num_steps` rounded up to whole firing cycles, as every segment must have."""
     return -(-num_steps // predictor.cycle) * predictor.cycle
@@ -120,6 +126,9 @@ def batches(
     if wanted is not None:
         slots = (_most(wanted(i, ends(r, step_us)), num_steps) for i, r in enumerate(recordings))
         most = max(slots, default=1)
+    span_ms = num_steps * step_us // 1000
+    counts = [r.counts(span_ms) for r in recordings]
+    warn_of_overflow(np.concatenate([np.zeros(0, np.int64), *counts]), event_buckets, span_ms)
     segments = (sequences.of_recording(r, num_steps * step_us, step_us) for r in recordings)
     return _stream(segments, predictor, event_buckets, num_steps, max(most, 1), wanted)
 
@@ -146,9 +155,4 @@ def _stream(segments, predictor, event_buckets, num_steps, max_slots, wanted, pi
     )
     yield from stream
     if stream.lost_events:
-        logger.warning(
-            "%d events were dropped: the largest of data.event_buckets is %d per %d ms; give a larger one",
-            stream.lost_events,
-            event_buckets[-1],
-            num_steps * geometry.step_us // 1000,
-        )
+        logger.warning("%d events were left out beyond the largest of data.event_buckets", stream.lost_events)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.events import filters, recordings
+from jaxdet.data.events import filters, recordings, sequences
 from jaxdet.data.events import fit as fits
 from jaxdet.data.events.filters import EventFilter, Filters
 from jaxdet.data.events.fit import Fit, View
@@ -133,6 +133,12 @@ def predict(
         yield from on_recordings.predict(predictor, [source.whole], event_buckets)
         return
     gap_s = source.view.max_gap_s
+    gap_us = None if gap_s is None else round(gap_s * 1e6)
+    step_us = predictor.geometry.step_us
+    span_us = on_recordings.whole_cycles(predictor, on_recordings.FULL_STEPS) * step_us
+    ahead = sequences.of_chunks(source.chunks(), span_us, step_us, source.origin_us, gap_us)
+    counts = np.array([len(segment.events.t_us) for segment in ahead], np.int64)
+    on_recordings.warn_of_overflow(counts, event_buckets, span_us // 1000, str(source.path))
     yield from on_recordings.predict_stream(
         predictor,
         source.chunks(),
@@ -140,7 +146,7 @@ def predict(
         source=source.name,
         fit=source.fit,
         origin_us=source.origin_us,
-        max_gap_us=None if gap_s is None else round(gap_s * 1e6),
+        max_gap_us=gap_us,
         report=source.report,
     )
     if source.report:

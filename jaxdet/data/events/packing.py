@@ -22,6 +22,25 @@ def bucket(num_events: int, buckets: Sequence[int]) -> int:
     return min((b for b in buckets if b >= num_events), default=max(buckets))
 
 
+_BUCKET_UNIT = 8192  # of the bucket that is proposed
+
+
+def overflow(counts: np.ndarray, buckets: Sequence[int], span_ms: int) -> str:
+    """Sentence on the events of segments, `counts` in each, that the largest bucket cannot hold, and the
+    buckets that would; "" if all fit."""
+    largest = max(buckets)
+    over = counts[counts > largest]
+    if not len(over):
+        return ""
+    enough = -(-int(over.max()) // _BUCKET_UNIT) * _BUCKET_UNIT
+    wider = ",".join(str(b) for b in [*sorted(buckets), enough])
+    return (
+        f"{int((over - largest).sum())} of {int(counts.sum())} events will be left out, of {len(over)} of "
+        f"{len(counts)} segments of {span_ms} ms: the largest of data.event_buckets is {largest}; "
+        f"--config.data.event_buckets={wider} holds them all"
+    )
+
+
 def empty(num_lanes: int, num_events: int, num_steps: int, num_slots: int, num_boxes: int) -> Batch:
     """A batch of lanes that hold nothing: no event, no slot, reset true."""
     lanes = num_lanes

@@ -140,6 +140,11 @@ class Recording:
             (word >> 21 & 1).astype(np.int8),
         )
 
+    def counts(self, span_ms: int) -> np.ndarray:
+        """Number of events in each span of `span_ms` milliseconds from the start, int64 [spans]."""
+        edges = np.append(np.arange(0, self.duration_ms, span_ms), self.duration_ms)
+        return np.diff(self.ms_start[edges].astype(np.int64))
+
     def stream(self, chunk_ms: int = 50) -> Iterator[EventChunk]:
         """All events in order of time, in the clock of the camera."""
         for start in range(0, self.duration_ms, chunk_ms):

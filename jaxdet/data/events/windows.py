@@ -7,6 +7,7 @@ windows that do not fill a group at the end of an epoch are left out, and the ne
 """
 
 import functools
+import logging
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,10 @@ from jaxdet.data.events import packing, samples
 from jaxdet.data.events.cache import Recordings, Unreadable
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch
+
+logger = logging.getLogger(__name__)
+
+_LOOKED_AT = 100  # recordings, to say which events will not fit
 
 
 class DroppedEvents(NamedTuple):
@@ -49,6 +54,7 @@ class Windows:
             raise InputError(
                 f"batch size {self.batch_size} is not a multiple of {count} processes; change data.batch_size"
             )
+        self._say_what_will_not_fit()
         local = self.batch_size // count
         self._lanes = range(index * local, (index + 1) * local)
         self._samples = samples.sample_list(self._label_times(int(config.max_boxes)))
@@ -58,6 +64,18 @@ class Windows:
                 f"{config.root}: split {split} has {num} labelled times, fewer than the batch size "
                 f"{self.batch_size}; lower data.batch_size"
             )
+
+    def _say_what_will_not_fit(self) -> None:
+        """Log which events the largest bucket cannot hold, by the first recordings' own index."""
+        span_ms, counts = self._layout.segment_ms, [np.zeros(0, np.int64)]
+        for index in range(min(len(self._recordings), _LOOKED_AT)):
+            try:
+                edges = np.arange(0, self._recordings.duration_ms(index) + span_ms, span_ms)
+                counts.append(self._recordings.count(index, edges))
+            except Unreadable:  # said where its labels are read, or skipped
+                continue
+        if line := packing.overflow(np.concatenate(counts), self._layout.event_buckets, span_ms):
+            logger.info("training, first %d recordings, before augmentation: %s", len(counts) - 1, line)
 
     def _label_times(self, max_boxes: int) -> list[np.ndarray]:
         times = []

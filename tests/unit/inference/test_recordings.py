@@ -27,7 +27,11 @@ def _recording():
     def events(start_ms, stop_ms):
         return chunk.take(slice(*np.searchsorted(t_us, [1000 * start_ms, 1000 * stop_ms])))
 
-    return chunk, SimpleNamespace(name="drive", duration_ms=DURATION_MS, start_us=0, events=events)
+    def counts(span_ms):
+        return np.histogram(t_us, np.arange(0, 1000 * DURATION_MS + 1, 1000 * span_ms))[0]
+
+    stub = SimpleNamespace(name="drive", duration_ms=DURATION_MS, start_us=0, events=events, counts=counts)
+    return chunk, stub
 
 
 def test_a_stream_equals_the_segments_at_steps_of_ten_milliseconds():

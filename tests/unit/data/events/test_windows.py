@@ -141,7 +141,13 @@ def test_labels_carry_boxes_flags_and_the_time_of_their_step(root):
     assert (late <= 5000).all()
 
 
-def test_what_a_bucket_cannot_hold_is_counted(root):
+def test_what_a_bucket_cannot_hold_is_said_before_the_first_step_and_counted(root, caplog):
+    caplog.set_level("INFO")
+    Windows(rd.config(root, event_buckets=(1 << 16,)), "train")
+    assert not caplog.records
+    Windows(rd.config(root, event_buckets=(256,)), "train")
+    assert "events will be left out" in caplog.text
+    assert "--config.data.event_buckets=256," in caplog.text
     batches = data.open(rd.config(root, event_buckets=(256,), augment=False), "train")
     batch = next(batches)
     batches.close()
