@@ -12,11 +12,14 @@ from typing import Any, NoReturn
 
 from absl import flags as absl_flags
 
-from jaxdet import config_files, distributed
+from jaxdet import config_files, distributed, terminal
 from jaxdet.data.images import layouts
 from jaxdet.distributed.flags import cache_folder
 from jaxdet.errors import InputError, one_line, printable
 from jaxdet.structs import ReadReport
+
+# JAX passes it on when it is imported; else XLA reports every compilation of over two minutes as a fault.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 STRICT = "exit status 1 if anything was left out while reading; the work is done all the same"
 RADIOMETRIC = "16-bit pixels to 8: auto, minmax, percentile, kelvin:LO,HI; default: data.radiometric"
@@ -274,7 +277,7 @@ class Command:
             if "--debug" in argv or os.environ.get("JAXDET_DEBUG"):
                 traceback.print_exc()
             distributed.leave(error, _one_line(error))
-            print(f"error: {_one_line(error)}", file=sys.stderr)
+            print(terminal.paint("error:", "red", sys.stderr), _one_line(error), file=sys.stderr)
             return 1
         except KeyboardInterrupt as error:
             distributed.leave(error, "interrupted")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdet import terminal
 from jaxdet.data.events import fit as fits
 from jaxdet.data.events import packets, recordings
 from jaxdet.data.events.fit import View
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 _QUEUE_EVENTS = 4_000_000  # of a live camera, about 100 MB
 _PICTURES_PER_S = 5  # of a film made of single images
-_REPORT_S = 30
 
 
 class Rendering(NamedTuple):
@@ -96,7 +96,8 @@ def of_images(
         keep = draw is not None and not smoothing.seqnms
         found = predictor.video(video) if video else predictor.items(items, keep=keep)
         num_images = num_boxes = 0
-        for boxes, image in _smoothed(found, smoothing, source, items, draw is not None):
+        pairs = _smoothed(found, smoothing, source, items, draw is not None)
+        for boxes, image in terminal.track(pairs, "predict", None if video else len(items), "images"):
             if write is not None:
                 write(boxes)
             if draw is not None and image is not None:
@@ -272,15 +273,12 @@ def of_split(
 
 
 def _deliver(steps: Iterable[StepBoxes], writers: Sequence[Callable[[StepBoxes], None]]) -> None:
-    """Hand every step to `writers`, with a line about the rate now and then."""
-    began = reported = time.perf_counter()
+    """Hand every step to `writers`, with its progress."""
+    began = time.perf_counter()
     num_steps = num_boxes = 0
-    for step in steps:
+    for step in terminal.track(steps, "predict", None, "steps"):
         for write in writers:
             write(step)
         num_steps, num_boxes = num_steps + 1, num_boxes + len(step.boxes)
-        if time.perf_counter() - reported > _REPORT_S:
-            reported = time.perf_counter()
-            logger.info("%d steps, %.0f steps/s", num_steps, num_steps / (reported - began))
     rate = num_steps / (time.perf_counter() - began)
     logger.info("%d steps, %d boxes, %.0f steps/s (compilation included)", num_steps, num_boxes, rate)

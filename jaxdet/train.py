@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import jaxdet
-from jaxdet import cli, config, data, distributed, sharding
+from jaxdet import cli, config, data, distributed, sharding, terminal
 from jaxdet.benchmarks import ahead, dry_run, example
 from jaxdet.benchmarks.targets import TARGETS
 from jaxdet.data.datasets import gen1, preparation
@@ -39,6 +39,8 @@ from jaxdet.viewing import plots, training_batches
 from jaxdet.weights import initial
 
 logger = logging.getLogger(__name__)
+
+_FILM = "unseen.webm"
 
 
 def _flags(flags: cli.Flags) -> None:
@@ -79,6 +81,10 @@ def _run(flags: cli.Flags) -> None:
             f"{cfg.model.num_classes}; make them agree"
         )
     if "simulate" in cfg.data:
+        if not flags.dry_run and distributed.is_main():
+            print(example.announcement(cfg, workdir, _FILM), flush=True)
+        if distributed.count() == 1:
+            sharding.divide_cpu(cfg.data.batch_size)
         distributed.main_first(lambda: _simulate(cfg.data))
     batches = _open(cfg)
     cli.check_losses(getattr(batches.source, "report", ReadReport()), flags.strict, "nothing was trained")
@@ -170,16 +176,19 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
         validate = Validation(workdir, _measure(cfg, run), runs.as_json(cfg), start)
         evaluate = lambda info: validate(info.step, _weights(info.state))  # noqa: E731
         hooks.insert(1, Every(cfg.train.evaluate_every, run.num_steps, evaluate))
+    bar = terminal.Progress("train", run.num_steps, "steps", start, lines=False)
+    hooks.insert(0, lambda info: bar.advance(note=f"loss {info.metrics['loss']:.3f}"))
     try:
-        current, carry = loop.fit(
-            run.train_step,
-            current,
-            carry,
-            runs.device_batches(distributed.report_each(batches, "reading a batch"), run.mesh),
-            start=start,
-            stop=run.num_steps,
-            hooks=hooks,
-        )
+        with bar:
+            current, carry = loop.fit(
+                run.train_step,
+                current,
+                carry,
+                runs.device_batches(distributed.report_each(batches, "reading a batch"), run.mesh),
+                start=start,
+                stop=run.num_steps,
+                hooks=hooks,
+            )
     except loop.NonFiniteLoss as error:
         path = runs.save_offending_batch(workdir, error)
         raise InputError(
@@ -201,7 +210,7 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
 def _weights(current: state.TrainState) -> Variables:
     """The weights to evaluate, whole in every process."""
     found = state.variables(current)
-    return found if distributed.count() == 1 else sharding.to_host(found)
+    return found if sharding.is_single() else sharding.to_host(found)
 
 
 def _measure(cfg: config.Config, run: runs.Run) -> splits.Measure:
@@ -233,9 +242,8 @@ def _show(cfg: config.Config, run: runs.Run, workdir: Path) -> None:
         return
     print(f"on {len(unseen)} recordings never trained on:\n{example.table(results)}")
     example.write(workdir, results)
-    example.film(workdir / "unseen.webm", run.skeleton, trained, unseen[0], event_buckets, cfg.data.classes)
-    curves = ", ".join(path.name for path in sorted(workdir.glob("*.png")))
-    print(f"boxes over events: {workdir / 'unseen.webm'}; curves in {workdir}: {curves}")
+    example.film(workdir / _FILM, run.skeleton, trained, unseen[0], event_buckets, cfg.data.classes)
+    print(example.advice(cfg, workdir, _FILM))
 
 
 main = cli.Command(_flags, _run, __doc__, several_processes=True, saves_when_told=True)

@@ -5,9 +5,8 @@ from typing import Any
 
 import jax
 
-from jaxdet import data
+from jaxdet import data, terminal
 from jaxdet.benchmarks import ahead
-from jaxdet.training import log_writers
 from jaxdet.training import setup as runs
 
 
@@ -27,7 +26,7 @@ def describe(cfg: Any, run: runs.Run, batches: data.Batches) -> None:
     print(f"parameters        {run.num_parameters:,}")
     print(f"memory a device   {memory / 2**20:,.0f} MiB for a step")
     print(f"steps             {run.num_steps:,} in all, {steps:,} per epoch")
-    print(f"time              {step_s:.3f} s per step, {log_writers.duration(step_s * steps)} per epoch")
+    print(f"time              {step_s:.3f} s per step, {terminal.duration(step_s * steps)} per epoch")
 
 
 def plan(cfg: Any, cluster: ahead.Cluster, batches: data.Batches) -> None:
@@ -37,7 +36,7 @@ def plan(cfg: Any, cluster: ahead.Cluster, batches: data.Batches) -> None:
     row = ahead.trained(cfg, cluster, batch)
     steps = cfg.train.iterations_per_epoch * runs.num_segments(cfg.data)
     total = cfg.train.num_iterations * runs.num_segments(cfg.data)
-    epoch = log_writers.duration(row["estimated_ms"] / 1e3 * steps)
+    epoch = terminal.duration(row["estimated_ms"] / 1e3 * steps)
     verdict = "fits" if row["fits"] else "does not fit"
     print(f"target            {len(cluster.devices)} x {cluster.target.product} on {cluster.hosts} host(s)")
     print(f"parameters        {row['parameters']:,}")

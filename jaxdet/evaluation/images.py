@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdet import distributed
+from jaxdet import distributed, terminal
 from jaxdet.data.images import letterbox, samples, scenes, sets
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
@@ -92,9 +92,8 @@ def _evaluated(known: coco.Annotations, class_names: Sequence[str], path) -> tup
 def _shared(predictor: ItemPredictor, items: Sequence[ImageItem]) -> Iterable[ImageResult]:
     """Detections of all images, in the same order for any number of processes, which divide the batches."""
     share = distributed.index(), distributed.count()
-    own = list(
-        distributed.report_each(predictor.items(items, sort=True, share=share), "working on its images")
-    )
+    found = terminal.track(predictor.items(items, sort=True, share=share), "evaluate", len(items), "images")
+    own = list(distributed.report_each(found, "working on its images"))
     return itertools.chain.from_iterable(
         distributed.gather(own, ImageResult, Boxes, ImageItem, letterbox.Placement)
     )

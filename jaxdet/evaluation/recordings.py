@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet import class_names as names_of
-from jaxdet import distributed
+from jaxdet import distributed, terminal
 from jaxdet.data.events import sequences
 from jaxdet.evaluation import labels as label_sets
 from jaxdet.evaluation import protocols, used_labels
@@ -102,7 +102,7 @@ def _survives(protocol):
 def _collect(steps: Iterable[StepBoxes], names: Sequence[str], protocol) -> list[list[Boxes]]:
     # A recording without detections counts too.
     found = [[Boxes.none(source=name)] for name in names]
-    for step in steps:
+    for step in terminal.track(steps, "evaluate", None, "moments"):
         found[step.sequence].append(step.boxes.take(_kept(step.boxes, protocol)))
     return found
 

@@ -3,12 +3,13 @@
 import csv
 import json
 import logging
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from jaxdet import distributed
+from jaxdet import distributed, terminal
 from jaxdet.files import atomic
 from jaxdet.formats.text import read_json_lines
 
@@ -91,12 +92,14 @@ class TensorBoardWriter:
 
 
 class ConsoleWriter:
-    """A line with epoch, step, loss, parts, rate and time left."""
+    """A line with epoch, step, loss, parts, rate and time left; a terminal has a bar instead."""
 
     def __init__(self, stop: int, num_epochs: int):
         self.stop, self.num_epochs = stop, num_epochs
 
     def write(self, step: int, values: Values) -> None:
+        if terminal.is_terminal(sys.stderr):
+            return
         per_step = values["BatchTime"]
         parts = " ".join(
             f"{k.removeprefix('loss_')} {v:.3f}" for k, v in values.items() if k.startswith("loss_")
@@ -111,17 +114,11 @@ class ConsoleWriter:
             values["LR0"],
             1 / max(per_step, 1e-9),
             waiting,
-            duration(per_step * (self.stop - step)),
+            terminal.duration(per_step * (self.stop - step)),
         )
 
     def close(self) -> None:
         pass
-
-
-def duration(seconds: float) -> str:
-    """h:mm:ss."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60:d}:{minutes % 60:02d}:{seconds:02d}"
 
 
 def open_all(

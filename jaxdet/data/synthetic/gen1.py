@@ -9,7 +9,6 @@ machine.
 
 import json
 import multiprocessing
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxdet import terminal
 from jaxdet.data.events import dat, streams
 from jaxdet.data.synthetic.scene import FRAME_US, HEIGHT, WIDTH, Scene
 from jaxdet.data.synthetic.sensor import Sensor
@@ -69,13 +69,9 @@ def write(
     wanted = [(split, number) for split in SPLITS for number in range(counts.get(split, 0))]
     missing = [job for job in wanted if not _paths(out, *job)[1].exists()]
     report(f"{out}: {len(wanted)} recordings of {simulation.duration_s:g} s, {len(missing)} to simulate")
-    start = last = time.monotonic()
-    for done, _ in enumerate(_run(out, missing, simulation, workers), 1):
-        now = time.monotonic()
-        if now - last > 2 or done == len(missing):
-            rate, last = done / (now - start), now
-            left = (len(missing) - done) / rate
-            report(f"simulated {done}/{len(missing)} recordings, {rate:.2f}/s, {left:.0f} s left")
+    written = _run(out, missing, simulation, workers)
+    for _ in terminal.track(written, "simulate", len(missing), "recordings"):
+        pass
 
 
 def _run(out, jobs, simulation, workers):
