@@ -90,7 +90,7 @@ def film(
 
 
 def announcement(cfg: Any, workdir: Path, film: str) -> str:
-    """What the example is about to do, and an estimate of its time on this machine."""
+    """The plan of the example, with an estimate of its time on this machine."""
     wanted = cfg.data.simulate
     num = wanted.train + wanted.val + wanted.test
     minutes, cores = estimate_s(cfg) / 60, len(os.sched_getaffinity(0))
@@ -120,7 +120,7 @@ def estimate_s(cfg: Any) -> float:
 
 
 def advice(cfg: Any, workdir: Path, film: str) -> str:
-    """What to do after the example."""
+    """Commands to go on with after the example."""
     recording = Path(cfg.data.root, cfg.data.test_split)
     return f"""next:
   look at it        {workdir / film}; numbers in {workdir / "evaluation.json"}

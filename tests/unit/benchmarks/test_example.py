@@ -7,7 +7,7 @@ from jaxdet import config
 from jaxdet.benchmarks import example
 
 
-def test_more_steps_take_longer:
+def test_more_steps_take_longer():
     cfg = config.synthetic()
     short = example.estimate_s(cfg)
     cfg.train.num_iterations *= 10
