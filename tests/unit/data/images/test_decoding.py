@@ -6,6 +6,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, features
 
 from jaxdet.data.images import decoding
 from jaxdet.errors import InputError
@@ -69,6 +70,57 @@ def test_images_are_turned_as_their_tag_says(tmp_path, write, suffix, orientatio
         # Lossy formats move the values of flat fields by less than half of what tells them apart.
         assert np.abs(found.astype(int) - expected).mean() < 8
         assert decoding.size_of(path) == expected.shape[:2]
+
+
+def _tiff(orientation: int, order: str, pixels: np.ndarray) -> bytes:
+    """An uncompressed TIFF file of one strip; `pixels` [H, W] or [H, W, 3], red first."""
+    height, width = pixels.shape[:2]
+    channels, bits = pixels.size // (height * width), 8 * pixels.dtype.itemsize
+    data, start = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes(), 8 + 2 + 12 * 10 + 4
+    of_bits = bits if channels == 1 else start
+    start += 6 * (channels == 3)
+    short, long = 3, 4
+    tags = (
+        (256, long, 1, width), (257, long, 1, height), (258, short, channels, of_bits), (259, short, 1, 1),
+        (262, short, 1, 1 + (channels == 3)), (273, long, 1, start), (274, short, 1, orientation),
+        (277, short, 1, channels), (278, long, 1, height), (279, long, 1, len(data)),
+    )  # fmt: skip
+    out = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(tags))
+    for tag, kind, count, value in tags:
+        whole = (
+            struct.pack(order + "HH", value, 0)
+            if (kind, count) == (short, 1)
+            else struct.pack(order + "I", value)
+        )
+        out += struct.pack(order + "HHI", tag, kind, count) + whole
+    return out + bytes(4) + struct.pack(order + "HHH", bits, bits, bits) * (channels == 3) + data
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_tiff_of_any_depth_is_turned_as_its_tag_says(tmp_path, orientation):
+    path, expected = tmp_path / "x.tif", _turned(orientation)
+    for order in "<>":
+        path.write_bytes(_tiff(orientation, order, PICTURE[..., ::-1]))
+        np.testing.assert_array_equal(decoding.read(path), expected)
+        assert decoding.size_of(path) == expected.shape[:2]
+        counts = PICTURE[..., 0].astype(np.uint16) + 7000  # of a 14-bit camera
+        path.write_bytes(_tiff(orientation, order, counts))
+        grey = expected[..., 0].astype(float)
+        stretched = (grey - grey.min()) * 255 / (grey.max() - grey.min())
+        assert np.abs(decoding.read(path, True, "minmax") - stretched).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_avif_is_turned_as_its_boxes_say(tmp_path, orientation):
+    if not features.check("avif") or not cv2.haveImageWriter("x.avif"):
+        pytest.skip("this Pillow or OpenCV has no AVIF")
+    path, exif = tmp_path / "x.avif", Image.Exif()
+    exif[0x0112] = orientation  # Pillow writes it as the boxes irot and imir
+    Image.fromarray(np.ascontiguousarray(PICTURE[..., ::-1])).save(path, exif=exif.tobytes())
+    found, expected = decoding.read(path), _turned(orientation)
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).mean() < 8
+    assert decoding.size_of(path) == expected.shape[:2]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])

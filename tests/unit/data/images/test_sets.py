@@ -1,5 +1,7 @@
 """Folders, lists and videos as people have them; all inputs are made here."""
 
+from fractions import Fraction
+
 import cv2
 import numpy as np
 import pytest
@@ -84,6 +86,24 @@ def test_a_count_that_is_too_high_condemns_no_video(tmp_path):
     path.write_bytes(data)
     video = sets.VideoFile(path)
     assert (len(list(video)), video.cut_short) == (12, False)
+
+
+def test_a_video_of_variable_rate_has_each_of_its_frames_once(tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "x.mkv"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for level, time_ms in enumerate((0, 100, 130, 900, 5000, 5040)):
+            frame = av.VideoFrame.from_ndarray(
+                np.full((48, 64, 3), 40 * level + 10, np.uint8), format="rgb24"
+            )
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    means = [frame.mean() for frame in sets.VideoFile(path)]
+    np.testing.assert_allclose(means, [10, 50, 90, 130, 170, 210], atol=6)
 
 
 def test_a_file_without_a_frame_is_one_line(tmp_path):
