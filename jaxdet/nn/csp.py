@@ -33,10 +33,20 @@ PlainConv = partial(Conv, kernel_size=1, kernel_init=torch_uniform)
 
 
 def max_pool(x: Shaped[Array, "B H W C"], size: int) -> Shaped[Array, "B H W C"]:
-    """Maximum over size x size windows, stride 1; the border counts as minus infinity."""
+    """Maximum over size x size windows, stride 1; the border counts as minus infinity.
+
+    On CPU rows and columns come one after the other, ten times as fast. Columns first: so the gradient of
+    equal values goes to the first of them in the order of rows, as that of square windows does.
+    """
     # A constant: only then is it known as a maximum, which has a gradient.
     lowest = np.asarray(-np.inf, x.dtype)
-    return lax.reduce_window(x, lowest, lax.max, (1, size, size, 1), (1, 1, 1, 1), "SAME")
+
+    def over(x: Array, height: int, width: int) -> Array:
+        return lax.reduce_window(x, lowest, lax.max, (1, height, width, 1), (1, 1, 1, 1), "SAME")
+
+    return lax.platform_dependent(
+        x, cpu=lambda x: over(over(x, 1, size), size, 1), default=lambda x: over(x, size, size)
+    )
 
 
 def spatial_pyramid(x: Shaped[Array, "B H W C"]) -> Shaped[Array, "B H W C4"]:

@@ -7,7 +7,7 @@ from flax import nnx
 
 from jaxdet.nn import functional
 from jaxdet.nn.block import ConvBlock
-from jaxdet.nn.csp import SPPCSP, BottleneckCSP, mish, spatial_pyramid
+from jaxdet.nn.csp import SPPCSP, BottleneckCSP, max_pool, mish, spatial_pyramid
 from jaxdet.nn.fold import fold
 
 
@@ -64,3 +64,16 @@ def test_folding_norms_changes_nothing_but_rounding():
     assert folded.first.norm is None
     assert folded.csp.norm is not None
     jax.tree.map(np.testing.assert_array_equal, before, variables)
+
+
+def test_gradients_of_equal_values_go_to_the_first_in_order_of_rows():
+    x = np.random.default_rng(3).integers(0, 3, (2, 7, 8, 3)).astype(np.float32)  # many ties
+    weights = np.random.default_rng(4).integers(1, 9, x.shape).astype(np.float32)  # sums are exact
+    gradient = jax.grad(lambda x: (max_pool(x, 5) * weights).sum())(jnp.asarray(x))
+    expected = np.zeros_like(x)
+    for b, i, j, c in np.ndindex(x.shape):
+        top, left = max(i - 2, 0), max(j - 2, 0)
+        window = x[b, top : i + 3, left : j + 3, c]
+        row, column = np.unravel_index(window.argmax(), window.shape)
+        expected[b, top + row, left + column, c] += weights[b, i, j, c]
+    np.testing.assert_array_equal(gradient, expected)
