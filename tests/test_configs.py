@@ -29,6 +29,7 @@ NAMES = [
     *(f"ltd_yolov4:{size}" for size in ("p5", "p6", "p7", "p6,Day,e10_bic10_mot")),
     *(f"ltd_yolox:{size}" for size in ("s", "m,Week,e5")),
     *(f"{name}:{size}" for name in ("flir", "llvip", "ltdv2") for size in ("m", "p5")),
+    *(f"images:{size}" for size in ("nano", "s")),
     *(f"{name}:{family}" for name in ("synthetic_ltd", "hit_uav") for family in ("yolov4", "yolox")),
 ]
 
