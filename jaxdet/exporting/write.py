@@ -44,7 +44,7 @@ def export(
     whole = program(cfg, skeleton, variables, num_events)
     held = whole if is_onnx or whole.state else _any_batch(cfg, skeleton, variables)
     described = manifest.of(held, cfg, raw, is_onnx, licence, version)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder:
+    with _folder_in(path.parent) as folder:
         made = Path(folder) / path.name
         if is_onnx:
             onnx_file.write(made, held, raw, {manifest.KEY: json.dumps(described)})
@@ -68,6 +68,14 @@ def _refuse(path: Path, source: Path | None) -> None:
     if source is not None and not source.exists():
         raise InputError(f"{source}: no such file; expected images or a recording to compare on")
     runtimes.need(*(("onnx", "onnxruntime") if path.suffix == ".onnx" else ("flatbuffers",)))
+
+
+def _folder_in(parent: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder for the parts of the file, which goes again; InputError where none can be made."""
+    try:
+        return tempfile.TemporaryDirectory(dir=parent, prefix=".export")
+    except OSError as error:
+        raise InputError(f"{parent}: no file can be written there: {error.strerror}") from error
 
 
 def image_size(cfg: Any) -> tuple[int, int]:

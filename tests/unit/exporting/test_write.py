@@ -10,32 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import onnx_graphs
 import pytest
+import tiny_detectors
 
-from jaxdet import config as c
+import jaxdet.api
 from jaxdet import export
 from jaxdet.errors import InputError
 from jaxdet.exporting import check, manifest, onnx_file, write
 from jaxdet.exporting.programs import Program
+from jaxdet.models import from_config
+from jaxdet.nn import functional
 from jaxdet.ops.select import BestClass, Candidates
+from jaxdet.training import setup
+from jaxdet.weights import checkpoint
 
 SHAPE = (1, 3, 64, 64)
-
-
-def get_config(family):
-    """Small detectors of images."""
-    if family == "yolox":
-        cfg = c.block(model=c.yolox("nano", 2, width=0.125, depth=0.33, depthwise=False))
-        cfg.data = c.yolox_images(64, ("dark", "bright"), batch_size=2)
-        return cfg
-    tables = {
-        "stages": ((16, 0), (32, 1), (32, 1), (64, 1)),
-        "neck": (32, 32),
-        "neck_depths": (1, 1),
-        "anchors": (((8, 10), (14, 14)), ((20, 24), (40, 40))),
-    }
-    cfg = c.block(model=c.yolov4("p5", 2, **tables, stem=8, width=0.5, min_score=0.01))
-    cfg.data = c.yolov4_images(64, 16, ("dark", "bright"), batch_size=2)
-    return cfg
 
 
 def _program(factor=1.0):
@@ -61,7 +49,7 @@ def config(monkeypatch):
     # Importing OpenVINO starts a process, of which JAX warns.
     found = write.runtimes.find_spec
     monkeypatch.setattr(write.runtimes, "find_spec", lambda name: None if name == "openvino" else found(name))
-    return get_config("yolox")
+    return tiny_detectors.get_config("yolox")
 
 
 def _export(path, config, **options):
@@ -114,6 +102,26 @@ def test_what_cannot_succeed_is_refused_before_any_work(tmp_path, config, monkey
     assert [p.name for p in tmp_path.iterdir()] == ["taken.onnx.json"]
 
 
+def test_a_primitive_without_a_rule_leaves_nothing(tmp_path, config, monkeypatch):
+    program = _program()
+    sorted_rows = program._replace(raw=lambda i: {"raw": jnp.sort(program.raw(i)["raw"])})
+    monkeypatch.setattr(write, "program", lambda *_: sorted_rows)
+    with pytest.raises(InputError, match="primitive 'sort' of the model has no ONNX form here") as caught:
+        _export(tmp_path / "m.onnx", config)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_takes_no_files_is_one_line(tmp_path, config, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(write.tempfile, "TemporaryDirectory", refuse)
+    with pytest.raises(InputError, match="no file can be written there: Permission denied") as caught:
+        _export(tmp_path / "m.onnx", config)
+    assert "\n" not in str(caught.value)
+
+
 def test_the_command_answers_in_one_line(tmp_path, capsys):
     out = f"--out={tmp_path}/m.onnx"
     cases = {
@@ -128,6 +136,18 @@ def test_the_command_answers_in_one_line(tmp_path, capsys):
         assert line.startswith(f"error: {message}")
         assert line.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_another_sensor_are_one_line(tmp_path, capsys):
+    cfg = tiny_detectors.get_config("hmnet")
+    _, variables = functional.split(from_config.build(cfg, 0))
+    checkpoint.save_weights(tmp_path / "w", variables, setup.as_json(cfg))
+    flags = [f"--weights={tmp_path / 'w'}", "--model_sensor=96x80", f"--out={tmp_path / 'm.onnx'}"]
+    assert export.main(flags) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("error: ")
+    assert "a sensor of 64x64 pixels" in line
+    assert [p.name for p in tmp_path.iterdir()] == ["w"]
 
 
 def test_large_weights_lie_beside_the_file(tmp_path):
@@ -145,10 +165,13 @@ def test_large_weights_lie_beside_the_file(tmp_path):
     )
 
 
-@pytest.mark.runtimes
 def test_the_package_imports_nothing_of_the_extra():
     assert "jaxdet.exporting.write" in sys.modules
-    source = "import sys; import jaxdet.api; print({'onnx', 'onnxruntime', 'openvino'} & set(sys.modules))"
+    # JAX takes flatbuffers where it is there.
+    source = (
+        "import sys; sys.modules['flatbuffers'] = None; import jaxdet.export; "
+        "print({'onnx', 'onnxruntime', 'openvino'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -157,11 +180,7 @@ def test_the_package_imports_nothing_of_the_extra():
 @pytest.mark.parametrize("suffix", [".onnx", ".stablehlo"])
 @pytest.mark.parametrize("family", ["yolov4", "yolox"])
 def test_whole_models_of_images_pass_their_check(tmp_path, family, suffix):
-    import jaxdet.api
-    from jaxdet.models import from_config
-    from jaxdet.nn import functional
-
-    config = get_config(family)
+    config = tiny_detectors.get_config(family)
     model = jaxdet.api.Model(config, *functional.split(from_config.build(config, 0)))
     for comparison in model.export(tmp_path / f"m{suffix}", raw=True):
         assert comparison.passed
