@@ -42,7 +42,7 @@ from jaxdet.benchmarks import pipeline as pipeline_speed
 from jaxdet.benchmarks import seqnms as seqnms_speed
 from jaxdet.benchmarks.targets import TARGETS
 from jaxdet.errors import InputError
-from jaxdet.files import atomic
+from jaxdet.files import atomic, stamped
 from jaxdet.inference import folded
 from jaxdet.models import from_config
 from jaxdet.nn import functional
@@ -113,7 +113,7 @@ def _run(flags: cli.Flags) -> None:
     print(json.dumps(report, indent=2))
     if flags.out:
         with atomic(Path(flags.out)) as temporary:
-            temporary.write_text(json.dumps(report, indent=2))
+            temporary.write_text(json.dumps(stamped(report), indent=2))
 
 
 def _table(flags) -> dict[str, Any]:

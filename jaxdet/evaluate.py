@@ -42,7 +42,7 @@ from jaxdet.evaluation import ltdv2_board, protocols
 from jaxdet.evaluation.diagnosis import diagnose
 from jaxdet.evaluation.of_files import of_files
 from jaxdet.evaluation.of_weights import Evaluation, of_images, of_recordings
-from jaxdet.files import atomic
+from jaxdet.files import atomic, stamped
 from jaxdet.inference.images import VIEWS
 from jaxdet.viewing import plots
 
@@ -172,7 +172,7 @@ def _report(flags, found: Evaluation, data: Any, took_s: float) -> None:
         extra["diagnosis"] = diagnosis.as_json()
     content = {**metrics.as_json(), **extra, "settings": settings}
     with atomic(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(stamped(content), indent=2) + "\n")
     plots.precision_recall(out.with_suffix(".png"), **metrics.curves())
     if diagnosis is not None:
         roots = reports.picture_folders(flags.images, flags.annotations, data, flags.split)

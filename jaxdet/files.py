@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,25 @@ from typing import Any
 from jaxdet.errors import InputError
 
 _LEFTOVER = re.compile(r"\..+\.partial(\.[^.]*)?")  # of a file, see `_temporary`, or of a folder
+VERSION_KEY = "format_version"  # of JSON files and archives that are written here
 MAX_NAME_BYTES = 200  # file systems allow 255; suffixes such as `_td.npy` come on top
+
+
+def stamped(content: Mapping[str, Any], version: int = 1) -> dict[str, Any]:
+    """The content of a JSON file with the version of its format in front."""
+    return {VERSION_KEY: version, **content}
+
+
+def check_version(content: Mapping[str, Any], path: str | os.PathLike, known: int = 1) -> None:
+    """Raise InputError if `content` of the file `path` is of a newer version of its format than `known`.
+
+    Files of before there were versions count as the first.
+    """
+    found = content.get(VERSION_KEY, 1)
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise InputError(f"{path}: {VERSION_KEY} {found!a:.40}, expected a whole number from 1 on")
+    if found > known:
+        raise InputError(f"{path}: {VERSION_KEY} {found}, up to {known} is known; update jaxdet")
 
 
 def safe_name(name: Any, what: str) -> str:

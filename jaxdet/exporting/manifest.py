@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxdet.exporting.onnx_file import output_name
 from jaxdet.exporting.programs import Program
+from jaxdet.files import VERSION_KEY
 
 KEY = "jaxdet"  # of the metadata of an ONNX file
 _MEANING = {
@@ -23,6 +24,7 @@ def of(program: Program, cfg: Any, raw: bool, is_onnx: bool, licence: str, versi
     """Manifest of a program: names, shapes and types of its inputs and outputs, and what they mean."""
     model, data = cfg.model, cfg.data
     described: dict[str, Any] = {
+        VERSION_KEY: 1,
         "jaxdet": version,
         "format": "onnx" if is_onnx else "stablehlo",
         "family": model.name,

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxdet.errors import InputError
-from jaxdet.files import atomic
+from jaxdet.files import VERSION_KEY, atomic, check_version
 from jaxdet.formats import BoxFile, arrays
 from jaxdet.structs import Boxes, ReadReport
 
@@ -30,6 +30,7 @@ _REQUIRED = ("keys", "counts", "boxes", "scores", "labels")
 def read(path: str | os.PathLike) -> BoxFile:
     """Frames in the order of the file. InputError for arrays that disagree and frames that appear twice."""
     found = arrays.load_all(path, "arrays keys, counts, boxes, scores and labels")
+    check_version({VERSION_KEY: found.get(VERSION_KEY, np.int64(1)).tolist()}, path)
     missing = [name for name in _REQUIRED if name not in found]
     if missing:
         raise InputError(f"{path}: no array {missing[0]}; expected keys, counts, boxes, scores and labels")
@@ -85,6 +86,7 @@ def read(path: str | os.PathLike) -> BoxFile:
 def write(path: str | os.PathLike, frames: Sequence[Boxes], class_names: Sequence[str] = ()) -> None:
     """Write frames; numbers keep their precision, the widest of all frames."""
     content = {
+        VERSION_KEY: np.int64(1),
         "keys": np.array([boxes.source for boxes in frames], str),
         "counts": np.array([len(boxes) for boxes in frames], np.int64),
         "boxes": np.concatenate([np.zeros((0, 4), np.float32), *(boxes.xyxy for boxes in frames)]),

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from jaxdet import distributed, folders
+from jaxdet import distributed, files, folders
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
 from jaxdet.sharding import path_of
@@ -45,7 +45,8 @@ class RunCheckpoints:
         if step == self.latest():
             return
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(_as_dict(state, carry)), config=ocp.args.JsonSave(self.config)
+            state=ocp.args.StandardSave(_as_dict(state, carry)),
+            config=ocp.args.JsonSave(files.stamped(self.config)),
         )
         try:
             self.manager.save(step, args=items)

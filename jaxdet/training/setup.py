@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from jaxdet import distributed, sharding
 from jaxdet.errors import InputError
-from jaxdet.files import atomic
+from jaxdet.files import atomic, stamped
 from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
@@ -160,7 +160,7 @@ def write_config(cfg, workdir: Path, version: str) -> None:
     if not distributed.is_main():
         return
     with atomic(workdir / "config.json") as temporary:
-        temporary.write_text(json.dumps({"version": version, **as_json(cfg)}, indent=2))
+        temporary.write_text(json.dumps(stamped({"version": version, **as_json(cfg)}), indent=2))
 
 
 def read_config(workdir: Path) -> Any | None:
@@ -171,7 +171,9 @@ def read_config(workdir: Path) -> Any | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         content.pop("version")
-        return ConfigDict(stored_config.current(content))
+        return ConfigDict(stored_config.current(content, path))
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not the config of a run ({error}); give --config") from error
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxdet import folders
+from jaxdet import files, folders
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Tree, Variables
 from jaxdet.weights import broken_reads, stored_config
@@ -45,7 +45,9 @@ def save_weights(folder: str | os.PathLike, variables: Variables, config: dict[s
     # Orbax works under names of its own beside its target: all of it lies in one folder that is ours.
     scratch = folder.with_name(f".{folder.name}.{_writer(os.getpid())}.partial")
     tree = jax.tree.map(np.asarray, variables._asdict())
-    items = ocp.args.Composite(weights=ocp.args.PyTreeSave(tree), config=ocp.args.JsonSave(config))
+    items = ocp.args.Composite(
+        weights=ocp.args.PyTreeSave(tree), config=ocp.args.JsonSave(files.stamped(config))
+    )
     try:
         _remove_leftovers(folder)
         folders.begin(scratch, _KIND)
@@ -168,7 +170,9 @@ def _restore(folder: Path, item: str, names: tuple[str, ...]) -> tuple[dict[str,
             restored = checkpointer.restore(folder, args=items)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder}: damaged weights ({_reason(error)}); convert or train again") from error
-    return {name: restored[item].get(name, {}) for name in shapes}, stored_config.current(restored["config"])
+    return {name: restored[item].get(name, {}) for name in shapes}, stored_config.current(
+        restored["config"], folder
+    )
 
 
 def _checkpointer(item: str) -> ocp.Checkpointer:

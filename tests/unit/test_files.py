@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from jaxdet import files
 from jaxdet.errors import InputError
 from jaxdet.evaluation import labels
 from jaxdet.files import MAX_NAME_BYTES, atomic, finished, put_link, safe_name
@@ -128,3 +129,16 @@ def test_a_full_disk_is_said_with_the_name_of_the_file(tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert caught.value.filename == str(tmp_path / "a.npy")
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("found", [0, -1, True, 1.0, "1", None, [1], "x" * 1000])
+def test_a_version_that_is_no_number_of_one_is_refused(found):
+    with pytest.raises(InputError, match=r"a.json: format_version .{1,50}, expected a whole number"):
+        files.check_version({files.VERSION_KEY: found}, "a.json")
+
+
+def test_older_versions_are_read_and_newer_ones_refused():
+    files.check_version({}, "a.json")
+    files.check_version(files.stamped({}, 2), "a.json", known=2)
+    with pytest.raises(InputError, match=r"a.json: format_version 3, up to 2 is known; update jaxdet"):
+        files.check_version(files.stamped({}, 3), "a.json", known=2)

@@ -101,7 +101,7 @@ def finish(
     preparation.finish(out, report)
     description = describe(out, name, classes)
     with files.atomic(out / DESCRIPTION) as temporary:
-        temporary.write_text(json.dumps(description, indent=1) + "\n")
+        temporary.write_text(json.dumps(files.stamped(description), indent=1) + "\n")
     for split, content in description["splits"].items():
         counts = ", ".join(f"{count} {label}" for label, count in content["labels"].items())
         logging.info(
@@ -166,6 +166,7 @@ def read_description(root: str | Path) -> dict[str, Any]:
              or not isinstance(content.get(key), kind)]  # fmt: skip
     if wrong:
         raise InputError(f"{path}: no {wrong[0]}; expected the file that `prepare` wrote: prepare again")
+    files.check_version(content, path)
     return content
 
 

@@ -162,6 +162,6 @@ def finish(out: Path, report: PreparationReport) -> None:
             report.suspicious.append(f"{key}: no boxes")
     report.problems.sort()
     with files.atomic(out / "manifest.json") as temporary:
-        temporary.write_text(json.dumps({"recordings": manifest}, indent=1) + "\n")
+        temporary.write_text(json.dumps(files.stamped({"recordings": manifest}), indent=1) + "\n")
     with files.atomic(out / "report.txt") as temporary:
         temporary.write_text("".join(f"{line}\n" for line in [*report.problems, *report.suspicious]))

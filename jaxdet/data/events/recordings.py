@@ -48,6 +48,7 @@ class Recording:
         self.path = Path(path)
         try:
             self.info: dict[str, Any] = json.loads((self.path / "info.json").read_text(encoding="utf-8"))
+            files.check_version(self.info, self.path / "info.json")
             self.name: str = files.safe_name(self.info["name"], f"{self.path / 'info.json'}: name")
             numbers = {name: int(self.info.get(name, 0)) for name in ("start_us", *_NUMBERS)}
             missing = [name for name in _NUMBERS if name not in self.info]
@@ -279,7 +280,9 @@ def describe(
         file: {"size": (partial / file).stat().st_size, "sha256": files.sha256(partial / file)}
         for file in ARRAYS
     }
-    info = {"name": name, **info, "num_events": num_events, "num_labels": num_labels, "files": sums}
+    info = files.stamped(
+        {"name": name, **info, "num_events": num_events, "num_labels": num_labels, "files": sums}
+    )
     with files.atomic(partial / "info.json") as temporary:
         temporary.write_text(json.dumps(info, indent=1) + "\n")
     return info

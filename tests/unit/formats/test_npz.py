@@ -44,3 +44,10 @@ def test_a_missing_array_is_named(tmp_path):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(InputError, match="scores"):
         npz.read(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("version", [2, 0, "1", [1, 1], 1.5])
+def test_another_version_of_the_format_is_refused(tmp_path, version):
+    np.savez(tmp_path / "x.npz", **_arrays(format_version=version))
+    with pytest.raises(InputError, match=r"x.npz: format_version"):
+        npz.read(tmp_path / "x.npz")

@@ -251,3 +251,15 @@ def test_events_of_another_type_are_one_line(tmp_path):
     np.save(recording.path / "events.npy", np.zeros(3, np.float32))
     with pytest.raises(InputError, match="not a row of uint32"):
         recording.events(0, 4)
+
+
+def test_a_recording_of_a_newer_format_is_refused_by_name(tmp_path):
+    recording = store(tmp_path / "a", make_events(3, 4), 4)
+    info = json.loads((recording.path / "info.json").read_text())
+    assert info["format_version"] == 1
+    (recording.path / "info.json").write_text(json.dumps(info | {"format_version": 2}))
+    with pytest.raises(InputError, match=r"info.json: format_version 2, up to 1 is known; update jaxdet"):
+        recordings.open_recording(recording.path)
+    del info["format_version"]
+    (recording.path / "info.json").write_text(json.dumps(info))
+    assert recordings.open_recording(recording.path).num_events == 3
