@@ -45,13 +45,15 @@ from jaxdet.errors import InputError
 from jaxdet.files import atomic, stamped
 from jaxdet.inference import folded
 from jaxdet.models import from_config
-from jaxdet.nn import functional
+from jaxdet.nn import functional, winograd
 
 
 def _flags(flags: cli.Flags) -> None:
     flags.config_file(stored=True)
     flags.string("weights", None, "weights folder, run or released file; default: random")
-    flags.boolean("fast", False, "Winograd convolutions (CPU): boxes move by fractions of a pixel")
+    flags.boolean(
+        "fast", False, "Winograd convolutions (CPU): boxes move by fractions of a pixel; also for --train"
+    )
     flags.boolean("train", False, "time loss and gradient instead of inference")
     flags.boolean("evaluate", False, "time evaluation beside its full pass, on noise labelled at 4 Hz")
     flags.integer("duration_ms", 1000, "length of the recording of --evaluate")
@@ -164,6 +166,8 @@ def _of_training(flags, cfg, sizes, skeleton, variables) -> dict[str, Any]:
     if events:
         changed = _labelled_at_the_end(cfg, flags.steps, keep_products=flags.keep_products)
         skeleton, _ = functional.abstract(lambda: from_config.build(changed, 0))
+    if flags.fast:
+        skeleton, variables = winograd.accelerate_training(skeleton, variables)
     for size in sizes:
         if events:
             name = f"train_{size}x{flags.steps}_steps"

@@ -63,6 +63,7 @@ def base() -> Config:
         evaluate_epochs=0,
         keep_epochs=0,
         microbatches=1,  # groups of lanes whose gradients are averaged
+        fast=False,  # for CPUs: wide 3x3 convolutions and their gradients by Winograd's algorithm
         tensorboard=False,
     )
     # (regex on the dotted path, "data" for fully sharded, or the axes); all other arrays are replicated.

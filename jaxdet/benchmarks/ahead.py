@@ -115,10 +115,8 @@ def trained(cfg: Any, cluster: Cluster, batch: Batch) -> dict[str, Any]:
     def of_all(array):
         return jax.ShapeDtypeStruct((whole, *np.shape(array)[1:]), np.asarray(array).dtype)
 
-    began = time.perf_counter()
     batches = jax.tree.map(of_all, batch)
-    compiled = _compiled(run.train_step.lower(run.state, run.carry, batches))
-    row = _described(cluster, compiled, time.perf_counter() - began, ())
+    row = _described(cluster, run.train_step.lower(run.state, run.carry, batches), ())
     state = _bytes(run.state, run.layout)
     lanes = whole // mesh.size
     each = (row.pop("needed_bytes") - state) / lanes
@@ -137,14 +135,21 @@ def _bytes(tree: Any, layout: Any) -> int:
     return sum(jax.tree.leaves(sizes))
 
 
-def _compiled(lowered) -> Any:
+def _compiled(lowered) -> tuple[Any, str]:
+    """The compiled program, and who computes its products.
+
+    Without a device to try tilings on, Triton finds none for some products; these are left to cuBLAS then.
+    """
     try:
-        return lowered.compile()
+        return lowered.compile(), "Triton"
+    except jax.errors.JaxRuntimeError:
+        pass
+    try:
+        return lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": False}), "cuBLAS"
     except jax.errors.JaxRuntimeError as error:
         said = str(error).splitlines()[0][:200]
         raise InputError(
-            f"XLA cannot compile this program for the target: {said}; "
-            "try XLA_FLAGS=--xla_gpu_enable_triton_gemm=false, or another device or batch"
+            f"XLA cannot compile this program for the target: {said}; try another device or batch"
         ) from error
 
 
@@ -154,15 +159,15 @@ def _report(cluster: Cluster, function: Callable, *arguments: Any) -> dict[str, 
     def shape(a):
         return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=on_first)
 
-    began = time.perf_counter()
     lowered = function.lower(*jax.tree.map(shape, arguments))  # type: ignore[attr-defined]
-    compiled = _compiled(lowered)
-    row = _described(cluster, compiled, time.perf_counter() - began, _WEIGHTS)
+    row = _described(cluster, lowered, _WEIGHTS)
     del row["needed_bytes"]
     return row
 
 
-def _described(cluster: Cluster, compiled, compile_s: float, weights: tuple[str, ...]) -> dict[str, Any]:
+def _described(cluster: Cluster, lowered, weights: tuple[str, ...]) -> dict[str, Any]:
+    began = time.perf_counter()
+    compiled, products = _compiled(lowered)
     found = kernels.count(compiled.as_text(), weights)
     plan = compiled.memory_analysis()
     arguments, temporaries = plan.argument_size_in_bytes, plan.temp_size_in_bytes
@@ -174,6 +179,7 @@ def _described(cluster: Cluster, compiled, compile_s: float, weights: tuple[str,
         "peak_mib": round(needed / _MIB, 1),
         "of_device_memory": round(needed / cluster.target.memory_bytes, 4),
         "fits": needed <= _FREE_FRACTION * cluster.target.memory_bytes,
-        "compile_s": round(compile_s, 1),
+        "products_by": products,
+        "compile_s": round(time.perf_counter() - began, 1),
         "needed_bytes": needed,
     }

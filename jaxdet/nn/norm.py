@@ -75,6 +75,25 @@ class GroupNorm(nnx.Module):
         return (y * _per_channel(self.scale[...], 4) + _per_channel(self.bias[...], 4)).astype(x.dtype)
 
 
+def _moments_in_two_passes(x, weight, count, near):
+    """Mean and biased variance [C] of the rows of `x` with `weight` 1."""
+    axes = tuple(range(x.ndim - 1))
+    mean = (x * weight).sum(axes) / count
+    centred = (x - _per_channel(mean, x.ndim)) * weight
+    return mean, (centred * centred).sum(axes) / count
+
+
+def _moments_in_one_pass(x, weight, count, near):
+    """The same of sums about `near` [C], which is close to the mean, so that little cancels.
+
+    On GPUs both sums are one kernel, and several devices exchange them at once.
+    """
+    axes = tuple(range(x.ndim - 1))
+    centred = (x - _per_channel(near, x.ndim)) * weight
+    first, second = centred.sum(axes) / count, (centred * centred).sum(axes) / count
+    return near + first, jnp.maximum(second - first * first, 0)
+
+
 class BatchNorm(nnx.Module):
     """Batch normalisation of the last axis with tracked statistics.
 
@@ -107,7 +126,6 @@ class BatchNorm(nnx.Module):
     def _update(
         self, x: Float[Array, "B *S C"], mask: Bool[Array, "B"] | None
     ) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
-        axes = tuple(range(x.ndim - 1))
         per_row = x[0].size // x.shape[-1]
         if mask is None:
             weight, count = jnp.ones((), x.dtype), jnp.asarray(x.shape[0] * per_row, x.dtype)
@@ -115,9 +133,10 @@ class BatchNorm(nnx.Module):
             weight = mask.astype(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
             count = mask.sum().astype(x.dtype) * per_row
         safe = jnp.maximum(count, 1)
-        mean = (x * weight).sum(axes) / safe
-        centred = (x - _per_channel(mean, x.ndim)) * weight
-        var = (centred * centred).sum(axes) / safe
+        near = lax.stop_gradient(self.mean[...]).astype(x.dtype)
+        mean, var = lax.platform_dependent(
+            x, weight, safe, near, cpu=_moments_in_two_passes, default=_moments_in_one_pass
+        )
         unbiased = var * safe / jnp.maximum(count - 1, 1)
         rate = jnp.where(count > 0, self.momentum, 0).astype(self.mean[...].dtype)
         old_mean, old_var, seen = self.mean[...], self.var[...], self.num_batches_tracked[...]

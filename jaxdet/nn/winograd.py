@@ -1,4 +1,4 @@
-"""3x3 convolutions with 2.25 times fewer multiplications, for inference on CPU.
+"""3x3 convolutions with four times fewer multiplications, for CPUs.
 
 F(4x4, 3x3) of Lavin and Gray 2016 (arXiv 1509.09308): output tiles of 4x4 from input tiles of 6x6. Errors are
 about 1e-5 of the largest output in float32; half types are too coarse for it.
@@ -7,12 +7,13 @@ about 1e-5 of the largest output in float32; half types are too coarse for it.
 import functools
 import operator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxdet.nn.conv import Conv
+from jaxdet.nn.conv import Conv, conv2d
 from jaxdet.nn.functional import Skeleton, Variables, merge, split
 
 _TILE = 4
@@ -51,20 +52,65 @@ def transform_kernel(kernel: Float[Array, "3 3 Ci Co"]) -> Float[Array, "36 Ci C
 
 def conv3x3(x: Float[Array, "B H W Ci"], kernel: Float[Array, "36 Ci Co"]) -> Float[Array, "B H W Co"]:
     """Convolution of stride 1 with one zero on every side; `kernel` from `transform_kernel`."""
-    b, h, w, c = x.shape
-    rows, columns = -(-h // _TILE), -(-w // _TILE)
-    pad = ((0, 0), (1, 1 + rows * _TILE - h), (1, 1 + columns * _TILE - w), (0, 0))
-    x = jnp.pad(x, pad)
+    b, h, w, _ = x.shape
+    rows, columns = _num_tiles(h, w)
+    products = (_input_tiles(x) @ kernel).reshape(6, 6, b, rows, columns, -1)
+    wide = [jnp.stack(_combine(_OUTPUT, [products[i, j] for j in range(6)]), 3) for i in range(6)]
+    out = jnp.stack(_combine(_OUTPUT, wide), 2)
+    return out.reshape(b, rows * _TILE, columns * _TILE, -1)[:, :h, :w]
+
+
+def _num_tiles(height: int, width: int) -> tuple[int, int]:
+    return -(-height // _TILE), -(-width // _TILE)
+
+
+def _input_tiles(x: Float[Array, "B H W C"]) -> Float[Array, "36 n C"]:
+    """The transformed input of all n tiles."""
+    _, h, w, c = x.shape
+    rows, columns = _num_tiles(h, w)
+    x = jnp.pad(x, ((0, 0), (1, 1 + rows * _TILE - h), (1, 1 + columns * _TILE - w), (0, 0)))
     lines = [x[:, i : i + _TILE * (rows - 1) + 1 : _TILE] for i in range(6)]
     tiles = []
     for line in _combine(_INPUT, lines):
         points = [line[:, :, j : j + _TILE * (columns - 1) + 1 : _TILE] for j in range(6)]
         tiles += _combine(_INPUT, points)
-    products = jnp.stack([t.reshape(-1, c) for t in tiles]) @ kernel
-    products = products.reshape(6, 6, b, rows, columns, -1)
-    wide = [jnp.stack(_combine(_OUTPUT, [products[i, j] for j in range(6)]), 3) for i in range(6)]
-    out = jnp.stack(_combine(_OUTPUT, wide), 2)
-    return out.reshape(b, rows * _TILE, columns * _TILE, -1)[:, :h, :w]
+    return jnp.stack([t.reshape(-1, c) for t in tiles])
+
+
+def _gradient_tiles(dy: Float[Array, "B H W C"]) -> Float[Array, "36 n C"]:
+    """Gradients of the products of all n tiles, from those of the output."""
+    b, h, w, c = dy.shape
+    rows, columns = _num_tiles(h, w)
+    dy = jnp.pad(dy, ((0, 0), (0, rows * _TILE - h), (0, columns * _TILE - w), (0, 0)))
+    cut = dy.reshape(b, rows, _TILE, columns, _TILE, c)
+    tiles = []
+    for line in _combine(_OUTPUT.T, [cut[:, :, i] for i in range(_TILE)]):
+        tiles += _combine(_OUTPUT.T, [line[:, :, :, j] for j in range(_TILE)])
+    return jnp.stack([t.reshape(-1, c) for t in tiles])
+
+
+@jax.custom_vjp
+def trained_conv3x3(
+    x: Float[Array, "B H W Ci"], kernel: Float[Array, "3 3 Ci Co"]
+) -> Float[Array, "B H W Co"]:
+    """`conv3x3` of a plain kernel, whose gradients take as few multiplications."""
+    return conv3x3(x, transform_kernel(kernel))
+
+
+def _trained_fwd(x, kernel):
+    return trained_conv3x3(x, kernel), (x, kernel)
+
+
+def _trained_bwd(residuals, dy):
+    x, kernel = residuals
+    dx = conv3x3(dy, transform_kernel(jnp.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))))
+    products = jnp.einsum("pni,pno->pio", _input_tiles(x), _gradient_tiles(dy))
+    matrix = jnp.asarray(_KERNEL, kernel.dtype)
+    spread = products.reshape(6, 6, *products.shape[1:])
+    return dx, jnp.einsum("ai,abcd,bj->ijcd", matrix, spread, matrix)
+
+
+trained_conv3x3.defvjp(_trained_fwd, _trained_bwd)
 
 
 def _combine(matrix: np.ndarray, parts: list[Array]) -> list[Array]:
@@ -88,16 +134,39 @@ class WinogradConv(nnx.Module):
         return y if self.bias is None else y + self.bias[...].reshape(1, 1, 1, -1)
 
 
+class TrainedWinogradConv(nnx.Module):
+    """The convolution of a `Conv` with the same weights, and gradients by Winograd's algorithm."""
+
+    def __init__(self, conv: Conv):
+        self.kernel, self.bias = conv.kernel, conv.bias
+
+    def __call__(self, x: Float[Array, "B H W Ci"]) -> Float[Array, "B H W Co"]:
+        half = jnp.finfo(x.dtype).bits < 32
+        y = conv2d(x, self.kernel[...].astype(x.dtype)) if half else trained_conv3x3(x, self.kernel[...])
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype).reshape(1, 1, 1, -1)
+
+
+def accelerate_training(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
+    """The same model and weights with wide float32 3x3 convolutions of stride 1 by Winograd's algorithm."""
+    return _replaced(skeleton, variables, TrainedWinogradConv)
+
+
 def accelerate(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
     """The same model with all its wide 3x3 convolutions of stride 1 replaced; nothing is changed in place."""
+    return _replaced(skeleton, variables, WinogradConv)
+
+
+def _replaced(skeleton: Skeleton, variables: Variables, replacement) -> tuple[Skeleton, Variables]:
     model = merge(skeleton, variables)
     for _, module in list(nnx.iter_modules(model)):
         for name, child in list(vars(module).items()):
             if isinstance(child, Conv) and _pays(child):
-                setattr(module, name, WinogradConv(child))
+                setattr(module, name, replacement(child))
     return split(model)
 
 
 def _pays(conv: Conv) -> bool:
     size, _, in_features, out_features = conv.kernel.shape
-    return (size, conv.stride, conv.groups) == (3, 1, 1) and min(in_features, out_features) >= _MIN_CHANNELS
+    wide = conv.dtype is None or jnp.finfo(conv.dtype).bits >= 32
+    plain = (size, conv.stride, conv.groups) == (3, 1, 1)
+    return wide and plain and min(in_features, out_features) >= _MIN_CHANNELS

@@ -15,7 +15,7 @@ from jaxdet import distributed, sharding
 from jaxdet.errors import InputError
 from jaxdet.files import atomic, stamped
 from jaxdet.models import from_config
-from jaxdet.nn import functional
+from jaxdet.nn import functional, winograd
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import Batch
 from jaxdet.training import recipe as recipes
@@ -51,7 +51,7 @@ def assemble(cfg, mesh: Mesh, initial: Callable[[Variables], Variables] = lambda
         check_segments(cfg.data, model.backbone.cycle)
     lanes = sharding.lanes(mesh)
     carry = jax.tree.map(lambda a: sharding.place(a, lanes), model.init_carry(cfg.data.batch_size))
-    skeleton, variables = functional.split(model)
+    skeleton, variables = _accelerated(cfg, *functional.split(model))
     fresh = state.create(initial(variables), recipe.optimizer, recipe.averaging is not None)
     layout = sharding.by_path(fresh, mesh, cfg.sharding)
     placed = jax.tree.map(sharding.place, fresh, layout)
@@ -95,7 +95,8 @@ class Outline(NamedTuple):
 def outline(cfg, mesh: Mesh | AbstractMesh) -> Outline:
     """The run that `assemble` puts together, in shapes; the devices of `mesh` need not exist."""
     recipe = recipes.make(cfg, num_segments(cfg.data))
-    skeleton, variables = functional.abstract(lambda: from_config.build(cfg, cfg.seed))
+    split = lambda: _accelerated(cfg, *functional.split(from_config.build(cfg, cfg.seed)))  # noqa: E731
+    skeleton, variables = functional.abstract(lambda: functional.merge(*split()))
     averaged, lanes = recipe.averaging is not None, cfg.data.batch_size
     initial = jax.eval_shape(lambda v: state.create(v, recipe.optimizer, averaged), variables)
     carry = jax.eval_shape(lambda v: functional.merge(skeleton, v).init_carry(lanes), variables)
@@ -103,6 +104,12 @@ def outline(cfg, mesh: Mesh | AbstractMesh) -> Outline:
     carries = jax.tree.map(lambda _: sharding.lanes(mesh), carry)
     step = compiled_step(cfg, skeleton, recipe, mesh, (layout, carries))
     return Outline(step, initial, layout, carry, num_parameters(variables))
+
+
+def _accelerated(cfg, skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
+    """The model as `train.fast` has it, which runs of older versions do not know; weights are the same."""
+    fast = cfg.train.get("fast", False)
+    return winograd.accelerate_training(skeleton, variables) if fast else (skeleton, variables)
 
 
 def num_segments(data) -> int:

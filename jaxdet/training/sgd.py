@@ -71,13 +71,15 @@ def sgd(
             moved, momentum = move(updates, state.momentum, params, now)
             return moved, SgdState(count, None, momentum)
         total = jax.tree.map(jnp.add, state.total, updates)
+        moved, momentum = move(total, state.momentum, params, now)
+        # Chosen, not branched: a branch copies all that passes through it, and on GPUs the host waits for it.
+        is_due = due(state.count)
+
+        def chosen(new, old):
+            return jax.tree.map(lambda a, b: jnp.where(is_due, a, b), new, old)
+
         zeros = jax.tree.map(jnp.zeros_like, params)
-
-        def apply():
-            moved, momentum = move(total, state.momentum, params, now)
-            return moved, zeros, momentum
-
-        moved, total, momentum = jax.lax.cond(due(state.count), apply, lambda: (zeros, total, state.momentum))
+        moved, total, momentum = chosen((moved, zeros, momentum), (zeros, total, state.momentum))
         return moved, SgdState(count, total, momentum)
 
     return optax.GradientTransformation(init, update)

@@ -66,7 +66,9 @@ def _followed(recipe: TrainingRecipe, state: TrainState, variables: Variables) -
         return ema
     if recipe.due is None:
         return averaging.follow(ema, variables)
-    return jax.lax.cond(recipe.due(state.step), lambda: averaging.follow(ema, variables), lambda: ema)
+    # Chosen, not branched: a branch copies all that passes through it.
+    is_due, followed = recipe.due(state.step), averaging.follow(ema, variables)
+    return jax.tree.map(lambda new, old: jnp.where(is_due, new, old), followed, ema)
 
 
 def _in_groups(one_group, num_groups):
