@@ -2,6 +2,8 @@
 
     python -m jaxdet.prepare gen1 --source=downloads --out=data/gen1
     python -m jaxdet.prepare events --source=mine --labels=labels.csv --classes=car,person --out=data/mine
+    python -m jaxdet.prepare 1mpx --source=downloads/1mpx --half=events --out=data/1mpx
+    python -m jaxdet.prepare etram --source=downloads/eTraM --classes=8 --out=data/etram
     python -m jaxdet.prepare ltd --source=downloads/LTD --out=data/ltd
     python -m jaxdet.prepare flir --source=downloads/FLIR_ADAS_v2 --out=data/flir
     python -m jaxdet.prepare ltdv2 --source=downloads/LTDv2 --out=data/ltdv2
@@ -13,8 +15,9 @@
 them. `events` takes own recordings in any format, with labels as _bbox.npy, COCO json, CSV, YOLO text or VOC
 xml (docs/events.md).
 `synthetic` simulates recordings in that layout, to be prepared like them (`prepare gen1 --duration_s=0`), or
-with --layout pictures in that of a thermal data set (`flir`, `hit_uav`, `llvip`, `ltdv2`). These sets become
-a folder of images and COCO annotations per split. A run that was stopped resumes when it is started again.
+with --layout in that of 1Mpx or eTraM (`1mpx`, `etram`), or pictures in that of a thermal data set (`flir`,
+`hit_uav`, `llvip`, `ltdv2`). The thermal sets become a folder of images and COCO annotations per split. A run
+that was stopped resumes when it is started again.
 Several processes of a job (launch/) divide the recordings among them.
 """
 
@@ -25,15 +28,18 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from jaxdet import cli, distributed, event_flags
 from jaxdet.data.datasets import (
     coco_layout,
+    etram,
     event_sets,
     gen1,
     gen1_metadata,
     ltd,
     ltd_preparation,
+    onempx,
     own_events,
     preparation,
     thermal_sets,
@@ -41,8 +47,8 @@ from jaxdet.data.datasets import (
 from jaxdet.data.events import conversion, recordings
 from jaxdet.data.events.conversion import ConversionOptions
 from jaxdet.data.events.label_files import Classes
+from jaxdet.data.synthetic import event_layouts, layouts
 from jaxdet.data.synthetic import gen1 as synthetic
-from jaxdet.data.synthetic import layouts
 from jaxdet.data.synthetic import ltd as synthetic_ltd
 from jaxdet.errors import InputError
 
@@ -122,6 +128,18 @@ def _events(flags: cli.Flags) -> None:
         Path(flags.source), Path(flags.labels), classes, options, flags.splits, flags.session
     )
     _make_set(flags, "events", found, classes.names, options)
+
+
+def _public_flags(module: ModuleType, flags: cli.Flags) -> None:
+    flags.string("source", None, "folder of the data set as distributed", required=True)
+    flags.choice("classes", next(iter(module.CLASSES)), list(module.CLASSES), "number of classes")
+    _prepared_flags(flags)
+
+
+def _public(name: str, module: ModuleType, flags: cli.Flags) -> None:
+    options = ConversionOptions(None, flags.half, module.SIZE)
+    found = module.find(Path(flags.source), flags.classes)
+    _make_set(flags, name, found, module.CLASSES[flags.classes], options)
 
 
 def _make_set(
@@ -289,11 +307,18 @@ def _synthetic(flags: cli.Flags) -> None:
     LAYOUTS[flags.layout](Path(flags.out), counts, simulation, max(flags.workers, 1), logging.info)
 
 
-LAYOUTS = {"gen1": synthetic.write, **layouts.WRITERS}
+LAYOUTS = {"gen1": synthetic.write, **event_layouts.WRITERS, **layouts.WRITERS}
+EVENT_SETS = {"1mpx": onempx, "etram": etram}
 
 COMMANDS = {
     "gen1": cli.Command(_gen1_flags, _gen1, __doc__, several_processes=True),
     "events": cli.Command(_event_flags, _events, __doc__, several_processes=True),
+    **{
+        name: cli.Command(
+            partial(_public_flags, module), partial(_public, name, module), __doc__, several_processes=True
+        )
+        for name, module in EVENT_SETS.items()
+    },
     "ltd": cli.Command(_ltd_flags, _ltd, __doc__, several_processes=True),
     **{
         name: cli.Command(_thermal_flags, partial(_thermal, name), __doc__, several_processes=True)

@@ -108,21 +108,32 @@ def _paths(out, split, number):
 def write_recording(out: Path, split: str, number: int, simulation: Simulation) -> None:
     """Simulate one recording and write its events, then its boxes, which mark it as complete."""
     events, boxes = _paths(out, split, number)
+    chunks, labels = simulate(split, number, simulation)
+    dat.write_dat(events, chunks, WIDTH, HEIGHT)
+    dat.write_boxes(boxes, box_table(labels))
+
+
+def simulate(
+    split: str, number: int, simulation: Simulation
+) -> tuple[Iterator[streams.EventChunk], list[tuple]]:
+    """Events of one recording, and a list that holds (frame, *label) of its labels once they are read."""
     seed = np.random.SeedSequence([simulation.seed, SPLITS.index(split), number])
     scene_rng, sensor_rng = (np.random.Generator(np.random.PCG64(child)) for child in seed.spawn(2))
     scene = Scene(scene_rng, int(simulation.duration_s * 1e6) // FRAME_US)
     labels: list[tuple] = []
     label_hz = simulation.train_label_hz if split == "train" else simulation.label_hz
     label_frames = _label_frames(scene_rng, scene.num_frames, label_hz)
-    dat.write_dat(
-        events, _simulate(scene, sensor_rng, simulation.threshold, label_frames, labels), WIDTH, HEIGHT
-    )
+    return _simulate(scene, sensor_rng, simulation.threshold, label_frames, labels), labels
+
+
+def box_table(labels: list[tuple]) -> np.ndarray:
+    """Labels of a simulation as rows of `dat.BOX_DTYPE`."""
     table = np.zeros(len(labels), dat.BOX_DTYPE)
     names = ("t", "x", "y", "w", "h", "class_id", "track_id")
     for name, column in zip(names, np.array(labels, np.int64).reshape(-1, len(names)).T):
         table[name] = column * FRAME_US if name == "t" else column
     table["confidence"] = 1
-    dat.write_boxes(boxes, table)
+    return table
 
 
 def _label_frames(rng, num_frames, label_hz):

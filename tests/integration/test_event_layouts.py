@@ -1,0 +1,183 @@
+"""Public sets of recordings, simulated in their layouts: prepared, trained on and evaluated."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxdet import class_names, evaluate, predict, prepare, train
+from jaxdet.data.datasets import event_sets
+from jaxdet.data.events import recordings
+from jaxdet.evaluation import labels as label_sets
+from jaxdet.evaluation import protocols, used_labels
+
+CASES = [("1mpx", "7"), ("1mpx", "3"), ("etram", "3"), ("etram", "8")]
+NAMES = {
+    ("1mpx", "7"): class_names.ONEMPX,
+    ("1mpx", "3"): class_names.ONEMPX[:3],
+    ("etram", "3"): class_names.ONEMPX[:3],
+    ("etram", "8"): class_names.ETRAM,
+}
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def simulate(folder, layout, counts=(1, 1, 3), *flags):
+    numbers = [f"--{split}={count}" for split, count in zip(("train", "val", "test"), counts, strict=True)]
+    assert prepare.main(["synthetic", f"--layout={layout}", f"--out={folder}", *numbers, *flags]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    return {name: simulate(folder / name, name, (1, 1, 3), "--duration_s=1.2") for name in ("1mpx", "etram")}
+
+
+def command(layout, classes, source, out):
+    return [layout, f"--source={source}", f"--out={out}", f"--classes={classes}", "--half=events"]
+
+
+def label_files(source, layout, classes):
+    """Label files of the test split, as the layout names them."""
+    if layout == "1mpx":
+        return sorted((source / "test").glob("*_bbox.npy"))
+    folder = "class annotations/eight_class_annotations_test" if classes == "8" else "HDF5/test_h5_1"
+    return sorted((source / folder).glob("*_bbox.npy"))
+
+
+def counted(paths, num_classes):
+    """Labels that are kept and scored by `rvt` at half of the size, and those left out, by reason.
+
+    Written from the description of the protocol and of the layouts, without the code under test.
+    """
+    counts = Counter()
+    for path in paths:
+        rows = np.load(path)
+        counts["all"] += len(rows)
+        rows = rows[rows["class_id"] < num_classes]
+        counts["prepared"] += len(rows)
+        scored = rows["class_id"] <= 2
+        counts["of other classes"] += int((~scored).sum())
+        rows = rows[scored]
+        w, h, times = rows["w"] / 2, rows["h"] / 2, rows["t"]
+        candidates = np.unique(times[(w >= 2.5) & (h >= 2.5)])
+        candidates = candidates[candidates >= 100_000]
+        grid = list(candidates[:1])
+        base = np.median(np.diff(candidates))
+        step = max(1, round(100_000 / base)) * base
+        for t in candidates[1:]:
+            multiple = round((int(t) - int(grid[-1])) / step)
+            if multiple > 0 and abs(int(t) - int(grid[-1]) - multiple * step) <= 2_000:
+                grid.append(t)
+        on = np.isin(times, grid)
+        counts["off the grid of label times"] += int((~on).sum())
+        early = on & (times <= 500_000)
+        counts["too early"] += int(early.sum())
+        small = (w**2 + h**2 < 900) | (np.minimum(w, h) < 10)
+        counts["too small"] += int((on & ~early & small).sum())
+        counts["used"] += int((on & ~early & ~small).sum())
+    return counts
+
+
+@pytest.mark.parametrize(("layout", "classes"), [case for case in CASES if case != ("etram", "8")])
+def test_labels_after_each_filter_are_those_of_an_independent_count(sources, tmp_path, layout, classes):
+    assert prepare.main(command(layout, classes, sources[layout], tmp_path / "out")) == 0
+    names = NAMES[layout, classes]
+    assert event_sets.read_description(tmp_path / "out")["classes"] == list(names)
+    found = [recordings.open_recording(path) for path in recordings.find(tmp_path / "out", "test")]
+    assert {(r.width, r.height) for r in found} == {(640, 360)}
+    # Times in a prepared recording count from its start, those of the files from 0.
+    assert {r.start_us for r in found} == {0}
+    expected = counted(label_files(sources[layout], layout, classes), len(names))
+    labels = label_sets.of_recordings(found)
+    protocol = protocols.of("rvt", "1mpx_half")
+    used = used_labels.select(labels, protocol, names)
+    assert sum(len(r.labels) for r in found) == expected["prepared"] == used.num_labels
+    assert used.num_used == expected["used"] > 0
+    for reason, count in used.left_out.items():
+        assert count == expected[reason], reason
+    left_out = sum(count for r in found for count in r.info["left_out"].values())
+    assert left_out == expected["all"] - expected["prepared"]
+    assert bool(left_out) == (classes == "3" and layout == "1mpx")
+
+
+def test_every_format_of_the_layout_gives_the_same_events(sources, tmp_path):
+    """The third recording of 1Mpx is DAT, the others HDF5, one without a size; eTraM's are all HDF5."""
+    assert prepare.main(command("1mpx", "7", sources["1mpx"], tmp_path / "a")) == 0
+    assert prepare.main(command("etram", "8", sources["etram"], tmp_path / "b")) == 0
+    pairs = [[recordings.find(tmp_path / out, "test")[n] for out in "ab"] for n in range(3)]
+    suffixes = []
+    for number, (one, other) in enumerate([(a, b) for a, b in pairs]):
+        first, second = recordings.open_recording(one), recordings.open_recording(other)
+        suffixes.append(first.info["source"]["events"][0]["file"].rpartition(".")[2])
+        if number == 0:  # eTraM names days before nights, which keeps only the first in its place
+            for a, b in zip(first.events(0, 1200), second.events(0, 1200), strict=True):
+                np.testing.assert_array_equal(a, b)
+    assert sorted(suffixes) == ["dat", "h5", "h5"]
+    assert len({r.info["source"]["events"][0]["file"] for r in map(recordings.open_recording, pairs[1])}) == 2
+
+
+def test_a_missing_partner_is_named(sources, tmp_path, capsys):
+    copy = tmp_path / "copy" / "test"
+    copy.mkdir(parents=True)
+    for path in sorted((sources["1mpx"] / "test").iterdir())[:-1]:
+        (copy / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "copy" / "old" / "x_bbox.npy").parent.mkdir()
+    (tmp_path / "copy" / "old" / "x_bbox.npy").write_bytes(b"")
+    assert prepare.main(command("1mpx", "7", tmp_path / "copy", tmp_path / "out")) == 1
+    told = capsys.readouterr().err
+    assert "synthetic_test_0002_bbox.npy: no synthetic_test_0002_td" in told
+    assert "x_bbox.npy: left out, in no folder called train, val or test" in told
+    assert len(recordings.find(tmp_path / "out", "test")) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layout", "classes"), CASES)
+def test_killed_at_random_and_run_again_gives_the_same_bytes(sources, tmp_path, layout, classes):
+    assert prepare.main(command(layout, classes, sources[layout], tmp_path / "expected")) == 0
+    out, rng = tmp_path / "out", random.Random(0)
+    line = [sys.executable, "-m", "jaxdet.prepare", *command(layout, classes, sources[layout], out)]
+    for _ in range(3):
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and not out.exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(line, stderr=subprocess.DEVNULL).returncode == 0
+    assert contents(out) == contents(tmp_path / "expected")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layout", "classes"), CASES)
+def test_a_set_is_trained_on_and_evaluated_by_weights_and_by_file(tmp_path, layout, classes):
+    source = simulate(tmp_path / "source", layout, (4, 1, 2), "--duration_s=2")
+    data = tmp_path / "data"
+    assert prepare.main(command(layout, classes, source, data)) == 0
+    config = f"--config=events:tiny,{data}"
+    short = ["--config.train.num_iterations=50", "--config.train.iterations_per_epoch=50"]
+    assert train.main([config, f"--workdir={tmp_path / 'run'}", *short]) == 0
+    protocol = "rvt" if layout == "1mpx" else "etram"
+    common = [f"--protocol={protocol}", "--camera=1mpx_half", config]
+    run = f"--weights={tmp_path / 'run'}"
+    assert predict.main([config, run, "--split=test", f"--out={tmp_path / 'boxes'}"]) == 0
+    measured = {"weights": run, "file": f"--detections={tmp_path / 'boxes'}"}
+    for name, given in measured.items():
+        assert evaluate.main([*common, given, f"--out={tmp_path / name}.json"]) == 0
+    numbers = [json.loads((tmp_path / f"{name}.json").read_text()) for name in measured]
+    for values in numbers:
+        assert values["protocol"].startswith(f"{protocol}, camera 1mpx_half")
+    assert {k: v for k, v in numbers[0].items() if k.startswith("AP")} == {
+        k: v for k, v in numbers[1].items() if k.startswith("AP")
+    }
