@@ -178,6 +178,5 @@ def test_a_set_is_trained_on_and_evaluated_by_weights_and_by_file(tmp_path, layo
     numbers = [json.loads((tmp_path / f"{name}.json").read_text()) for name in measured]
     for values in numbers:
         assert values["protocol"].startswith(f"{protocol}, camera 1mpx_half")
-    assert {k: v for k, v in numbers[0].items() if k.startswith("AP")} == {
-        k: v for k, v in numbers[1].items() if k.startswith("AP")
-    }
+    for key in ("statistics", "classes"):
+        assert numbers[0][key] == numbers[1][key] != {}
