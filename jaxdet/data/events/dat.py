@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxdet.data.events.evt21 import unwrap
-from jaxdet.data.events.streams import CUT, EventChunk, EventStream, Header, read_header
+from jaxdet.data.events.streams import CUT, EventChunk, EventStream, Header, blocks, read_header
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.formats import arrays
@@ -155,8 +155,9 @@ def open_stream(path: Path, chunk_events: int) -> EventStream:
     def chunks(stream: EventStream) -> Iterator[EventChunk]:
         stream.report.add(CUT, rest)
         last, wraps = None, 0
-        for start in range(0, len(records), chunk_events):
-            chunk = decoded(records[start : start + chunk_events])
+        begin = path.stat().st_size - rest - 8 * len(records)
+        for block in blocks(path, records.dtype, begin, 2 * chunk_events, 2 * len(records)):
+            chunk = decoded(block[: len(block) // 2 * 2].reshape(-1, 2))
             t_us = unwrap(chunk.t_us, 1 << 32, last, wraps)
             last, wraps = int(chunk.t_us[-1]), int(t_us[-1]) >> 32
             yield chunk._replace(t_us=t_us)

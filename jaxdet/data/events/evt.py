@@ -14,7 +14,7 @@ import numpy as np
 from jaxdet.data.events import evt21
 from jaxdet.data.events.evt3 import Evt3
 from jaxdet.data.events.evt21 import spread, unwrap
-from jaxdet.data.events.streams import CUT, UNTIMED, EventChunk, EventStream, Header, read_header
+from jaxdet.data.events.streams import CUT, UNTIMED, EventChunk, EventStream, Header, blocks, read_header
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
 
@@ -52,29 +52,23 @@ def open_stream(path: Path, chunk_events: int) -> EventStream:
     header = read_header(path)
     found = kind(header, path) or ""
     new_decoder: Callable = DECODERS[found]
-    words, rest = open_words(path, header, DECODERS[found].word)
+    word = DECODERS[found].word
+    num_words, rest = divmod(path.stat().st_size - header.offset, word.itemsize)
+    # Two of the short words of EVT3 hold about one event.
+    words = partial(blocks, path, word, header.offset, 2 * chunk_events if found == "evt3" else chunk_events)
     if found == "evt21":
-        new_decoder = partial(evt21.Evt21, evt21.is_swapped(words))
+        first = list(words(min(evt21.LOOKED_AT, num_words)))
+        new_decoder = partial(evt21.Evt21, evt21.is_swapped(np.concatenate([np.zeros(0, word), *first])))
 
     def chunks(stream: EventStream) -> Iterator[EventChunk]:
         decoder = new_decoder()
         stream.report.add(CUT, rest)
-        # Two of the short words of EVT3 hold about one event.
-        at_once = 2 * chunk_events if found == "evt3" else chunk_events
-        for start in range(0, len(words), at_once):
-            chunk, num_dropped = decoder(words[start : start + at_once])
+        for block in words(num_words):
+            chunk, num_dropped = decoder(block)
             stream.report.add(UNTIMED, num_dropped)
             yield chunk
 
     return EventStream(path, found, header.width, header.height, chunks)
-
-
-def open_words(path: Path, header: Header, dtype: np.dtype) -> tuple[np.ndarray, int]:
-    """Memory-mapped words after the header, and the number of bytes after the last whole word."""
-    num_words, rest = divmod(path.stat().st_size - header.offset, dtype.itemsize)
-    if not num_words:
-        return np.zeros(0, dtype), rest
-    return np.memmap(path, dtype, "r", header.offset, num_words).view(np.ndarray), rest
 
 
 _TIME_HIGH, _FIRST_OTHER = 0x8, np.uint32(0x2 << 28)  # words below are events, OFF and ON

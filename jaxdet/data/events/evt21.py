@@ -11,7 +11,7 @@ from jaxdet.data.events.streams import EventChunk
 
 _TYPES = (0x0, 0x1, 0x8, 0xA, 0xE, 0xF)
 _TIME_HIGH, _FIRST_OTHER = 0x8, np.uint32(0x2 << 28)  # words with events are below the second
-_LOOKED_AT = 1 << 16  # words from which the order of halves is found
+LOOKED_AT = 1 << 16  # words from which the order of halves is found
 
 
 def unwrap(values: np.ndarray, period: int, before: int | None, wraps: int) -> np.ndarray:
@@ -83,7 +83,7 @@ def is_swapped(words: np.ndarray) -> bool:
     The order is the one in which more of the first words have a known type; of two alike, the one with more
     TIME_HIGH words that do not fall.
     """
-    first = words[:_LOOKED_AT]
+    first = words[:LOOKED_AT]
     return _disorder(_swapped(first)) < _disorder(first)
 
 

@@ -79,6 +79,23 @@ class EventStream:
         return ordered(self, slack_us, lambda count: self.report.note(RAISED, count))
 
 
+def blocks(path: Path, dtype: np.dtype, offset: int, count: int, total: int) -> Iterator[np.ndarray]:
+    """The `total` values from byte `offset` of a file on, at most `count` at a time.
+
+    Files are not memory-mapped: what was read of a mapped file stays in memory, and access to one that was
+    truncated kills the process.
+    """
+    with open(path, "rb") as file:
+        file.seek(offset)
+        while total > 0:
+            data = file.read(min(count, total) * dtype.itemsize)
+            block = np.frombuffer(data, dtype, len(data) // dtype.itemsize)
+            if not len(block):
+                return
+            yield block
+            total -= len(block)
+
+
 def concatenate(chunks: Iterable[EventChunk]) -> EventChunk:
     """Concatenate chunks into one."""
     columns = list(zip(*chunks))

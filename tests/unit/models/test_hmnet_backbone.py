@@ -68,12 +68,17 @@ def test_grids_are_rounded_up_and_reach_features_and_torch_files(size, grids):
 
 @pytest.fixture(scope="module")
 def odd():
-    skeleton, variables = functional.split(_model(ODD, memories=2))
+    return _data(ODD)
+
+
+def _data(size):
+    """Skeleton and weights of a small model for a sensor, events on it as columns, and as a batch."""
+    skeleton, variables = functional.split(_model(size, memories=2))
     rng = np.random.default_rng(1)
     t_us = np.sort(rng.integers(0, 5000 * STEPS, 300))
-    columns = (t_us, rng.integers(0, ODD[1], 300), rng.integers(0, ODD[0], 300), rng.integers(0, 2, 300))
+    columns = (t_us, rng.integers(0, size[1], 300), rng.integers(0, size[0], 300), rng.integers(0, 2, 300))
     batch = packing.empty(1, 300, STEPS, 1, 1)
-    packing.put_events(batch, 0, EventChunk(*columns), 0, pixel_map(identity(*ODD)), 5000)
+    packing.put_events(batch, 0, EventChunk(*columns), 0, pixel_map(identity(*size)), 5000)
     return skeleton, variables, columns, batch
 
 
@@ -113,3 +118,11 @@ def test_a_train_step_on_an_odd_sensor_moves_every_grid(odd):
     assert after < before
     for number in (1, 2):
         assert np.abs(gradient["backbone"][f"memory{number}"]["init_latent"]).max() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(440, 640), (260, 346), (360, 640), (720, 1280)])
+def test_sensors_of_today_train_a_step_and_stream_what_a_segment_gives(size):
+    data = _data(size)
+    test_a_stream_equals_the_segment_on_an_odd_sensor(data)
+    test_a_train_step_on_an_odd_sensor_moves_every_grid(data)
