@@ -127,7 +127,7 @@ def saved(array: np.ndarray) -> bytes:
 
 
 def _changed(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    if len(array) and rng.random() < 0.5:  # one value, or row of a table, takes the place of another
+    if len(array) and rng.random() < 0.75:  # one value, or row of a table, takes the place of another
         changed = array.copy()
         here, there = (int(place) for place in rng.integers(0, array.size, 2))
         changed.flat[here] = array.flat[there]
@@ -170,6 +170,25 @@ def _number(dtype: np.dtype, rng: np.random.Generator):
         info = np.iinfo(dtype)
         return rng.choice(np.array([info.min, info.max, 0], dtype))
     return np.zeros((), dtype)[()]
+
+
+def of_index(data: bytes, rng: np.random.Generator) -> bytes:
+    """A value of a non-decreasing array takes the one before it; or any change."""
+    if rng.random() < 0.5:
+        return of_npy(data, rng)
+    array = np.load(io.BytesIO(data))
+    at = int(rng.integers(1, len(array) - 1))
+    array[at] = array[at - 1]
+    return saved(array)
+
+
+def of_numbers(data: bytes, rng: np.random.Generator) -> bytes:
+    """Another ordinary number in place of one in the values of a JSON text; or any change."""
+    if rng.random() < 0.5:
+        return of_json(data, rng)
+    places = list(re.finditer(rb"(?<=[ \[:])[0-9.]+(?=[,\]}])", data))
+    place = places[int(rng.integers(0, len(places)))]
+    return data[: place.start()] + str(rng.choice(ORDINARY)).encode() + data[place.end() :]
 
 
 def of_npz(data: bytes, rng: np.random.Generator) -> bytes:

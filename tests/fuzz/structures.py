@@ -76,6 +76,10 @@ def of_pickle(data: bytes, rng: np.random.Generator) -> bytes:
         at = floats[int(rng.integers(0, len(floats)))]
         raw[at + 1 : at + 9] = struct.pack(">d", value)
         return bytes(raw)
+    held = [index for index, (name, _) in enumerate(steps) if name == "SHORT_BINBYTES"]
+    if held and rng.random() < 0.6:
+        index = held[int(rng.integers(0, len(held)))]
+        return in_place(data, rng, steps[index][1] + 2, steps[index + 1][1])
     index = int(rng.integers(0, len(steps) - 1))
     at, stop = steps[index][1], steps[index + 1][1]
     if rng.random() < 0.7 and stop - at > 1:
