@@ -62,13 +62,30 @@ def split(graph: Graph, x: Value, params: dict, avals: Sequence[Any]) -> list[Va
 
 
 def pad(graph: Graph, x: Value, filling: Operand, params: dict, shape, dtype: Any) -> Value:
-    """Padding with a constant before and after each axis."""
+    """Padding with a constant before, after and between the entries of each axis."""
     low, high, inner = zip(*params["padding_config"], strict=True)
-    if min(*low, *high, *inner) < 0 or any(inner) or not isinstance(filling, Constant):
-        raise InputError("pad is exported with a constant around the array only; change the model")
-    amounts = graph.ints([*(low[a] for a in x.order), *(high[a] for a in x.order)])
-    name = graph.node("Pad", [graph.arranged(x, x.order), amounts, graph.weight(filling.array)])
+    if min(*low, *high, *inner) < 0 or not isinstance(filling, Constant):
+        raise InputError("pad is exported with a constant, and not below zero; change the model")
+    name, value = graph.arranged(x, x.order), graph.weight(filling.array)
+    lengths = [x.shape[axis] for axis in x.order]
+    for at, axis in enumerate(x.order):
+        if inner[axis]:
+            name = _spread(graph, name, lengths, at, inner[axis], value)
+            lengths[at] *= 1 + inner[axis]
+    # Each entry has brought as many behind it, the last one as well.
+    after = [high[axis] - inner[axis] for axis in x.order]
+    name = graph.node("Pad", [name, graph.ints([*(low[axis] for axis in x.order), *after]), value])
     return graph.value(name, shape, dtype, x.order)
+
+
+def _spread(graph: Graph, name: str, lengths: Sequence[int], at: int, gap: int, value: str) -> str:
+    """A tensor with `gap` entries of `value` behind each entry of axis `at`."""
+    before, after = lengths[: at + 1], lengths[at + 1 :]
+    column = graph.node("Reshape", [name, graph.ints([*before, 1, *after])])
+    amounts = [0] * (len(lengths) + 1)
+    amounts[at + 1] = gap
+    wide = graph.node("Pad", [column, graph.ints([0] * len(amounts) + amounts), value])
+    return graph.node("Reshape", [wide, graph.ints([*before[:-1], before[-1] * (1 + gap), *after])])
 
 
 def _without_lanes(graph: Graph, what: str, x: Operand, axes: Sequence[int]) -> Operand:

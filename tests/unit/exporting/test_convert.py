@@ -67,6 +67,10 @@ CASES = {
         lambda x: conv(jnp.concatenate([x[:, ::2, 1::2], x[:, 1::2, ::2]], -1)[..., ::2]), IMAGE
     ),
     "padding": (lambda x: jnp.pad(conv(x), ((0, 0), (1, 2), (0, 3), (0, 0))), IMAGE),
+    "padding between": (
+        lambda x: [lax.pad(conv(x), 0.5, [(0, 0, 0), (1, 0, 2), (0, 3, 1), (0, 0, 1)]),
+                   lax.pad(x, 0.0, [(0, 0, 0)] * 3 + [(0, 2, 1)])], IMAGE
+    ),
     "split": (lambda x: jnp.split(conv(x), 2, -1), IMAGE),
     "stack": (lambda x: jnp.stack([conv(x), conv(x) * 2], 2), IMAGE),
     "statistics": (lambda x: (conv(x) - conv(x).mean((1, 3), keepdims=True)).max(-1), IMAGE),
