@@ -118,7 +118,11 @@ def test_signals_save_and_exit_0_and_sigkill_loses_only_what_was_not_saved(root,
 def test_a_run_that_is_told_to_stop_ends_without_an_evaluation(root, tmp_path, monkeypatch):
     config = tmp_path / "simulated.py"
     lines = Path(CONFIG.partition("=")[2]).read_text()
-    config.write_text(lines.replace("return cfg", "cfg.data.simulate = c.block()\n    return cfg"))
+    config.write_text(
+        lines.replace(
+            "return cfg", "cfg.data.simulate = c.block(train=1, val=1, test=1, duration_s=1)\n    return cfg"
+        )
+    )
     monkeypatch.setattr(train, "_simulate", lambda block: None)
     monkeypatch.setattr(train, "_show", lambda *_: pytest.fail("evaluated"))
     before = signal.getsignal(signal.SIGTERM)
