@@ -43,7 +43,9 @@ def prepare(
         skeleton, variables = winograd.accelerate(skeleton, variables)
     if on_gpu is None:
         on_gpu = jax.default_backend() == "gpu" and os.environ.get("JAXDET_GPU_FORM", "1") != "0"
-    skeleton, variables = prepared.in_compute_type(skeleton, variables)
+    # Layers of image models compute in the type to which the backbone casts pixels.
+    of_pixels = getattr(model.backbone, "dtype", None)
+    skeleton, variables = prepared.in_compute_type(skeleton, variables, of_pixels)
     return _for_gpu(skeleton, variables) if on_gpu else (skeleton, variables)
 
 

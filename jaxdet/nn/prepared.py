@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Shaped
 
 from jaxdet.nn.conv import Conv, Linear
@@ -61,14 +62,21 @@ def known_norms(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Var
     return split(model)
 
 
-def in_compute_type(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
-    """The same model with kernels and biases cast to the type they are used in; results stay the same."""
+def in_compute_type(
+    skeleton: Skeleton, variables: Variables, of_input: DTypeLike | None = None
+) -> tuple[Skeleton, Variables]:
+    """The same model with kernels and biases cast to the type they are used in; results stay the same.
+
+    `of_input` is the type of the input of those layers that compute in it, None if it is not known.
+    """
     model = merge(skeleton, variables)
     for _, module in nnx.iter_modules(model):
-        if isinstance(module, Conv | Linear) and module.dtype is not None:
-            for weights in (module.kernel, module.bias):
-                if weights is not None:
-                    weights.set_value(weights[...].astype(module.dtype))
+        if not isinstance(module, Conv | Linear):
+            continue
+        dtype = of_input if module.dtype is None else module.dtype
+        for weights in (module.kernel, module.bias):
+            if weights is not None and dtype is not None:
+                weights.set_value(weights[...].astype(dtype))
     return split(model)
 
 

@@ -43,6 +43,17 @@ def test_weights_cast_ahead_change_no_bit():
     np.testing.assert_array_equal(found.astype(jnp.float32), expected.astype(jnp.float32))
 
 
+def test_layers_that_compute_in_the_type_of_their_input_are_cast_to_it():
+    skeleton, variables = split(_Layers(None, rngs=nnx.Rngs(0)))
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 4)).astype(jnp.bfloat16)
+    after, weights = prepared.in_compute_type(skeleton, variables, jnp.bfloat16)
+    assert {leaf.dtype for leaf in jax.tree.leaves(weights.params)} == {jnp.dtype(jnp.bfloat16)}
+    found, expected = merge(after, weights)(x), merge(skeleton, variables)(x)
+    np.testing.assert_array_equal(found.astype(jnp.float32), expected.astype(jnp.float32))
+    same = prepared.in_compute_type(skeleton, variables)[1]
+    jax.tree.map(np.testing.assert_array_equal, same.params, variables.params)
+
+
 def test_known_norms_change_no_result_beyond_rounding():
     norm = BatchNorm(5)
     for number, leaf in enumerate((norm.scale, norm.bias, norm.mean, norm.var)):
