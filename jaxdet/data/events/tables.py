@@ -154,6 +154,7 @@ def _of_text(path: Path, chunk_events: int) -> EventStream:
         columns = columns._replace(names=tuple(order.index(name) for name in columns.names))
     rows = _parsed(path, sample[header:], 1 + skipped + header)
     columns = columns or guessed(path, rows)
+    _check_width(path, rows, columns.names, 1 + skipped + header)
     scale = _scale(path, rows[:, columns.names[0]], columns.scale)
 
     def chunks(stream: EventStream) -> Iterator[EventChunk]:
@@ -163,11 +164,20 @@ def _of_text(path: Path, chunk_events: int) -> EventStream:
                 pass
             while lines := list(islice(file, chunk_events)):
                 table = _parsed(path, lines, at + 1)
+                _check_width(path, table, columns.names, at + 1)
                 at += len(lines)
                 if len(table):
                     yield _chunk(path, [table[:, index] for index in columns.names], scale)
 
     return EventStream(path, "text", None, None, chunks)
+
+
+def _check_width(path: Path, table: np.ndarray, used: tuple[Any, ...], first: int) -> None:
+    """Raise InputError for rows that end before the last column used; `first` is the number of their line."""
+    if len(table) and table.shape[1] <= max(used):
+        raise InputError(
+            f"{path}: from line {first} on: {table.shape[1]} columns, expected at least {max(used) + 1}"
+        )
 
 
 def _parsed(path: Path, lines: list[str], first: int) -> np.ndarray:

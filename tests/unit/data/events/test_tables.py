@@ -65,6 +65,8 @@ def test_what_a_table_holds_is_read_in_any_chunks(tmp_path_factory, rows, chunk)
     [
         ("t,x,y,p\n1,2,3,1\n1,2,a,1\n", "line 3"),
         ("t,x,y,p\n1,2,3,1\n1,2,3\n", "line 3"),
+        ("t,x,y,p\n1,2,3\n4,5,6\n", "line 2 on: 3 columns, expected at least 4"),
+        ("p,y,t,x\n1\n", "line 2 on: 1 columns, expected at least 4"),
         ("a,b,c,d\n1,2,3,4\n", "expected t, x, y and p"),
         ("5 6 7 8\n6 7 8 9\n", "leave a choice"),
         ("t,x,y,p\n1,nan,3,1\n", "x is not a number"),
