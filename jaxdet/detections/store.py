@@ -216,7 +216,9 @@ def create(
 def read(path: str | os.PathLike) -> Iterator[DetectionsReader]:
     """Open a detections file; InputError for another file, a newer version, and links to other files."""
     with hdf5.open_own(path, "detections written by predict") as file:
-        if file.attrs.get("format") != FORMAT:
+        with _one_line(str(path)):
+            found = file.attrs.get("format")
+        if found != FORMAT:
             raise InputError(
                 f"{path}: an HDF5 file, but not one of detections; expected the output of predict"
             )

@@ -1,5 +1,6 @@
 """The detections file."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -85,3 +86,15 @@ def test_bad_rows_and_files_are_named(tmp_path):
     for name, message in (("b.h5", "not an HDF5 file"), ("c.h5", "no such file")):
         with pytest.raises(InputError, match=message), store.read(tmp_path / name):
             pass
+
+
+def test_a_damaged_attribute_is_one_line(tmp_path, monkeypatch):
+    with store.create(tmp_path / "x.h5", ["car"], "frame", {}) as writer:
+        writer.append(_frame(source="a", frame=1))
+
+    def damaged(*_):
+        raise OSError("address of object past end of allocation")
+
+    monkeypatch.setattr(h5py.AttributeManager, "get", damaged)
+    with pytest.raises(InputError, match=r"x\.h5: address of object"), store.read(tmp_path / "x.h5"):
+        pass
