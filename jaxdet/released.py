@@ -10,8 +10,8 @@ import numpy as np
 from jaxdet import class_names
 from jaxdet import config as c
 from jaxdet.errors import InputError
-from jaxdet.models.hmnet_backbone import grids_of
 from jaxdet.models.yolov4 import scale_channels
+from jaxdet.ops.resize import grids_of
 from jaxdet.weights.identify import Identity
 
 FAMILIES = {"hmnet": "HMNet", "yolox": "YOLOX", "yolov4": "YOLOv4"}

@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from jaxdet.errors import InputError
 from jaxdet.models import from_config
-from jaxdet.models.hmnet_backbone import grids_of
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.ops import resize
@@ -31,14 +30,11 @@ def resized(cfg: Any, variables: Variables, size: tuple[int, int]) -> tuple[Any,
     changed.data.height, changed.data.width = size
     changed.model.image_size = size
     number = len(cfg.model.widths)
-    grids = grids_of(padded, own.window, number), grids_of(size, own.window, number)
+    grids = resize.grids_of(padded, own.window, number), resize.grids_of(size, own.window, number)
     backbone = dict(variables.params["backbone"])
     for i, (old, new) in enumerate(zip(*grids, strict=True), 1):
         latent = np.asarray(backbone[f"memory{i}"]["init_latent"])
-        of_grid = latent.reshape(1, *old, -1)
-        rows, columns = (resize.weights(a, b) for a, b in zip(old, new, strict=True))
-        of_new = np.einsum("oh,bhwc,pw->bopc", rows, of_grid, columns, optimize=True)
-        flat = of_new.reshape(1, new[0] * new[1], -1).astype(latent.dtype)
+        flat = resize.cells(latent, old, new)
         backbone[f"memory{i}"] = {**backbone[f"memory{i}"], "init_latent": flat}
     (rows, columns), (new_rows, new_columns) = grids[0][0], grids[1][0]
     logger.info(

@@ -21,6 +21,7 @@ from jaxdet.models import events as event_ops
 from jaxdet.models.detector import BackboneOutput
 from jaxdet.models.events import StepEvents
 from jaxdet.models.memory import LatentMemory
+from jaxdet.ops import resize
 from jaxdet.structs import EventGeometry, Events
 
 
@@ -70,7 +71,7 @@ class Hmnet(nnx.Module):
         dtype=None,
     ):
         _check(geometry, image_size, widths, num_heads, depths, periods)
-        grids = grids_of(image_size, geometry.window, len(widths))
+        grids = resize.grids_of(image_size, geometry.window, len(widths))
         self.geometry = geometry
         self.num_memories = len(widths)
         for i in range(self.num_memories):
@@ -250,15 +251,6 @@ class Hmnet(nnx.Module):
         if self.num_memories == 1:
             return inside
         return inside & (steps_before[:, None] + at_step >= self.cycle)
-
-
-def grids_of(size: Sequence[int], window: int, num_memories: int) -> list[tuple[int, int]]:
-    """Rows and columns of the grid of each memory, for an image of `size` (height, width)."""
-    grids = [(-(-size[0] // window), -(-size[1] // window))]
-    for _ in range(num_memories - 1):
-        rows, columns = grids[-1]
-        grids.append((-(-rows // 2), -(-columns // 2)))
-    return grids
 
 
 def _check(geometry, image_size, widths, num_heads, depths, periods):

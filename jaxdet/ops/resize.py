@@ -1,5 +1,7 @@
 """Bilinear resizing of grids: half-pixel centres, edges repeated, no antialiasing."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -36,6 +38,22 @@ def weights(size: int, new_size: int) -> np.ndarray:
     out[rows, low] = 1 - (at - low)
     out[rows, high] += at - low
     return out
+
+
+def grids_of(size: Sequence[int], window: int, num_memories: int) -> list[tuple[int, int]]:
+    """Rows and columns of the grid of each memory, for an image of `size` (height, width)."""
+    grids = [(-(-size[0] // window), -(-size[1] // window))]
+    for _ in range(num_memories - 1):
+        rows, columns = grids[-1]
+        grids.append((-(-rows // 2), -(-columns // 2)))
+    return grids
+
+
+def cells(values: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+    """`values` [1, rows * columns, C] of the grid `old` (rows, columns) on the grid `new`, in their type."""
+    rows, columns = (weights(a, b) for a, b in zip(old, new, strict=True))
+    of_new = np.einsum("oh,bhwc,pw->bopc", rows, values.reshape(1, *old, -1), columns, optimize=True)
+    return of_new.reshape(1, new[0] * new[1], -1).astype(values.dtype)
 
 
 def double(x: Shaped[Array, "B H W C"]) -> Shaped[Array, "B 2*H 2*W C"]:

@@ -44,12 +44,20 @@ def load(
         else:
             variables, config = load_folder(path)
             found = rules.fitted(variables, family.name, target, lenient)
+            found[1].sensor = _sensor(config)
             found[1].num_classes = config.get("model", {}).get("num_classes")
         check_finite(found[0])
         return found
     except InputError as error:
         text = str(error)
         raise InputError(text if str(path) in text else f"{path}: {text}") from error
+
+
+def _sensor(config: dict) -> tuple[int, int, int] | None:
+    """Height and width that an HMNet sees and the side of its cells, pixels; None where it is not stored."""
+    model, data = config.get("model", {}), config.get("data", {})
+    size = model.get("image_size") or (data.get("height"), data.get("width"))
+    return None if None in size else (int(size[0]), int(size[1]), int(model.get("window", 4)))
 
 
 def _num_classes(contents: state_dict.Contents) -> int | None:

@@ -94,6 +94,8 @@ class WeightsReport:
     ignored: list[tuple[str, str]] = field(default_factory=list)
     unused: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    misfits: dict[str, np.ndarray] = field(default_factory=dict)  # values of another shape, by path
+    sensor: tuple[int, int, int] | None = None  # height, width, cell of the weights' HMNet, pixels, if known
     num_classes: int | None = None  # of the model that the weights are of, where that is known
 
     def text(self) -> str:
@@ -233,6 +235,7 @@ def _chosen(found, leaves, report, lenient) -> dict[Path, np.ndarray]:
         elif tuple(leaves[path].shape) != value.shape:
             shapes = f"{list(value.shape)} in the file, {list(leaves[path].shape)} in the model"
             report.unused.append((key, f"shape {shapes}"))
+            report.misfits[".".join(path)] = value
             continue
         else:
             chosen[path] = _typed(key, value, leaves[path].dtype)

@@ -11,8 +11,8 @@ from jaxdet.data.events import packing
 from jaxdet.data.events.augment import identity, pixel_map
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.inference.streaming import StreamDetector
-from jaxdet.models.hmnet_backbone import grids_of
 from jaxdet.nn import functional
+from jaxdet.ops.resize import grids_of
 from jaxdet.structs import EventGeometry
 from jaxdet.weights import families, rules
 
