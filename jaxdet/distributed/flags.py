@@ -1,5 +1,6 @@
 """Flags and variables for XLA and NCCL, and the folders of jaxdet's caches."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -56,19 +57,29 @@ def prepare(environ) -> list[str]:
 def probed(
     flags: Sequence[str], folder: Path, accepts: Callable[[list[str]], bool] | None = None
 ) -> list[str]:
-    """Those of `flags` that XLA takes; `folder` keeps what was found out."""
+    """Those of `flags` that XLA takes; `folder` keeps what was found out, if it can be written."""
     import jaxlib
 
     accepts = accepts or _accepts
     path = folder / f"xla_flags_{jaxlib.__version__}.json"
-    known: dict[str, bool] = json.loads(path.read_text()) if path.exists() else {}
+    known = _known(path)
     new = [flag for flag in flags if flag not in known]
     if new:
         together = accepts(new)
         known |= {flag: together or accepts([flag]) for flag in new}
-        with atomic(path) as temporary:
+        # Without a cache the next start asks again.
+        with contextlib.suppress(OSError), atomic(path) as temporary:
             temporary.write_text(json.dumps(known))
     return [flag for flag in flags if known[flag]]
+
+
+def _known(path: Path) -> dict[str, bool]:
+    """Flags of the cache and whether XLA takes them; none where the file is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {flag: taken for flag, taken in content.items() if isinstance(taken, bool)}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
 
 
 def _accepts(flags: list[str]) -> bool:

@@ -1,5 +1,6 @@
 """Who a process is by its environment, who is named when a job stands still, and which flags XLA is given."""
 
+import json
 import os
 import subprocess
 import sys
@@ -175,6 +176,20 @@ def test_unknown_flags_are_left_out_and_what_was_found_is_kept(tmp_path):
     assert asked == [wanted, ["--xla_good=1"], ["--xla_nonsense=1"]]
     assert flags.probed(wanted, tmp_path, accepts) == ["--xla_good=1"]
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"--xla_good=1": 3}', b"\xff"])
+def test_a_damaged_cache_of_flags_is_asked_for_again(tmp_path, content):
+    flags.probed(["--xla_good=1"], tmp_path, lambda tried: True)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(content)
+    assert flags.probed(["--xla_good=1"], tmp_path, lambda tried: True) == ["--xla_good=1"]
+    assert json.loads(path.read_text()) == {"--xla_good=1": True}
+
+
+def test_a_cache_of_flags_that_cannot_be_written_is_no_fault(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert flags.probed(["--xla_good=1"], tmp_path / "file", lambda tried: True) == ["--xla_good=1"]
 
 
 def test_a_flag_that_is_set_already_stays_and_one_with_a_longer_name_is_another(monkeypatch):
