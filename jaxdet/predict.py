@@ -138,7 +138,10 @@ def _of_events(flags: cli.Flags, cfg, skeleton, variables, metadata) -> None:
         predictor = Predictor(skeleton, variables, 1, flags.lanes, class_names=names)
         opened = FittedRecording(Path(flags.input), predictor.geometry.size, view)
         picture = predictions.Rendering(flags.render, flags.render_score, flags.render_stride)
-        predictions.of_recording(predictor, opened, buckets, flags.out, picture, metadata, _tracks(flags))
+        report = predictions.of_recording(
+            predictor, opened, buckets, flags.out, picture, metadata, _tracks(flags)
+        )
+        cli.check_losses(report, flags.strict)
     else:
         predictor = Predictor(skeleton, variables, flags.lanes, flags.lanes, class_names=names)
         paths, num_all = recordings.part(cfg.data.root, split, flags.chunk)

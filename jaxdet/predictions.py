@@ -175,10 +175,10 @@ def of_recording(
     rendering: Rendering,
     metadata: dict[str, Any],
     tracks: TrackOptions | None = None,
-) -> None:
+) -> ReadReport:
     """Predict one recording after every step; boxes go to `out` by its suffix, with the fit in `metadata`.
 
-    With `tracks` the boxes get tracks.
+    With `tracks` the boxes get tracks. Return what was left out while reading.
     """
     _check_tracks(out, Smoothing(tracks=tracks))
     names, step_us = predictor.class_names, predictor.geometry.step_us
@@ -196,6 +196,7 @@ def of_recording(
             writers.append(lambda step: draw(step.events, step.boxes))
         steps = sources.predict(predictor, source, event_buckets)
         _deliver(steps if tracks is None else _tracked(steps, tracks), writers)
+    return source.report
 
 
 def _tracked(steps: Iterable[StepBoxes], options: TrackOptions) -> Iterator[StepBoxes]:

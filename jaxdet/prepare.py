@@ -51,6 +51,7 @@ from jaxdet.data.synthetic import event_layouts, layouts
 from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.data.synthetic import ltd as synthetic_ltd
 from jaxdet.errors import InputError
+from jaxdet.structs import ReadReport
 
 
 def _gen1_flags(flags: cli.Flags) -> None:
@@ -64,6 +65,7 @@ def _gen1_flags(flags: cli.Flags) -> None:
         "i/n: only every n-th recording or archive, from number i on; default: the process's part of its job",
     )
     flags.boolean("verify", False, "compare the checksums of what is there; make anew what differs")
+    flags.boolean("strict", False, cli.STRICT)
     flags.boolean("allow_empty", False, "a label file without boxes is no reason for an error status")
     flags.string(
         "check_meta", None, "folder of the released metadata: <split>/meta.pkl and <split>/gt_interval.csv"
@@ -90,6 +92,7 @@ def _gen1(flags: cli.Flags) -> None:
         logging.info("look at %s", line)
     logging.info("%d recordings made, %d kept, %d problems", report.num_made, report.num_kept, len(problems))
     _fail_on(problems)
+    cli.check_losses(ReadReport(report.left_out), flags.strict)
 
 
 def _fail_on(problems: Sequence[str]) -> None:
@@ -118,6 +121,7 @@ def _prepared_flags(flags: cli.Flags) -> None:
     flags.integer("workers", os.cpu_count() or 1, "processes")
     flags.string("shard", None, "i/n: every n-th recording from number i on; default: the process's part")
     flags.boolean("verify", False, "compare the checksums of what is there; make anew what differs")
+    flags.boolean("strict", False, cli.STRICT)
 
 
 def _events(flags: cli.Flags) -> None:
@@ -164,6 +168,8 @@ def _make_set(
         "%d recordings made, %d kept, %d problems", report.num_made, report.num_kept, len(report.problems)
     )
     _fail_on(report.problems)
+    missing = {"recordings or labels without a partner, named above": len(found.notes)}
+    cli.check_losses(ReadReport({**report.left_out, **missing}), flags.strict)
 
 
 def _renamed(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -245,6 +251,7 @@ def _thermal_flags(flags: cli.Flags) -> None:
     flags.string("out", None, "folder of the prepared splits", required=True)
     flags.choice("link", "hard", coco_layout.LINKS, "how images get to --out")
     flags.boolean("allow_missing", False, "leave out images that are missing without an error status")
+    flags.boolean("strict", False, cli.STRICT)
 
 
 def _thermal(name: str, flags: cli.Flags) -> None:
@@ -253,6 +260,7 @@ def _thermal(name: str, flags: cli.Flags) -> None:
     left_out = thermal_sets.prepare(name, flags.source, flags.out, flags.link, logging.info)
     if left_out:
         logging.warning("%s", left_out.line(flags.source))
+    cli.check_losses(left_out, flags.strict)
     num_missing = sum(count for reason, count in left_out.counts.items() if reason in _MISSING)
     if num_missing and not flags.allow_missing:
         raise InputError(

@@ -20,6 +20,7 @@ from jaxdet.challenges import ltdv2, submission
 from jaxdet.errors import InputError
 from jaxdet.evaluation import months
 from jaxdet.formats import names
+from jaxdet.structs import ReadReport
 
 
 def _flags(flags: cli.Flags) -> None:
@@ -30,6 +31,7 @@ def _flags(flags: cli.Flags) -> None:
     flags.string("annotations", None, "ltdv2: COCO annotations that say the uid of an image")
     flags.integer("max_boxes", ltdv2.MAX_BOXES, "ltdv2: best boxes of a frame that are kept")
     flags.string("out", None, "file of the submission; default: predictions.pkl, ltdv2: submission.json")
+    flags.boolean("strict", False, cli.STRICT)
     flags.string("labels", None, "LTD annotations (folder) or COCO annotations (.json): report AP by month")
 
 
@@ -52,7 +54,9 @@ def _ltdv2(flags: cli.Flags) -> None:
         out, report.num_frames, report.num_empty, report.num_boxes,
     )  # fmt: skip
     if report.num_cut:
-        logging.warning("left out %d boxes beyond the %d best of a frame", report.num_cut, flags.max_boxes)
+        left_out = ReadReport({f"boxes beyond the {flags.max_boxes} best of a frame": report.num_cut})
+        logging.warning("%s", left_out.line())
+        cli.check_losses(left_out, flags.strict, f"{out} is written")
 
 
 def _seasons(flags: cli.Flags) -> None:

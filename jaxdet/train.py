@@ -201,9 +201,7 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
         checkpoints.close()
         for writer in writers:
             writer.close()
-    for name, count in batches.dropped.items():
-        if count:
-            logger.warning("left out while reading: %d %s", count, name)
+    log_writers.write_left_out(workdir, getattr(batches.source, "report", ReadReport()), batches.dropped)
     return run._replace(state=current, carry=carry)
 
 

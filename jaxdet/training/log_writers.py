@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from jaxdet import distributed, terminal
-from jaxdet.files import atomic
+from jaxdet.files import atomic, stamped
 from jaxdet.formats.text import read_json_lines
+from jaxdet.structs import ReadReport
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +149,21 @@ def read_log(workdir: Path) -> list[dict[str, float]]:
     """The lines of a run's `train.jsonl`; a last line that a kill cut short is left out."""
     path = workdir / "train.jsonl"
     return read_json_lines(path, "the log of a run") if path.exists() else []
+
+
+def write_left_out(workdir: Path, opened: ReadReport, dropped: Mapping[str, int]) -> None:
+    """Say what a run left out, and store it as `left_out.json` with what was converted.
+
+    `opened` counts what was left out when the data set was opened, `dropped` what batches had to leave out.
+    """
+    report = ReadReport({name: count for name, count in dropped.items() if count})
+    for name, count in report.counts.items():
+        logger.warning("left out while reading: %d %s", count, name)
+    report.merge(opened)
+    if distributed.is_main():
+        content = stamped({"left_out": dict(report.counts), "converted": dict(report.notes)})
+        with atomic(workdir / "left_out.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def keep_mean(workdir: Path, step: int, mean: Mapping[str, float]) -> None:

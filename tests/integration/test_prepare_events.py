@@ -132,6 +132,13 @@ def test_changed_labels_make_their_recording_anew(source, caplog):
 BAD_TIMES = (1_600_000_000_000_000, -33_333, 2**53, CLOCK_US - 1_000_000, CLOCK_US + 60_000_000)
 
 
+def test_a_lost_label_is_an_error_status_when_asked_for(source, capsys):
+    (source / "labels.csv").write_text("\n".join([*label_lines(), "rec0,-33333,1,2,30,30,car"]))
+    assert run(source, "out", "--strict") == 1
+    assert "--strict: left out 1 labels outside the recording" in capsys.readouterr().err
+    assert len(made(source / "out")) == 6
+
+
 @pytest.mark.parametrize("time_us", BAD_TIMES)
 def test_a_label_outside_the_recording_is_left_out_and_named(source, time_us):
     (source / "labels.csv").write_text("\n".join([*label_lines(), f"rec0,{time_us},1,2,30,30,car"]))

@@ -185,6 +185,14 @@ def test_events_outside_the_sensor_are_left_out_and_counted(source, tmp_path):
     assert "r0: left out 1 events outside the sensor" in (tmp_path / "out" / "report.txt").read_text()
 
 
+def test_a_loss_is_an_error_status_when_asked_for(source, tmp_path, capsys):
+    outside_the_sensor(source / ROOT / "train")
+    assert run(source, tmp_path / "out", "--strict") == 1
+    assert "--strict: left out 1 events outside the sensor" in capsys.readouterr().err
+    assert recordings.open_recording(tmp_path / "out" / "train" / "r0").num_events == 0
+    assert run(source, tmp_path / "out") == 0
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [

@@ -213,6 +213,8 @@ def test_a_recording_that_breaks_is_named_or_passed_over_and_counted(
     assert checkpoint.load_run(tmp_path / "run", 1)[0].params
     assert train.main([*arguments, "--config.data.skip_corrupt=true"]) == 0
     assert any("left out while reading" in line and "lanes" in line for line in caplog.messages)
+    stored = json.loads((tmp_path / "run" / "left_out.json").read_text())
+    assert any("lanes" in reason for reason in stored["left_out"])
 
 
 def test_nan_loss_stops_with_its_batch_and_leaves_the_checkpoint(

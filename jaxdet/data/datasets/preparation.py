@@ -34,6 +34,7 @@ class PreparationReport:
     num_kept: int = 0
     problems: list[str] = field(default_factory=list)
     suspicious: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)  # of all recordings, by reason
 
 
 def merge_reports(reports: Iterable[PreparationReport]) -> PreparationReport:
@@ -158,6 +159,7 @@ def finish(out: Path, report: PreparationReport) -> None:
             report.suspicious.append(f"{key}: of {recording.info['num_labels']} boxes {counts}")
         for reason, count in recording.info.get("left_out", {}).items():
             report.suspicious.append(f"{key}: left out {count} {reason}")
+            report.left_out[reason] = report.left_out.get(reason, 0) + count
         if not recording.info["num_labels"]:
             report.suspicious.append(f"{key}: no boxes")
     report.problems.sort()
