@@ -47,7 +47,7 @@ def find(model: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> P
             f"--init=coco: this {model['name']} is of no size with released weights; give a file as --init"
         )
     named = [environ["JAXDET_WEIGHTS"]] if environ.get("JAXDET_WEIGHTS") else []
-    folders = [Path(p) for p in (*named, "weights", ".", Path.home() / ".cache" / "jaxdet" / "weights")]
+    folders = [Path(p) for p in (*named, "weights", ".", os.path.expanduser("~/.cache/jaxdet/weights"))]
     found = next((folder / name for folder in folders if (folder / name).is_file()), None)
     if found is None:
         places = ", ".join(str(folder) for folder in folders)
