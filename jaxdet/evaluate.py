@@ -170,9 +170,9 @@ def _report(flags, found: Evaluation, data: Any, took_s: float) -> None:
     diagnosis = diagnose(metrics, flags.backend) if flags.report else None
     if diagnosis is not None:
         extra["diagnosis"] = diagnosis.as_json()
-    content = {**metrics.as_json(), **extra, "settings": settings}
+    content = stamped({**metrics.as_json(), **extra, "settings": settings})
     with atomic(out) as temporary:
-        temporary.write_text(json.dumps(stamped(content), indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
     plots.precision_recall(out.with_suffix(".png"), **metrics.curves())
     if diagnosis is not None:
         roots = reports.picture_folders(flags.images, flags.annotations, data, flags.split)

@@ -87,6 +87,10 @@ class Recording:
         first, last = np.searchsorted(self._t, [start_ms * 1000, stop_ms * 1000])
         return EventChunk(*(column[first:last] for column in (self._t, *self._xyp)))
 
+    def counts(self, window_ms):
+        edges = np.arange(0, self.duration_ms + window_ms, window_ms) * 1000
+        return np.histogram(self._t, edges)[0]
+
 
 class Counted(predictor.Predictor):
     """Counts the steps that neck and head look at."""
