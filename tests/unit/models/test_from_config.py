@@ -44,9 +44,7 @@ def test_sensor_step_and_cells_reach_the_model():
 def test_a_config_of_0_1_0_has_all_that_is_needed():
     stored = json.loads(_config().to_json())
     stored["data"]["kind"] = "gen1"
-    assert _backbone(ConfigDict(stored_config.current(stored, "x"))).geometry == EventGeometry(
-        240, 304
-    )
+    assert _backbone(ConfigDict(stored_config.current(stored, "x"))).geometry == EventGeometry(240, 304)
     del stored["data"]["step_us"]
     assert _backbone(ConfigDict(stored_config.current(stored, "x"))).geometry.step_us == 5_000
 
