@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"jaxdet {jaxdet.__version__}")
         return 0
     if not argv or argv[0] in ("--help", "-h", "help"):
-        print(_overview())
+        cli = importlib.import_module("jaxdet.cli")  # takes longer to import than all the rest
+        cli.say(_overview())
         return 0
     if argv[0] not in COMMANDS:
         near = difflib.get_close_matches(argv[0], COMMANDS, 1)

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -313,9 +314,29 @@ def _keep_compiled() -> None:
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         # The many small programs that make fresh weights take a third of the start of a large model.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # jax has read the variable itself
+    # A damaged entry is compiled again; the warning says so in three lines of JAX's own code.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(cache_folder())
+    if not _takes_files(folder):
+        logging.warning(
+            "%s: not a folder that can be written, so programs are compiled at every start; "
+            "set JAX_COMPILATION_CACHE_DIR to one of yours",
+            folder,
+        )
+        jax.config.update("jax_enable_compilation_cache", False)
         return
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+    jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def _takes_files(folder: str) -> bool:
+    """True for a folder that can be written, which is made if it is not there, and for addresses."""
+    if "://" in folder:
+        return True
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def _log_plainly(is_main: bool = True) -> None:

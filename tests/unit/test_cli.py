@@ -115,3 +115,16 @@ def test_output_that_nobody_reads_or_can_read_ends_with_status_0():
     run = "import sys; from jaxdet import cli; sys.exit(cli.Command(lambda f: None, lambda f: None, 'x')([]))"
     done = subprocess.run(["sh", "-c", f'{sys.executable} -c "{run}" >&-'], capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("kind", ["a file in its place", "no folder can be made"])
+def test_a_cache_that_cannot_be_written_is_one_line_and_no_fault(tmp_path, monkeypatch, caplog, kind):
+    place = tmp_path / "file"
+    place.write_text("")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(place if kind.startswith("a file") else place / "x"))
+    updates = {}
+    monkeypatch.setattr("jax.config.update", updates.__setitem__)
+    assert cli.Command(lambda flags: None, lambda flags: None, "")([]) == 0
+    assert updates["jax_enable_compilation_cache"] is False
+    (line,) = [line for line in caplog.messages if "JAX_COMPILATION_CACHE_DIR" in line]
+    assert "compiled at every start" in line
