@@ -14,7 +14,7 @@ from jaxdet.nn.functional import Variables
 from jaxdet.sharding import path_of
 from jaxdet.training.average import Average
 from jaxdet.training.state import TrainState
-from jaxdet.weights import broken_reads
+from jaxdet.weights import broken_access
 
 logger = logging.getLogger(__name__)
 _KIND = "checkpoints"  # in the marker of the folder
@@ -70,7 +70,7 @@ class RunCheckpoints:
         self._check_shapes(step, target)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         try:
-            with broken_reads.quietly():
+            with broken_access.quietly():
                 restored = self.manager.restore(step, args=args)
         except (OSError, ValueError, KeyError) as error:
             raise self._damaged(step, error) from error
@@ -80,7 +80,7 @@ class RunCheckpoints:
         """Before anything is read: a read that Orbax breaks off leaves others behind that fail one by one."""
         folder: Any = self.folder / str(step) / "state"
         try:
-            with broken_reads.quietly():
+            with broken_access.quietly():
                 tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(step, error) from error

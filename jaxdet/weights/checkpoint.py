@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from jaxdet import files, folders
 from jaxdet.errors import InputError
 from jaxdet.nn.functional import Tree, Variables
-from jaxdet.weights import broken_reads, stored_config
+from jaxdet.weights import broken_access, stored_config
 from jaxdet.weights.optimizer import Moments
 
 _KIND = "weights"  # in the marker of the folder
@@ -157,7 +157,7 @@ def is_weights(folder: str | os.PathLike) -> bool:
 def _restore(folder: Path, item: str, names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Those of the trees `names` that the item has, as NumPy arrays, and the config."""
     try:
-        with broken_reads.quietly(), _checkpointer(item) as checkpointer:
+        with broken_access.quietly(), _checkpointer(item) as checkpointer:
             tree = getattr(checkpointer.metadata(folder).item_metadata, item).tree
             shapes = {
                 name: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree[name])
