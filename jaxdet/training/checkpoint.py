@@ -49,8 +49,9 @@ class RunCheckpoints:
             config=ocp.args.JsonSave(files.stamped(self.config)),
         )
         try:
-            self.manager.save(step, args=items)
-            self.manager.wait_until_finished()
+            with broken_access.quietly():
+                self.manager.save(step, args=items)
+                self.manager.wait_until_finished()
         except (OSError, ValueError) as error:
             self._remove_partial(step)
             last = self.manager.latest_step()  # not latest(): the others may not fail with this process

@@ -1,8 +1,8 @@
-"""One error for a read that Orbax breaks off, without the tracebacks of all the others.
+"""One error for a read or write that Orbax breaks off, without the tracebacks of all the others.
 
-Orbax reads every array of a checkpoint in a task of its own. When one fails, the rest is left to the garbage
-collector and to threads whose event loop is gone, and each of them prints a traceback over the one line that
-says what is wrong.
+Orbax reads and writes every array of a checkpoint in a task of its own. When one fails, the rest is left to
+the garbage collector and to threads whose event loop is gone, and each of them prints a traceback over the
+one line that says what is wrong.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ _LEFT_BEHIND = "Event loop is closed"
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Around a read. What its leftovers have to say is dropped until the process ends: it comes late."""
+    """Around a read or write. What its leftovers say is dropped until the process ends: it comes late."""
     _mute()
     try:
         yield
@@ -26,19 +26,31 @@ def quietly() -> Iterator[None]:
 
 
 def _mute() -> None:
-    logging.getLogger("asyncio").addFilter(_is_wanted)  # the same one is added once only
-    if sys.unraisablehook is not _hook:
-        _others.append(sys.unraisablehook)
-        sys.unraisablehook = _hook
+    for name in ("asyncio", "absl"):
+        logging.getLogger(name).addFilter(_is_wanted)  # the same one is added once only
+    if sys.unraisablehook is not _unraisable_hook:
+        _unraisable.append(sys.unraisablehook)
+        sys.unraisablehook = _unraisable_hook
+    if sys.excepthook is not _except_hook:  # TensorStore's threads print by it
+        _uncaught.append(sys.excepthook)
+        sys.excepthook = _except_hook
 
 
-_others: list = []
+_unraisable: list = []
+_uncaught: list = []
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
-    return "never retrieved" not in record.getMessage()
+    text = record.getMessage()
+    # The second is what a thread of Orbax raised, which the caller gets as well.
+    return "never retrieved" not in text and "_SignalingThread.run() raised" not in text
 
 
-def _hook(unraisable) -> None:
+def _unraisable_hook(unraisable) -> None:
     if _LEFT_BEHIND not in str(unraisable.exc_value):
-        _others[-1](unraisable)
+        _unraisable[-1](unraisable)
+
+
+def _except_hook(kind, error, trace) -> None:
+    if _LEFT_BEHIND not in str(error):
+        _uncaught[-1](kind, error, trace)

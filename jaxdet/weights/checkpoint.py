@@ -51,14 +51,16 @@ def save_weights(folder: str | os.PathLike, variables: Variables, config: dict[s
     try:
         _remove_leftovers(folder)
         folders.begin(scratch, _KIND)
-        with _checkpointer("weights") as checkpointer:
+        with broken_access.quietly(), _checkpointer("weights") as checkpointer:
             checkpointer.save(scratch / "new", args=items)
         folders.finish(scratch / "new", _KIND)
         folders.replace_own(scratch / "new", folder, _KIND, _made_before)
     except InputError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} could not be written ({_reason(error)})") from error
+        raise InputError(
+            f"{folder} could not be written ({_reason(error)}); make room there, or choose another folder"
+        ) from error
     finally:
         folders.discard(scratch, _KIND)
 
