@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -15,7 +14,7 @@ from absl import flags as absl_flags
 
 from jaxdet import config_files, distributed, terminal
 from jaxdet.data.images import layouts
-from jaxdet.distributed.flags import cache_folder
+from jaxdet.distributed import flags as xla_flags
 from jaxdet.errors import InputError, one_line, printable
 from jaxdet.structs import ReadReport
 
@@ -261,7 +260,7 @@ class Command:
         _log_plainly()
         if not absl_flags.FLAGS.is_parsed():
             absl_flags.FLAGS(["jaxdet"])  # Grain's worker processes insist on it
-        _keep_compiled()
+        xla_flags.keep_compiled()
         try:
             flags.parse(argv)
             if self.several_processes:
@@ -303,40 +302,6 @@ def say(text: str) -> None:
 def _drop_output() -> None:
     """Whoever read the output has seen enough; the exit of Python must not flush to it again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _keep_compiled() -> None:
-    """Compiled programs are kept between runs, in the place that JAX_COMPILATION_CACHE_DIR names or a
-    default."""
-    jax = sys.modules.get("jax")
-    if jax is None:
-        return
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-        # The many small programs that make fresh weights take a third of the start of a large model.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    # A damaged entry is compiled again; the warning says so in three lines of JAX's own code.
-    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(cache_folder())
-    if not _takes_files(folder):
-        logging.warning(
-            "%s: not a folder that can be written, so programs are compiled at every start; "
-            "set JAX_COMPILATION_CACHE_DIR to one of yours",
-            folder,
-        )
-        jax.config.update("jax_enable_compilation_cache", False)
-        return
-    jax.config.update("jax_compilation_cache_dir", folder)
-
-
-def _takes_files(folder: str) -> bool:
-    """True for a folder that can be written, which is made if it is not there, and for addresses."""
-    if "://" in folder:
-        return True
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
 
 
 def _log_plainly(is_main: bool = True) -> None:

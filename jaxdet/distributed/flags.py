@@ -3,9 +3,11 @@
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -90,3 +92,39 @@ def _accepts(flags: list[str]) -> bool:
 
 def _has_gpu_plugin() -> bool:
     return any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs between runs, in the folder that JAX_COMPILATION_CACHE_DIR names or a default.
+
+    Only if jax is imported already; a folder that cannot be written is said in a line.
+    """
+    jax = sys.modules.get("jax")
+    if jax is None:
+        return
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # The many small programs that make fresh weights take a third of the start of a large model.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    # A damaged entry is compiled again; the warning says so in three lines of JAX's own code.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(cache_folder())
+    if not _takes_files(folder):
+        logging.warning(
+            "%s: not a folder that can be written, so programs are compiled at every start; "
+            "set JAX_COMPILATION_CACHE_DIR to one of yours",
+            folder,
+        )
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def _takes_files(folder: str) -> bool:
+    """True for a folder that can be written, which is made if it is not there, and for addresses."""
+    if "://" in folder:
+        return True
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
