@@ -40,11 +40,10 @@ def _fault(file: h5py.File) -> str | None:
     """Describe the first part that leads to data elsewhere or is damaged, or None; no link is followed."""
 
     def visit(name: bytes, link: Any) -> str | None:
+        # An exception does not pass through the library; what is returned ends the visit.
         try:
             return _fault_of(file, name, link)
-        except (
-            Exception
-        ) as error:  # an exception does not pass through the library, what is returned ends the visit
+        except Exception as error:
             return f"{name.decode(errors='replace')!a} is damaged ({type(error).__name__})"
 
     return file.id.links.visit(visit, info=True)

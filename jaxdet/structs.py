@@ -88,9 +88,7 @@ class Boxes:
     frame: int | None = None  # videos and clips: number of the frame
     image_size: tuple[int, int] | None = None  # height, width
     image_id: int | str | None = None  # the image's id in a COCO file
-    area: np.ndarray | None = (
-        None  # float64 [n]      what COCO's size limits look at; None: width times height
-    )
+    area: np.ndarray | None = None  # float64 [n]      for COCO's size limits; None: width times height
     crowd: np.ndarray | None = None  # bool [n]         regions whose detections are not counted
     track_ids: np.ndarray | None = None  # int64 [n]     identity over time, from 1 on; -1: of no track
     file_xywh: np.ndarray | None = None  # [n, 4] x, y, width, height as a file gave them; see `xywh`
