@@ -37,6 +37,7 @@ COLUMNS = (
 _CORNERS = ("x1", "y1", "x2", "y2")
 _SIDES = ("x", "y", "w", "h")
 _UNITS = {"time_ms": 1_000, "time_s": 1_000_000}
+_LARGEST = 1 << 62  # of frames, times and tracks, which fit 64 bits
 _EXPECTED = "a table of boxes with the columns source, x1, y1, x2, y2 (or x, y, w, h) and label or class"
 
 
@@ -115,15 +116,19 @@ def _header(path, rows: csv.DictReader, source: str | None) -> Sequence[str]:
 def _standard(row: dict[str, Any], source: str | None) -> dict[str, Any]:
     """The line in the columns of `COLUMNS`; what cannot be converted stays as it is and is found later."""
     row = {**row, "source": row.get("source") or row.get("recording") or source}
-    try:
-        if row.get("x1") is None and row.get("x"):
+    if row.get("x1") is None and row.get("x"):
+        try:
             x, y, w, h = (float(row[name]) for name in _SIDES)
+        except (TypeError, ValueError):
+            row |= dict.fromkeys(_CORNERS, "?")
+        else:
             row |= {"x1": row["x"], "y1": row["y"], "x2": repr(x + w), "y2": repr(y + h)}
-        for name, factor in _UNITS.items():
-            if row.get("time_us") is None and row.get(name):
+    for name, factor in _UNITS.items():
+        if row.get("time_us") is None and row.get(name):
+            try:
                 row["time_us"] = str(round(float(row[name]) * factor))
-    except (TypeError, ValueError, OverflowError):
-        row |= {"x1": "?", "time_us": "?"}
+            except (ValueError, OverflowError):
+                row["time_us"] = "?"
     return row
 
 
@@ -132,7 +137,7 @@ def _frame(row: dict[str, Any]) -> tuple | None:
     for name in ("frame", "time_us", "height", "width"):
         text = row.get(name) or None
         value = same_id(text) if text else None
-        if text and not isinstance(value, int):
+        if text and not (isinstance(value, int) and abs(value) < _LARGEST):
             return None
         numbers.append(value)
     frame, time_us, height, width = numbers
@@ -152,7 +157,7 @@ def _values(row: dict[str, Any]) -> tuple | None:
     name = row.get("class") or None
     if not np.isfinite([*corners, score]).all() or (label is None and name is None):
         return None
-    if label is not None and not 0 <= label < 2**31:
+    if (label is not None and not 0 <= label < 2**31) or abs(track) >= _LARGEST:
         return None
     # Without numbers the names themselves tell classes apart.
     texts = [row[name] for name in (*_CORNERS, "score") if row.get(name)]

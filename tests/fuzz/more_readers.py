@@ -12,11 +12,14 @@ import numpy as np
 from mutations import of_bytes, of_json
 from structures import in_place, of_pickle
 
-from jaxdet import folders
+from jaxdet import config_files, folders
+from jaxdet.data.datasets import event_sets
+from jaxdet.data.events import label_files
 from jaxdet.data.images import sets
 from jaxdet.distributed import codec
+from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
-from jaxdet.structs import EventGeometry
+from jaxdet.structs import EventGeometry, ReadReport
 from jaxdet.training import log_writers, setup
 from jaxdet.weights import checkpoint
 
@@ -99,6 +102,48 @@ def video(path: Path) -> None:
 
 def read_video(path: Path) -> int:
     return sum(1 for _ in sets.VideoFile(path))
+
+
+EVENT_TABLE = "recording,time_us,x,y,w,h,class,track\n" + "".join(
+    f"a,{5000 * row},{row + 0.5},2,30,20,{('car', 'person')[row % 2]},{row}\n" for row in range(1, 6)
+)
+
+
+def event_json() -> str:
+    """COCO annotations whose images have a recording and a time."""
+    images = [{"id": i, "file_name": f"a/{i}.jpg", "width": 304, "height": 240, "time_us": 5000 * i,
+               "recording": "a"} for i in (1, 2)]  # fmt: skip
+    rows = [{"id": i, "image_id": 1 + i % 2, "category_id": 1, "bbox": [1, 2, 30, 20], "area": 600,
+             "iscrowd": 0} for i in range(4)]  # fmt: skip
+    categories = [{"id": 1, "name": "car"}]
+    return json.dumps({"images": images, "annotations": rows, "categories": categories})
+
+
+def read_event_labels(path: Path) -> Any:
+    """Labels of recordings in the classes of a set; a file that cannot be read is a problem, not an error."""
+    problems: list[str] = []
+    report = ReadReport()
+    classes = label_files.Classes(("car", "person"))
+    parts = label_files.read([path], lambda name: (240, 304), report, problems)
+    if problems:
+        raise InputError(problems[0])
+    return [classes.select(own, report) for own in parts.values()]
+
+
+def set_description() -> str:
+    """The description of a prepared set."""
+    load = {str(length): [100, 200, 300] for length in (5, 200, 400, 810)}
+    content = {"name": "x", "classes": ["car"], "width": 304, "height": 240, "label_interval_us": 50_000,
+               "most_boxes": 3, "most_labelled_times_in_200_ms": 4, "load": load, "splits": {}}  # fmt: skip
+    return json.dumps(content)
+
+
+def read_set(path: Path) -> Any:
+    """The config of a set with this description."""
+    folder = path.parent / "set"
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(path, folder / event_sets.DESCRIPTION)
+    return config_files.load(f"events:tiny,{folder}")
 
 
 def weights(folder: Path) -> Path:

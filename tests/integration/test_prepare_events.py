@@ -132,6 +132,31 @@ def test_changed_labels_make_their_recording_anew(source, caplog):
 BAD_TIMES = (1_600_000_000_000_000, -33_333, 2**53, CLOCK_US - 1_000_000, CLOCK_US + 60_000_000)
 
 
+def test_a_recording_never_lies_in_two_splits(source, capsys):
+    assert run(source) == 0
+    before = {name: recording.path for name, recording in made(source / "out").items()}
+    lines = [f"{'test' if path.parent.name == 'train' else 'train'} {name}" for name, path in before.items()]
+    (source / "splits.txt").write_text("\n".join(lines))
+    assert run(source, "out", f"--splits={source / 'splits.txt'}") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is of an earlier run" in line
+    assert "choose another --out" in line
+    assert {name: recording.path for name, recording in made(source / "out").items()} == before
+
+
+def test_labels_without_a_time_say_why_there_are_none(source, capsys):
+    (source / "labels.csv").write_text("recording,t,x,y,w,h,class\nrec0,5,1,2,30,30,car\n")
+    assert run(source) == 1
+    assert "left out 1 label lines without a time" in capsys.readouterr().err
+    assert not (source / "out").exists()
+
+
+def test_a_side_that_is_no_number_is_no_fault_of_the_time(source):
+    (source / "labels.csv").write_text("\n".join([*label_lines(), f"rec0,{CLOCK_US},1,2,abc,30,car"]))
+    assert run(source) == 0
+    assert "1 lines without four corners, a score or a class" in (source / "out" / "report.txt").read_text()
+
+
 def test_a_lost_label_is_an_error_status_when_asked_for(source, capsys):
     (source / "labels.csv").write_text("\n".join([*label_lines(), "rec0,-33333,1,2,30,30,car"]))
     assert run(source, "out", "--strict") == 1

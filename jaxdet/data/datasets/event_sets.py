@@ -58,13 +58,15 @@ def make(
     """Make the recordings of `found` in `out`; call `finish` once those of all shards exist.
 
     `shard` (i, n) takes every n-th recording from number i on; `verify` compares checksums of existing ones.
-    InputError when there is nothing to prepare or the disk is full.
+    InputError when there is nothing to prepare, a recording lies in another split already, or the disk is
+    full.
     """
     if not found.sources:
         reason = f": {found.problems[0]}" if found.problems else ""
         raise InputError(f"no recording with labels found{reason}; check --source and --labels")
     if num_classes > MAX_CLASSES:
         raise InputError(f"{num_classes} classes, a prepared recording numbers at most {MAX_CLASSES}")
+    _check_splits(found.sources, out)
     report = PreparationReport(problems=list(found.problems))
     pending = []
     for source in found.sources[shard[0] :: shard[1]]:
@@ -80,6 +82,24 @@ def make(
     jobs = (_job(source, out, num_classes, options) for source in pending)
     preparation.make_all(jobs, conversion.convert, out, report, len(pending), workers)
     return report
+
+
+def _check_splits(sources: Sequence[EventSource], out: Path) -> None:
+    """Raise InputError if an earlier run put a recording of `sources` into another split of `out`.
+
+    It would be trained on and measured.
+    """
+    planned: dict[str, set[str]] = {}
+    for source in sources:
+        planned.setdefault(source.name, set()).add(source.split)
+    for split in preparation.SPLITS:
+        for path in sorted(path.parent for path in (out / split).glob("[!.]*/info.json")):
+            now = planned.get(path.name, {split})
+            if split not in now:
+                raise InputError(
+                    f"{path} is of an earlier run, and {path.name} is of {' and '.join(sorted(now))} now; "
+                    "a recording in two splits spoils what is measured: choose another --out, or remove it"
+                )
 
 
 def _job(source: EventSource, out: Path, num_classes: int, options: ConversionOptions) -> ConversionJob:

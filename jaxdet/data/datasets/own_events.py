@@ -93,6 +93,7 @@ def _matched(
         raise InputError(
             f"no labels in {labels} belong to a recording below {source}: labels of "
             f"{_some(found)}, recordings {_some(events)}; expected equal names"
+            + "".join(f"; {line}" for line in notes)
         )
     lone = [name for name in events if name not in found]
     if lone:

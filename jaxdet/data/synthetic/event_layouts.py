@@ -15,8 +15,8 @@ import numpy as np
 from jaxdet.data.events import dat
 from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.data.synthetic import gen1
+from jaxdet.data.synthetic.claim import claim
 from jaxdet.data.synthetic.gen1 import Simulation
-from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.formats import npy
 
@@ -105,11 +105,7 @@ def _writer(layout: str) -> Callable[..., None]:
         """Write `counts` recordings of each split; InputError if `out` holds anything else."""
         del workers
         simulation.check()
-        marker, text = out / f"synthetic_{layout}.txt", f"{simulation}\n"
-        if out.is_dir() and any(out.iterdir()) and not (marker.is_file() and marker.read_text() == text):
-            raise InputError(f"{out}: not this simulation; choose another --out")
-        with atomic(marker) as temporary:
-            temporary.write_text(text)
+        claim(out, layout, str(simulation))
         for split, count in counts.items():
             for number in range(count):
                 _LAYOUTS[layout](out, split, number, *stretched(split, number, simulation))

@@ -15,8 +15,8 @@ import numpy as np
 from jaxdet import class_names
 from jaxdet.data.datasets import ltd, ltdv2, thermal_sets
 from jaxdet.data.synthetic import thermal
+from jaxdet.data.synthetic.claim import claim
 from jaxdet.data.synthetic.gen1 import Simulation
-from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.formats import voc
 from jaxdet.structs import Boxes
@@ -157,11 +157,7 @@ def _writer(name: str) -> Callable[..., None]:
         InputError if `out` holds anything else than such a simulation.
         """
         del workers
-        marker, text = out / f"synthetic_{name}.txt", f"seed {simulation.seed}\n"
-        if out.is_dir() and any(out.iterdir()) and not (marker.is_file() and marker.read_text() == text):
-            raise InputError(f"{out}: not a simulation of seed {simulation.seed}; choose another --out")
-        with atomic(marker) as temporary:
-            temporary.write_text(text)
+        claim(out, name, f"seed {simulation.seed}")
         _LAYOUTS[name](out, {split: count for split, count in counts.items() if count}, simulation.seed)
         report(f"{out}: {sum(counts.values())} pictures")
 

@@ -65,3 +65,28 @@ def test_what_is_no_table_of_boxes_is_one_line(tmp_path, content):
     with pytest.raises(InputError, match="expected a table of boxes") as caught:
         csv.read(tmp_path / "x.csv")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"), [("track", "without four"), ("frame", "no whole"), ("time_us", "no whole")]
+)
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 70), 1 << 62])
+def test_a_number_beyond_64_bits_is_a_line_left_out(tmp_path, column, reason, number):
+    header = "source,frame,time_us,x1,y1,x2,y2,label,track"
+    good = {
+        "source": "a",
+        "frame": 1,
+        "time_us": "",
+        "x1": 1,
+        "y1": 2,
+        "x2": 3,
+        "y2": 4,
+        "label": 0,
+        "track": 1,
+    }
+    rows = [",".join(map(str, row.values())) for row in (good, good | {"frame": 2, column: number})]
+    (tmp_path / "x.csv").write_text("\n".join([header, *rows]))
+    found = csv.read(tmp_path / "x.csv")
+    assert sum(map(len, found.frames)) == 1
+    (told,) = found.report.counts
+    assert reason in told
