@@ -326,7 +326,9 @@ def _result(row, where: str, label_of, report: ReadReport) -> tuple | None:
     if not isinstance(row, dict):
         return report.add("boxes that are no objects", where=where)
     image_id, source = same_id(row.get("image_id")), row.get("file_name", "")
-    frame, time_us = (same_id(row.get(key)) for key in ("frame", "time_us"))
+    frame, time_us, track = (same_id(row.get(key)) for key in ("frame", "time_us", "track_id"))
+    if any(isinstance(value, int) and abs(value) >= 1 << 62 for value in (frame, time_us, track)):
+        return report.add("boxes whose frame, time or track does not fit 64 bits", where=where)
     if image_id is None or not isinstance(source, str) or isinstance(frame, str) or isinstance(time_us, str):
         return report.add("boxes without an image_id", where=where)
     if not source and isinstance(image_id, str):
@@ -339,7 +341,6 @@ def _result(row, where: str, label_of, report: ReadReport) -> tuple | None:
     label = label_of(row)
     if label is None:
         return report.add("boxes of categories that are not listed", where=where)
-    track = same_id(row.get("track_id"))
     return (image_id, source, frame, time_us), xywh, score, label, track if isinstance(track, int) else -1
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdet import class_names
+from jaxdet.detections import files
 from jaxdet.errors import InputError
 from jaxdet.formats import coco
 from jaxdet.structs import Boxes
@@ -242,3 +243,12 @@ def test_one_bad_result_is_counted_and_the_rest_is_read(tmp_path, bad):
     (tmp_path / "r.json").write_text(json.dumps([{**row, **bad}]))
     with pytest.raises(InputError, match=r"r\.json: none of 1 boxes could be read"):
         coco.read_results(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("key", ["frame", "time_us", "track_id"])
+def test_a_number_beyond_64_bits_is_a_box_left_out(tmp_path, key):
+    row = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+    (tmp_path / "x.json").write_text(json.dumps([row, row | {key: 1 << 70}]))
+    found = files.read(tmp_path / "x.json")
+    assert sum(map(len, found.frames)) == 1
+    assert found.report.counts == {"boxes whose frame, time or track does not fit 64 bits": 1}
