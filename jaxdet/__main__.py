@@ -19,6 +19,7 @@ COMMANDS = (
     "predict",
     "prepare",
     "info",
+    "view",
     "doctor",
     "convert",
     "export",

@@ -77,6 +77,8 @@ def _flags(flags: cli.Flags) -> None:
     flags.string(
         "render", None, "boxes drawn over --input: .mp4, .webm, .avi, one picture as .png, images: a folder"
     )
+    flags.boolean("view", False, "show the boxes as they come, on a page of this computer for a browser")
+    flags.integer("view_port", 0, "port of that page; 0: any free one")
     flags.boolean("track", False, "give the boxes an identity over time: .txt (MOT), .csv, .json, .npz, .npy")
     flags.number("track_score", 0.3, "boxes from this score on begin tracks")
     flags.number("track_gap", 30, "frames (of recordings: 1/30 s) without a box after which a track ends")
@@ -111,10 +113,10 @@ def _of_images(flags: cli.Flags, cfg, skeleton, variables, metadata) -> None:
     smoothing = predictions.Smoothing(
         SeqNMSOptions(min_score=flags.seqnms_score).check() if flags.seqnms else None, _tracks(flags)
     )
-    picture = predictions.Rendering(flags.render, flags.render_score, flags.render_stride)
-    report = predictions.of_images(
-        predictor, source, flags.out, picture, metadata, flags.annotations, smoothing, flags.max_frames
-    )
+    with _rendering(flags, predictor.class_names) as rendering:
+        report = predictions.of_images(
+            predictor, source, flags.out, rendering, metadata, flags.annotations, smoothing, flags.max_frames
+        )
     cli.check_losses(report, flags.strict)
 
 
@@ -128,7 +130,8 @@ def _of_events(flags: cli.Flags, cfg, skeleton, variables, metadata) -> None:
     split = flags.split or cfg.data.test_split
     if flags.input and packets.is_address(flags.input):
         stream = StreamDetector(skeleton, variables, class_names=names, limits=_limits(flags))
-        predictions.of_live(stream, flags.input, view, flags.out, metadata)
+        with _rendering(flags, names) as rendering:
+            predictions.of_live(stream, flags.input, view, flags.out, metadata, rendering)
     elif flags.speed_test:
         stream = StreamDetector(skeleton, variables, class_names=names)
         own = [Path(flags.input)] if flags.input else recordings.part(cfg.data.root, split, flags.chunk)[0]
@@ -137,10 +140,10 @@ def _of_events(flags: cli.Flags, cfg, skeleton, variables, metadata) -> None:
     elif flags.input:
         predictor = Predictor(skeleton, variables, 1, flags.lanes, class_names=names)
         opened = FittedRecording(Path(flags.input), predictor.geometry.size, view)
-        picture = predictions.Rendering(flags.render, flags.render_score, flags.render_stride)
-        report = predictions.of_recording(
-            predictor, opened, buckets, flags.out, picture, metadata, _tracks(flags)
-        )
+        with _rendering(flags, names) as rendering:
+            report = predictions.of_recording(
+                predictor, opened, buckets, flags.out, rendering, metadata, _tracks(flags)
+            )
         cli.check_losses(report, flags.strict)
     else:
         predictor = Predictor(skeleton, variables, flags.lanes, flags.lanes, class_names=names)
@@ -149,6 +152,12 @@ def _of_events(flags: cli.Flags, cfg, skeleton, variables, metadata) -> None:
         name = "detections.h5" if count == 1 else f"detections_{index}of{count}.h5"
         predictions.of_split(predictor, paths, buckets, flags.out, name, metadata)
         logger.info("%d of %d recordings -> %s", len(paths), num_all, flags.out)
+
+
+def _rendering(flags: cli.Flags, class_names: tuple[str, ...]):
+    drawn = predictions.Rendering(flags.render, flags.render_score, flags.render_stride)
+    port = flags.view_port if flags.view else None
+    return predictions.with_page(drawn, Path(flags.input or flags.images).name, class_names, port)
 
 
 def _limits(flags: cli.Flags) -> Limits:
@@ -175,18 +184,19 @@ def _check(flags: cli.Flags) -> None:
     if not live and (flags.max_events is not None or flags.max_delay_ms is not None):
         raise InputError("--max_events and --max_delay_ms are for a live --input")
     if live:
-        if not flags.out or flags.render or flags.speed_test or view != view.live():
+        if not (flags.out or flags.view) or flags.render or flags.speed_test or view != view.live():
             raise InputError(
-                "a live --input takes --out (- for lines of JSON), --max_gap, --max_events, --max_delay_ms, "
-                "--fit, --region, --sensor, --flip, --rotate, --activity_us and --hot_pixels by their names"
+                "a live --input takes --out (- for lines of JSON), --view, --max_gap, --max_events, "
+                "--max_delay_ms, --fit, --region, --sensor, --flip, --rotate, --activity_us and --hot_pixels "
+                "by their names"
             )
     elif source:
-        if not (flags.out or flags.render or flags.speed_test):
-            raise InputError("nothing to write: give --out, --render or both")
+        if not (flags.out or flags.render or flags.view or flags.speed_test):
+            raise InputError("nothing to write: give --out, --render or both, or --view")
         if not (cameras.is_live(source) or Path(source).exists()):
             raise InputError(f"{source}: no such file; expected a recording, an image, a folder or a video")
-    elif flags.track or flags.seqnms:
-        raise InputError("--track and --seqnms need --input")
+    elif flags.track or flags.seqnms or flags.view:
+        raise InputError("--track, --seqnms and --view need --input")
     elif not flags.speed_test and (not flags.out or flags.render):
         raise InputError("a split is written to the folder --out; --render needs --input")
     recordings.chunk(flags.chunk)

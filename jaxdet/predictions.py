@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from jaxdet.postprocess.seqnms import SeqNMSOptions
 from jaxdet.postprocess.tracking import Trackers, TrackOptions
 from jaxdet.structs import Boxes, ReadReport
 from jaxdet.viewing import films
+from jaxdet.viewing.live_page import EventsOnPage, LivePage, StillsOnPage
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,22 @@ class Rendering(NamedTuple):
     path: str | None  # None: nothing is drawn
     min_score: float = 0.3  # boxes below are not drawn
     stride: int = 10  # steps of a recording per picture
+    page: LivePage | None = None  # on which boxes are shown as they come
+
+
+@contextmanager
+def with_page(
+    rendering: Rendering, title: str, class_names: Sequence[str], port: int | None
+) -> Iterator[Rendering]:
+    """Yield the rendering with a page of this computer on `port`, which ends with the block; None: without.
+
+    Raises InputError if the port is taken; 0 is any free one.
+    """
+    if port is None:
+        yield rendering
+        return
+    with LivePage(title, class_names, rendering.min_score, port) as page:
+        yield rendering._replace(page=page)
 
 
 class Smoothing(NamedTuple):
@@ -84,7 +101,10 @@ def of_images(
         logger.warning("%s", report.line(str(source)))
         metadata = metadata | {"left_out": dict(report.counts)}
     with ExitStack() as stack:
-        write = draw = None
+        write = None
+        draws: list[Callable[[np.ndarray, Boxes], None]] = []
+        if rendering.page:
+            draws.append(StillsOnPage(rendering.page).add)
         if out:
             key = "frame" if video else "name"
             known = [video.path.stem] if video else [item.source for item in items]
@@ -92,16 +112,19 @@ def of_images(
             write = stack.enter_context(opened)
         if rendering.path:
             fps = video.frame_rate if video else _PICTURES_PER_S
-            draw = stack.enter_context(films.of_images(rendering.path, names, fps, rendering.min_score))
-        keep = draw is not None and not smoothing.seqnms
+            draws.append(
+                stack.enter_context(films.of_images(rendering.path, names, fps, rendering.min_score))
+            )
+        keep = bool(draws) and not smoothing.seqnms
         found = predictor.video(video) if video else predictor.items(items, keep=keep)
         num_images = num_boxes = 0
-        pairs = _smoothed(found, smoothing, source, items, draw is not None)
+        pairs = _smoothed(found, smoothing, source, items, bool(draws))
         for boxes, image in terminal.track(pairs, "predict", None if video else len(items), "images"):
             if write is not None:
                 write(boxes)
-            if draw is not None and image is not None:
-                draw(image, boxes)
+            if image is not None:
+                for draw in draws:
+                    draw(image, boxes)
             num_images, num_boxes = num_images + 1, num_boxes + len(boxes)
     if predictor.report:
         logger.warning("%s", predictor.report.line(str(source)))
@@ -194,6 +217,9 @@ def of_recording(
             )
             draw = stack.enter_context(film)
             writers.append(lambda step: draw(step.events, step.boxes))
+        if rendering.page:
+            page = EventsOnPage(rendering.page, source.fit.camera, rendering.stride)
+            writers.append(lambda step: page.add(step.events, step.boxes))
         steps = sources.predict(predictor, source, event_buckets)
         _deliver(steps if tracks is None else _tracked(steps, tracks), writers)
     return source.report
@@ -207,12 +233,20 @@ def _tracked(steps: Iterable[StepBoxes], options: TrackOptions) -> Iterator[Step
         yield step._replace(boxes=trackers(step.boxes, step.boxes.source, now))
 
 
-def of_live(detector: StreamDetector, address: str, view: View, out: str, metadata: dict[str, Any]) -> None:
+def of_live(
+    detector: StreamDetector,
+    address: str,
+    view: View,
+    out: str | None,
+    metadata: dict[str, Any],
+    rendering: Rendering = Rendering(None),  # noqa: B008   (immutable)
+) -> None:
     """Predict a live camera (see `data.events.packets`) until it ends or the user interrupts.
 
-    Boxes go to `out` by its suffix, or, for "-", to standard output as a line of JSON a step. Every program
-    is compiled before the first event; statistics are logged now and then.
+    Boxes go to `out` by its suffix, or, for "-", to standard output as a line of JSON a step, and to the
+    page of `rendering`. Every program is compiled before the first event; statistics are logged now and then.
     """
+    pages: list[EventsOnPage] = []
     detector.compile(real_events=view.fit == "scale")
     names, size = detector.class_names, detector.geometry.size
     queue = live.Queue(packets.receive(address), _QUEUE_EVENTS)
@@ -228,6 +262,8 @@ def of_live(detector: StreamDetector, address: str, view: View, out: str, metada
             )
         logger.info("%s: %s", address, fit.line())
         detector.reset(None, "live", fit, view.filters)
+        if rendering.page:
+            pages.append(EventsOnPage(rendering.page, fit.camera, rendering.stride))
 
     def report(numbers: dict[str, float]) -> None:
         numbers = {**numbers, **queue.report.counts}
@@ -235,12 +271,16 @@ def of_live(detector: StreamDetector, address: str, view: View, out: str, metada
 
     logger.info("waiting for %s", address)
     with ExitStack() as stack:
-        write: Callable[[Boxes], None] = _print_line
-        if out != "-":
-            write = stack.enter_context(files.writer(out, names, metadata, key="t_us", sources=["live"]))
+        writes: list[Callable[[Boxes], None]] = [_print_line] if out == "-" else []
+        if out and out != "-":
+            opened = files.writer(out, names, metadata, key="t_us", sources=["live"])
+            writes.append(stack.enter_context(opened))
         try:
             for step in live.predict(detector, queue, begin, report):
-                write(step.boxes)
+                for write in writes:
+                    write(step.boxes)
+                for page in pages:
+                    page.add(step.events, step.boxes)
         except KeyboardInterrupt:
             report(detector.statistics())
             logger.info("interrupted; the boxes so far are kept")

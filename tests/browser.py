@@ -18,10 +18,10 @@ _FLAGS = (
 _LOOK = """<script>
 addEventListener("load", async () => {
   const said = await (%s)();
-  const place = document.createElement("pre");
-  place.id = "seen";
-  place.textContent = JSON.stringify(said);
-  document.body.append(place);
+  const holder = document.createElement("pre");
+  holder.id = "seen";
+  holder.textContent = JSON.stringify(said);
+  document.body.append(holder);
 });
 </script>"""
 _PICTURES = """async () =>
@@ -42,25 +42,36 @@ def opened(page: Path, folder: Path, look: str = _PICTURES) -> Opened:
     Skips the test where there is no Chromium. By default `look` gives [complete, width, height, shown width]
     of every picture.
     """
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("no chromium")
     copy = page.with_name(f"looked_at_{page.name}")
-    copy.write_text(
-        page.read_text(encoding="utf-8").replace("</body>", _LOOK % look + "</body>"), encoding="utf-8"
-    )
+    copy.write_text(looking(page.read_text(encoding="utf-8"), look), encoding="utf-8")
     shot = folder / "shot.png"
     runs = [
-        subprocess.run(
-            [browser, *_FLAGS, f"--user-data-dir={folder / 'profile'}", *more, file.as_uri()],
-            capture_output=True, text=True, timeout=240,
-        )
+        run(file.as_uri(), folder, *more)
         for file, more in (
             (copy, ["--dump-dom"]), (page, ["--window-size=1200,7000", f"--screenshot={shot}"])
         )
     ]  # fmt: skip
     copy.unlink()
-    found = re.search(r'<pre id="seen">(.*?)</pre>', runs[0].stdout, re.DOTALL)
-    assert found is not None, runs[0].stderr[-2000:]
-    console = [line for run in runs for line in run.stderr.splitlines() if ":CONSOLE" in line]
-    return Opened(json.loads(found[1]), console, shot)
+    console = [line for one in runs for line in one.stderr.splitlines() if ":CONSOLE" in line]
+    return Opened(seen(runs[0]), console, shot)
+
+
+def looking(text: str, look: str) -> str:
+    """A page that calls the function `look` when it is loaded, for `seen`."""
+    return text.replace("</body>", _LOOK % look + "</body>")
+
+
+def run(address: str, folder: Path, *flags: str) -> subprocess.CompletedProcess:
+    """Open an address; skips the test where there is no Chromium."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("no chromium")
+    command = [browser, *_FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+
+def seen(opened: subprocess.CompletedProcess) -> Any:
+    """Result of the function that looked at the page, of a run with --dump-dom."""
+    found = re.search(r'<pre id="seen">(.*?)</pre>', opened.stdout, re.DOTALL)
+    assert found is not None, opened.stderr[-2000:]
+    return json.loads(found[1])

@@ -63,7 +63,7 @@ def match(truth: coco.Table, found: coco.Table) -> Matching:
         labels, rows = by_image[t0:t1], slice(f0, f1)
         iou = overlaps(found.xywh[rows], truth.xywh[labels], truth.crowd[labels])
         same = found.labels[rows][:, None] == truth.labels[labels][None]
-        taken, in_region = _take(iou, same, truth.crowd[labels])
+        taken, in_region = take(iou, same, truth.crowd[labels])
         for local, column in enumerate(taken):
             row = f0 + local
             ignored[row] = in_region[local]
@@ -78,8 +78,11 @@ def match(truth: coco.Table, found: coco.Table) -> Matching:
     return Matching(found, hit, ignored, kind, meant, ~covered & ~truth.crowd)
 
 
-def _take(iou: np.ndarray, same: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Label that each detection of an image takes (-1: none), and whether it lies in a region instead."""
+def take(iou: np.ndarray, same: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label that each detection of an image, best first, takes (-1: none), and whether it lies in a region.
+
+    `iou` and `same` (of one class) are [F, R], `crowd` [R].
+    """
     taken, in_region = np.full(len(iou), -1), np.zeros(len(iou), bool)
     free = ~crowd
     for row in range(len(iou)):

@@ -239,7 +239,12 @@ class StreamDetector:
             self.end_us,
             image_size=self.geometry.size,
         )
-        return StepBoxes(self.fit.boxes(of_step), seconds=done - begin)
+        columns = events.x, events.y, events.p
+        return StepBoxes(self.fit.boxes(of_step), events=columns, seconds=done - begin)
+
+    def latents(self) -> tuple[np.ndarray, ...]:
+        """The latent of each memory after the last step, [h, w, C]."""
+        return tuple(np.asarray(latent[0]) for latent in self._carry.latent)
 
     def statistics(self) -> dict[str, float]:
         """Numbers of the stream since the last reset.

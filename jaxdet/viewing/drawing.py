@@ -25,8 +25,8 @@ _CLASS_COLOURS = (
     (90, 110, 255),
     (255, 255, 90),
 )
-_BACKGROUND = (30, 30, 30)
-_POLARITY_COLOURS = np.array([(170, 110, 60), (235, 235, 235)], np.uint8)  # off, on
+BACKGROUND = (30, 30, 30)
+POLARITY_COLOURS = np.array([(170, 110, 60), (235, 235, 235)], np.uint8)  # off, on
 
 
 _PICTURE_WIDTH = 912  # small pictures are enlarged to about this, so that names can be read
@@ -48,7 +48,7 @@ def event_frame(x, y, polarity, size: tuple[int, int]) -> np.ndarray:
 
     `x`, `y`, `polarity` (0 or 1) are [N] in order of time, `size` is (height, width).
     """
-    picture = np.full((*size, 3), _BACKGROUND, np.uint8)
+    picture = np.full((*size, 3), BACKGROUND, np.uint8)
     return add_events(picture, x, y, polarity)
 
 
@@ -56,7 +56,7 @@ def add_events(picture: np.ndarray, x, y, polarity) -> np.ndarray:
     """Draw events [N] into `picture` in place; those outside it are left out."""
     x, y, polarity = np.asarray(x, np.int64), np.asarray(y, np.int64), np.asarray(polarity, np.int64)
     inside = (x >= 0) & (y >= 0) & (x < picture.shape[1]) & (y < picture.shape[0])
-    picture[y[inside], x[inside]] = _POLARITY_COLOURS[polarity[inside]]
+    picture[y[inside], x[inside]] = POLARITY_COLOURS[polarity[inside]]
     return picture
 
 
@@ -90,7 +90,7 @@ def draw(
         name = named[label] if label < len(named) else f"class_{label}"
         text = f"{name} {boxes.scores[row]:.2f}" if scores else name
         text = text if track < 0 else f"#{track} {text}"
-        for tint, thickness in ((_BACKGROUND, 3), (colour, 1)):  # outlined, to be legible on any background
+        for tint, thickness in ((BACKGROUND, 3), (colour, 1)):  # outlined, to be legible on any background
             at = (x1 + 2, max(y1 - 4, 10))
             cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, tint, thickness, cv2.LINE_AA)
     return picture
