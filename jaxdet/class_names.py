@@ -5,6 +5,7 @@ from collections.abc import Sequence
 GEN1 = ("car", "pedestrian")
 ONEMPX = ("pedestrian", "two wheeler", "car", "truck", "bus", "traffic sign", "traffic light")
 ETRAM = ("pedestrian", "car", "bicycle", "bus", "motorbike", "truck", "tram", "wheelchair")
+DSEC_DET = ("pedestrian", "rider", "car", "bus", "truck", "bicycle", "motorcycle", "train")
 LTD = ("human", "bicycle", "motorcycle", "vehicle")
 LTDV2 = ("person", "bicycle", "motorcycle", "vehicle")  # numbered from 1 in its files
 HIT_UAV = ("Person", "Car", "Bicycle", "OtherVehicle")

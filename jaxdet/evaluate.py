@@ -11,8 +11,8 @@
 
 Protocols for recordings: `hmnet`, of the released evaluator (the nearest time stamp, closer than 25 ms);
 `toolbox` and `window50`, all boxes within 50 ms; `rvt` and `etram`, one output per label time, at times on
-RVT's grid. Sizes that are too small depend on --camera; the line with AP says what was scored. Images are
-compared one by one, as in COCO.
+RVT's grid; `dsec-det`, one output per label time, boxes of all sizes. Sizes that are too small depend on
+--camera; the line with AP says what was scored. Images are compared one by one, as in COCO.
 
 --detections is a file of boxes of any format that predict writes, COCO results of any tool, a folder with a
 .npy per recording, or a folder of YOLO text. The same boxes give the same numbers as with --weights. Labels

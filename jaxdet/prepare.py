@@ -4,6 +4,7 @@
     python -m jaxdet.prepare events --source=mine --labels=labels.csv --classes=car,person --out=data/mine
     python -m jaxdet.prepare 1mpx --source=downloads/1mpx --half=events --out=data/1mpx
     python -m jaxdet.prepare etram --source=downloads/eTraM --classes=8 --out=data/etram
+    python -m jaxdet.prepare dsec-det --source=downloads/DSEC --classes=2 --out=data/dsec_det
     python -m jaxdet.prepare ltd --source=downloads/LTD --out=data/ltd
     python -m jaxdet.prepare flir --source=downloads/FLIR_ADAS_v2 --out=data/flir
     python -m jaxdet.prepare ltdv2 --source=downloads/LTDv2 --out=data/ltdv2
@@ -15,9 +16,9 @@
 them. `events` takes own recordings in any format, with labels as _bbox.npy, COCO json, CSV, YOLO text or VOC
 xml (docs/events.md).
 `synthetic` simulates recordings in that layout, to be prepared like them (`prepare gen1 --duration_s=0`), or
-with --layout in that of 1Mpx or eTraM (`1mpx`, `etram`), or pictures in that of a thermal data set (`flir`,
-`hit_uav`, `llvip`, `ltdv2`). The thermal sets become a folder of images and COCO annotations per split. A run
-that was stopped resumes when it is started again.
+with --layout in that of another set of recordings, of own data (`events`) or of a thermal data set. Those
+become a folder of images and COCO annotations per split. A run that was stopped resumes when it is started
+again.
 Several processes of a job (launch/) divide the recordings among them.
 """
 
@@ -33,6 +34,7 @@ from types import ModuleType
 from jaxdet import cli, distributed, event_flags
 from jaxdet.data.datasets import (
     coco_layout,
+    dsec_det,
     etram,
     event_sets,
     gen1,
@@ -137,13 +139,14 @@ def _events(flags: cli.Flags) -> None:
 def _public_flags(module: ModuleType, flags: cli.Flags) -> None:
     flags.string("source", None, "folder of the data set as distributed", required=True)
     flags.choice("classes", next(iter(module.CLASSES)), list(module.CLASSES), "number of classes")
+    flags.strings("map", [], "classes of the files by another name, old=new; old= ignores a class")
     _prepared_flags(flags)
 
 
 def _public(name: str, module: ModuleType, flags: cli.Flags) -> None:
     options = ConversionOptions(None, flags.half, module.SIZE)
-    found = module.find(Path(flags.source), flags.classes)
-    _make_set(flags, name, found, module.CLASSES[flags.classes], options)
+    classes = Classes(module.CLASSES[flags.classes], _renamed(flags.map))
+    _make_set(flags, name, module.find(Path(flags.source), classes), classes.names, options)
 
 
 def _make_set(
@@ -316,7 +319,7 @@ def _synthetic(flags: cli.Flags) -> None:
 
 
 LAYOUTS = {"gen1": synthetic.write, **event_layouts.WRITERS, **layouts.WRITERS}
-EVENT_SETS = {"1mpx": onempx, "etram": etram}
+EVENT_SETS = {"1mpx": onempx, "etram": etram, "dsec-det": dsec_det}
 
 COMMANDS = {
     "gen1": cli.Command(_gen1_flags, _gen1, __doc__, several_processes=True),

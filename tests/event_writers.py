@@ -1,4 +1,4 @@
-"""Writers of event files that only readers need: ECF in HDF5, and AEDAT4."""
+"""Writer of event files that only readers need: ECF in HDF5."""
 
 import struct
 
@@ -88,30 +88,3 @@ def write_ecf(path, chunks, num_events, chunk_events, geometry="1280x720"):
         rows = h5py.h5d.create(group.id, b"events", h5py.h5t.py_create(row), space, made)
         for index, chunk in enumerate(chunks):
             rows.write_direct_chunk((index * chunk_events,), chunk)
-
-
-def aedat4_header(streams, compression=0, table_at=-1):
-    """Magic line and IOHeader; `streams` are rows (number, kind, width, height)."""
-    nodes = "".join(
-        f'<node name="{number}" path="/{number}/"><attr key="typeIdentifier" type="string">{kind}</attr>'
-        f'<node name="info" path="/{number}/info/"><attr key="sizeX" type="int">{width}</attr>'
-        f'<attr key="sizeY" type="int">{height}</attr></node></node>'
-        for number, kind, width, height in streams
-    )
-    text = f'<dv version="2.0"><node name="outInfo" path="/outInfo/">{nodes}</node></dv>'.encode()
-    # Root, identifier, vtable (size, size of the table, three offsets), table, string.
-    table = struct.pack("<I4sHHHHHxxiiIq", 20, b"IOHE", 10, 20, 4, 12, 8, 12, compression, 12, table_at)
-    data = table + struct.pack("<I", len(text)) + text + b"\0"
-    return b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(data)) + data
-
-
-def aedat4_events(events):
-    """Body of a packet of events, not compressed."""
-    rows = b"".join(struct.pack("<qhhBxxx", *map(int, event)) for event in zip(*events, strict=True))
-    # Root, identifier, vtable (size, size of the table, one offset), padding, table, vector.
-    head = struct.pack("<I4sHHHxxiII", 16, b"EVTS", 6, 8, 4, 8, 4, len(events[0]))
-    return struct.pack("<I", len(head) + len(rows)) + head + rows
-
-
-def aedat4_packet(number, body):
-    return struct.pack("<ii", number, len(body)) + body

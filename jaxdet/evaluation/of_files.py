@@ -77,11 +77,13 @@ def of_files(
 
 
 def _classes_of_camera(truth: Sequence[Boxes], protocol: Protocol) -> tuple[tuple[str, ...], Protocol]:
-    """Class names that nobody gave, and the protocol for them: those of GEN1, or of 1Mpx.
+    """Class names that nobody gave, and the protocol for them: those of GEN1, of 1Mpx or of DSEC-Det.
 
     Of 1Mpx's classes the first three are scored, without those after the last that has a label. eTraM numbers
     its eight classes otherwise, so that a label beyond the first three is not one of the same meaning.
     """
+    if protocol.name == "dsec-det":
+        return names_of.DSEC_DET, protocol
     if protocol.camera == "gen1":
         return names_of.GEN1, protocol
     num_scored = min(3, max((int(boxes.labels.max()) + 1 for boxes in truth if len(boxes)), default=3))

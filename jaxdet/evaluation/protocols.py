@@ -104,8 +104,9 @@ class Protocol(NamedTuple):
 
 
 # Names of the evaluators: the released HMNet's, which gave the published numbers; the Prophesee toolbox as it
-# treats GEN1; every output near a label; RVT and its successors; and eTraM's, which is RVT's for 1Mpx.
-NAMES = ("hmnet", "toolbox", "window50", "rvt", "etram")
+# treats GEN1; every output near a label; RVT and its successors; eTraM's, which is RVT's for 1Mpx; and all
+# boxes of DSEC-Det, one output for the 50 ms before an image.
+NAMES = ("hmnet", "toolbox", "window50", "rvt", "etram", "dsec-det")
 
 
 class Camera(NamedTuple):
@@ -131,6 +132,9 @@ def of(name: str, camera: str = "gen1", guessed: bool = False) -> Protocol:
         raise InputError(f"protocol {name!r}; expected one of {', '.join(NAMES)}")
     if camera not in CAMERAS:
         raise InputError(f"camera {camera!r}; expected one of {', '.join(CAMERAS)}")
+    if name == "dsec-det":
+        # Its papers name no filter of sizes or times that is established.
+        return Protocol(0, 0, 0, 50_000, "last", name=name)
     if name == "etram" and camera == "gen1":
         camera = "1mpx_half"  # the sensor of eTraM has 1280 x 720 pixels, so small boxes are halved ones
     return _settings(name, camera)._replace(name=name, camera=camera, guessed=guessed)

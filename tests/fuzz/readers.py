@@ -24,6 +24,7 @@ from jaxdet.data.events import dat, evt, recordings
 from jaxdet.data.events.open import open_events
 from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.data.images import decoding, sets, yaml_sets
+from jaxdet.data.synthetic import aedat4_files
 from jaxdet.detections import files
 from jaxdet.formats import coco, voc, yolo
 from jaxdet.formats import ltdv2 as board
@@ -95,8 +96,8 @@ def _ecf(path: Path) -> None:
 
 
 def _aedat4(path: Path) -> None:
-    header = event_writers.aedat4_header([(0, "EVTS", 304, 240)])
-    path.write_bytes(header + event_writers.aedat4_packet(0, event_writers.aedat4_events(events(20))))
+    header = aedat4_files.header([(0, "EVTS", 304, 240)])
+    path.write_bytes(header + aedat4_files.packet(0, aedat4_files.event_body(events(20))))
 
 
 def _evt21(path: Path) -> None:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -18,12 +19,21 @@ from jaxdet.data.events import recordings
 from jaxdet.evaluation import labels as label_sets
 from jaxdet.evaluation import protocols, used_labels
 
-CASES = [("1mpx", "7"), ("1mpx", "3"), ("etram", "3"), ("etram", "8")]
+CASES = [("1mpx", "7"), ("1mpx", "3"), ("etram", "3"), ("etram", "8"), ("dsec-det", "8"), ("dsec-det", "2")]
+# Layouts that are trained on, with classes, protocol and camera of the evaluation.
+TRAINED = [
+    ("1mpx", "7", "rvt", "1mpx_half"),
+    ("etram", "3", "etram", "1mpx_half"),
+    ("dsec-det", "2", "dsec-det", "gen1"),
+]
+SHORT = [f"--config.train.{name}=50" for name in ("num_iterations", "iterations_per_epoch")]
 NAMES = {
     ("1mpx", "7"): class_names.ONEMPX,
     ("1mpx", "3"): class_names.ONEMPX[:3],
     ("etram", "3"): class_names.ONEMPX[:3],
     ("etram", "8"): class_names.ETRAM,
+    ("dsec-det", "8"): class_names.DSEC_DET,
+    ("dsec-det", "2"): ("car", "pedestrian"),
 }
 
 
@@ -40,11 +50,13 @@ def simulate(folder, layout, counts=(1, 1, 3), *flags):
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
-    return {name: simulate(folder / name, name, (1, 1, 3), "--duration_s=1.2") for name in ("1mpx", "etram")}
+    layouts = dict.fromkeys(layout for layout, _ in CASES)
+    return {name: simulate(folder / name, name, (1, 1, 3), "--duration_s=1.2") for name in layouts}
 
 
 def command(layout, classes, source, out):
-    return [layout, f"--source={source}", f"--out={out}", f"--classes={classes}", "--half=events"]
+    half = "events" if layout in ("1mpx", "etram") else "no"
+    return [layout, f"--source={source}", f"--out={out}", f"--classes={classes}", f"--half={half}"]
 
 
 def label_files(source, layout, classes):
@@ -89,7 +101,7 @@ def counted(paths, num_classes):
     return counts
 
 
-@pytest.mark.parametrize(("layout", "classes"), [case for case in CASES if case != ("etram", "8")])
+@pytest.mark.parametrize(("layout", "classes"), CASES[:3])
 def test_labels_after_each_filter_are_those_of_an_independent_count(sources, tmp_path, layout, classes):
     assert prepare.main(command(layout, classes, sources[layout], tmp_path / "out")) == 0
     names = NAMES[layout, classes]
@@ -109,6 +121,42 @@ def test_labels_after_each_filter_are_those_of_an_independent_count(sources, tmp
     left_out = sum(count for r in found for count in r.info["left_out"].values())
     assert left_out == expected["all"] - expected["prepared"]
     assert bool(left_out) == (classes == "3" and layout == "1mpx")
+
+
+def test_boxes_of_dsec_det_are_those_of_its_tables_whatever_the_order_of_their_columns(sources, tmp_path):
+    assert prepare.main(command("dsec-det", "8", sources["dsec-det"], tmp_path / "out")) == 0
+    merged = [*command("dsec-det", "2", sources["dsec-det"], tmp_path / "two"), "--map=rider=pedestrian"]
+    assert prepare.main(merged) == 0
+    names = [path.name for path in recordings.find(tmp_path / "out", "test")]
+    assert names == ["thun_01_a", "thun_01_b", "thun_02_a"]
+    assert [path.name for path in recordings.find(tmp_path / "out", "val")] == ["zurich_city_16_a"]
+    orders, total = set(), Counter()
+    for name in names:
+        folder = sources["dsec-det"] / "test" / name
+        rows = np.load(folder / "object_detections" / "left" / "tracks.npy")
+        orders.add(rows.dtype.names.index("h") - rows.dtype.names.index("w"))
+        recording = recordings.open_recording(tmp_path / "out" / "test" / name)
+        assert (recording.width, recording.height) == (640, 480)
+        labels = recording.labels
+        np.testing.assert_array_equal(labels["t"] + np.uint64(recording.start_us), rows["t"])
+        for field in ("x", "y", "w", "h", "class_id", "track_id"):
+            np.testing.assert_array_equal(labels[field], rows[field])
+        images = np.loadtxt(folder / "images" / "timestamps.txt", np.int64)
+        assert recording.info["label_times"] == len(images) == len(np.unique(rows["t"])) + 1
+        with h5py.File(folder / "events" / "left" / "events.h5") as file:
+            first = int(file["t_offset"][()]) + int(file["events/t"][0])
+            index = file["ms_to_idx"][()]
+            assert (file["events/t"][()][index] >= 1000 * np.arange(len(index))).all()
+        assert recording.start_us == first // 5000 * 5000 != 0
+        two = recordings.open_recording(tmp_path / "two" / "test" / name).labels
+        # Car is class 0 of two, and pedestrian, with riders, class 1.
+        assert (two["class_id"] == (rows["class_id"] != 2)).all()
+        total["labels"] += len(rows)
+    assert orders == {1, -1}
+    found = [recordings.open_recording(path) for path in recordings.find(tmp_path / "out", "test")]
+    used = used_labels.select(label_sets.of_recordings(found), protocols.of("dsec-det"), class_names.DSEC_DET)
+    assert used.num_used == total["labels"] > 0
+    assert "8 Hz" not in used.line()
 
 
 def test_every_format_of_the_layout_gives_the_same_events(sources, tmp_path):
@@ -160,23 +208,24 @@ def test_killed_at_random_and_run_again_gives_the_same_bytes(sources, tmp_path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("layout", "classes"), CASES)
-def test_a_set_is_trained_on_and_evaluated_by_weights_and_by_file(tmp_path, layout, classes):
+@pytest.mark.parametrize(("layout", "classes", "protocol", "camera"), TRAINED)
+def test_a_set_is_trained_on_and_evaluated_by_weights_and_by_file(
+    tmp_path, layout, classes, protocol, camera
+):
     source = simulate(tmp_path / "source", layout, (4, 1, 2), "--duration_s=2")
     data = tmp_path / "data"
     assert prepare.main(command(layout, classes, source, data)) == 0
     config = f"--config=events:tiny,{data}"
-    short = ["--config.train.num_iterations=50", "--config.train.iterations_per_epoch=50"]
-    assert train.main([config, f"--workdir={tmp_path / 'run'}", *short]) == 0
-    protocol = "rvt" if layout == "1mpx" else "etram"
-    common = [f"--protocol={protocol}", "--camera=1mpx_half", config]
-    run = f"--weights={tmp_path / 'run'}"
-    assert predict.main([config, run, "--split=test", f"--out={tmp_path / 'boxes'}"]) == 0
+    assert train.main([config, f"--workdir={tmp_path / 'run'}", *SHORT]) == 0
+    run, out = f"--weights={tmp_path / 'run'}", f"--out={tmp_path / 'boxes'}"
+    assert predict.main([run, config, "--split=test", out]) == 0
     measured = {"weights": run, "file": f"--detections={tmp_path / 'boxes'}"}
+    common = [f"--protocol={protocol}", f"--camera={camera}", config]
     for name, given in measured.items():
         assert evaluate.main([*common, given, f"--out={tmp_path / name}.json"]) == 0
     numbers = [json.loads((tmp_path / f"{name}.json").read_text()) for name in measured]
     for values in numbers:
-        assert values["protocol"].startswith(f"{protocol}, camera 1mpx_half")
+        assert values["protocol"].startswith(protocol)
+    assert numbers[0]["num_detections"] > 0
     for key in ("statistics", "classes"):
         assert numbers[0][key] == numbers[1][key] != {}

@@ -17,15 +17,15 @@ CLASSES = {"3": class_names.ONEMPX[:3], "8": class_names.ETRAM}
 EVENTS, EIGHT = "HDF5", "class annotations"
 
 
-def find(source: Path, classes: str) -> FoundSources:
-    """The recordings below `source` with labels of the classes that `classes`, a key of `CLASSES`, names.
+def find(source: Path, classes: Classes) -> FoundSources:
+    """The recordings below `source` with labels of `classes`, whose names are a value of `CLASSES`.
 
     InputError if the folder of eight classes is asked for and not there.
     """
     events = source / EVENTS if (source / EVENTS).is_dir() else source
-    labels = source / EIGHT if classes == "8" else None
+    labels = source / EIGHT if classes.names == CLASSES["8"] else None
     if labels is not None and not labels.is_dir():
         raise InputError(
             f"{labels}: no such folder, expected the labels of eight classes; or give --classes=3"
         )
-    return paired_files.find(events, Classes(CLASSES[classes]), labels)
+    return paired_files.find(events, classes, labels)

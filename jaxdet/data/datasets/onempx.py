@@ -14,6 +14,6 @@ SIZE = (720, 1280)  # height, width
 CLASSES = {"7": class_names.ONEMPX, "3": class_names.ONEMPX[:3]}
 
 
-def find(source: Path, classes: str) -> FoundSources:
-    """The recordings below `source` with labels of the classes that `classes`, a key of `CLASSES`, names."""
-    return paired_files.find(source, Classes(CLASSES[classes]))
+def find(source: Path, classes: Classes) -> FoundSources:
+    """The recordings below `source` with labels of `classes`."""
+    return paired_files.find(source, classes)

@@ -10,12 +10,13 @@ import struct
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from jaxdet.data.events.streams import EventChunk, EventStream
 from jaxdet.errors import InputError
+from jaxdet.structs import ReadReport
 
 NAME = "AEDAT4"
 MAGIC = b"#!AER-DAT4.0\r\n"
@@ -33,6 +34,7 @@ class _Header(NamedTuple):
     table_at: int  # first byte after the packets; not positive if the recording was interrupted
     first: int  # first byte of the packets
     streams: dict[int, tuple[int | None, int | None]]  # those of events: width, height
+    frames: list[int]  # streams of frames
 
 
 def matches(head: bytes, path: Path) -> bool:
@@ -42,35 +44,56 @@ def matches(head: bytes, path: Path) -> bool:
 
 def open_stream(path: Path, chunk_events: int) -> EventStream:
     """Stream the events of the first event stream; InputError for a damaged header and other versions."""
-    try:
-        header = _read_header(path)
-    except (struct.error, IndexError, ValueError, ElementTree.ParseError) as error:
-        raise InputError(f"{path}: damaged header ({error}), expected AEDAT4; copy it again") from error
+    header = _read_header(path)
     if not header.streams:
         raise InputError(f"{path}: AEDAT4 without a stream of events (EVTS); record events as well")
     chosen, (width, height) = next(iter(header.streams.items()))
     expand = _decompressor(header.compression, path)
 
     def chunks(stream: EventStream) -> Iterator[EventChunk]:
-        with open(path, "rb") as file:
-            for number, body in _packets(file, header, stream):
-                if number != chosen:
-                    stream.report.add(_OTHER, number in header.streams)
-                    continue
-                try:
-                    events = _events(expand(body))
-                except Exception as error:  # the libraries of compression raise errors of many kinds
-                    stream.report.add(_BROKEN, 1, f"{type(error).__name__}: {error}")
-                    continue
-                for start in range(0, len(events), chunk_events):
-                    part = events[start : start + chunk_events]
-                    yield EventChunk(part["t"], part["x"], part["y"], (part["p"] > 0).astype(np.int8))
+        for events in _tables(path, header, chosen, expand, _events, stream.report):
+            for start in range(0, len(events), chunk_events):
+                part = events[start : start + chunk_events]
+                yield EventChunk(part["t"], part["x"], part["y"], (part["p"] > 0).astype(np.int8))
 
     return EventStream(path, "aedat4", width, height, chunks)
 
 
-def _packets(file: BinaryIO, header: _Header, stream: EventStream) -> Iterator[tuple[int, bytes]]:
-    """Number of the stream and body of every whole packet."""
+def frame_times(path: Path, report: ReadReport) -> np.ndarray:
+    """Times of the frames of the first stream of frames, int64 [F], us: the middle of each exposure.
+
+    What is left out is counted in `report`. InputError for a file without a stream of frames, a damaged
+    header and other versions.
+    """
+    header = _read_header(path)
+    if not header.frames:
+        raise InputError(f"{path}: AEDAT4 without a stream of frames (FRME), whose times were expected")
+    expand = _decompressor(header.compression, path)
+    return np.array([*_tables(path, header, header.frames[0], expand, _frame_time, report)], np.int64)
+
+
+def _tables(
+    path: Path,
+    header: _Header,
+    chosen: int,
+    expand: Callable[[bytes], bytes],
+    read: Callable[[bytes], Any],
+    report: ReadReport,
+) -> Iterator[Any]:
+    """`read` of the body of every whole packet of the stream `chosen`."""
+    with open(path, "rb") as file:
+        for number, size in _packets(file, header, report):
+            if number != chosen:
+                report.add(_OTHER, chosen in header.streams and number in header.streams)
+                continue
+            try:
+                yield read(expand(file.read(size)))
+            except Exception as error:  # the libraries of compression raise errors of many kinds
+                report.add(_BROKEN, 1, f"{type(error).__name__}: {error}")
+
+
+def _packets(file: BinaryIO, header: _Header, report: ReadReport) -> Iterator[tuple[int, int]]:
+    """Number of the stream and size of every whole packet, with the file at its body."""
     end = file.seek(0, 2)
     if header.first <= header.table_at < end:
         end = header.table_at
@@ -80,13 +103,22 @@ def _packets(file: BinaryIO, header: _Header, stream: EventStream) -> Iterator[t
         head = file.read(min(8, end - at))
         number, size = struct.unpack("<ii", head) if len(head) == 8 else (0, 0)
         if len(head) < 8 or not 0 <= size <= min(end - at - 8, MAX_PACKET):
-            stream.report.add(_CUT, 1, f"byte {at}")
+            report.add(_CUT, 1, f"byte {at}")
             return
-        yield number, file.read(size)
+        yield number, size
         at += 8 + size
 
 
 def _read_header(path: Path) -> _Header:
+    try:
+        return _parsed_header(path)
+    except InputError:
+        raise
+    except (struct.error, IndexError, ValueError, ElementTree.ParseError) as error:
+        raise InputError(f"{path}: damaged header ({error}), expected AEDAT4; copy it again") from error
+
+
+def _parsed_header(path: Path) -> _Header:
     with open(path, "rb") as file:
         magic = file.read(len(MAGIC))
         if magic != MAGIC:
@@ -111,7 +143,8 @@ def _read_header(path: Path) -> _Header:
         struct.unpack_from("<i", data, compression)[0] if compression else 0,
         struct.unpack_from("<q", data, table)[0] if table else -1,
         first,
-        _streams(text),
+        _streams(text, "EVTS"),
+        [*_streams(text, "FRME")],
     )
 
 
@@ -124,14 +157,14 @@ def _field(data: bytes, table: int, index: int) -> int:
     return table + offset if offset else 0
 
 
-def _streams(text: bytes) -> dict[int, tuple[int | None, int | None]]:
-    """Number, width and height of the streams of events in the XML text."""
+def _streams(text: bytes, kind: str) -> dict[int, tuple[int | None, int | None]]:
+    """Number, width and height of the streams of a kind in the XML text."""
     if b"<!" in text:  # no writer declares entities, which can be nested without bound
         raise ValueError("with declarations in its XML")
     found = {}
     for node in ElementTree.fromstring(text.rstrip(b"\0")).iter("node"):
         own = {item.get("key"): item.text or "" for item in node.findall("attr")}
-        if own.get("typeIdentifier") != "EVTS" or not node.get("name", "").isdecimal():
+        if own.get("typeIdentifier") != kind or not node.get("name", "").isdecimal():
             continue
         info = {item.get("key"): item.text or "" for item in node.findall("node[@name='info']/attr")}
         size = [int(info[key]) if info.get(key, "").isdecimal() else None for key in ("sizeX", "sizeY")]
@@ -147,6 +180,14 @@ def _events(data: bytes) -> np.ndarray:
         return np.zeros(0, _EVENT)
     start = field + struct.unpack_from("<I", data, field)[0]
     return np.frombuffer(data, _EVENT, struct.unpack_from("<I", data, start)[0], start + 4)
+
+
+def _frame_time(data: bytes) -> int:
+    """First field of a size-prefixed table; ValueError if it is not stored."""
+    field = _field(data, 4 + struct.unpack_from("<I", data, 4)[0], 0)
+    if not field:
+        raise ValueError("a frame without a time")
+    return struct.unpack_from("<q", data, field)[0]
 
 
 def _decompressor(compression: int, path: Path) -> Callable[[bytes], bytes]:

@@ -1,44 +1,70 @@
-"""Simulated recordings in the layouts of 1Mpx and eTraM.
+"""Simulated recordings in the layouts of public sets (1Mpx, eTraM, DSEC-Det) and of own data.
 
-The street of `gen1` is stretched to 1280x720: an event lies somewhere in the 4 x 3 pixels that its pixel
-covers, and boxes are stretched alike. A traffic sign that nobody sees is labelled beside them, so that
-classes that are not scored occur. Every third recording of a split is DAT, where the layout has that, and
-every other HDF5 file does not state its size.
+The street of `gen1` is stretched to the sensor of the set: an event lies somewhere in the block of pixels
+that its pixel covers, and boxes are stretched alike. In 1Mpx and eTraM a traffic sign that nobody sees is
+labelled beside them, so that classes that are not scored occur. Of 1Mpx every third recording of a split is
+DAT, and every other HDF5 file does not state its size.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
-from jaxdet.data.events import dat
+from jaxdet import terminal
+from jaxdet.data.datasets import dsec_det
+from jaxdet.data.events import dat, evt
 from jaxdet.data.events.streams import EventChunk, concatenate
-from jaxdet.data.synthetic import gen1
+from jaxdet.data.synthetic import gen1, scene
 from jaxdet.data.synthetic.claim import claim
 from jaxdet.data.synthetic.gen1 import Simulation
+from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.formats import npy
 
-WIDTH, HEIGHT = 1280, 720
-_STRETCH = (4, 3)
-_MARGIN = 32  # columns at the left that the stretched street does not reach
+THREE = (scene.CAR, scene.PEDESTRIAN, scene.CYCLIST)
 # Numbers of car and pedestrian, and of what is not scored, in the files of labels.
 _ONEMPX, _ETRAM_3, _ETRAM_8 = (2, 0, 5), (2, 0, None), (1, 0, 6)
+OWN_CLASSES = ("car", "pedestrian", "cyclist")
+_GEN4_SIZE = {"width": 1280, "height": 720}
+_DSEC_CLOCK_US = 49_599_300_523  # no multiple of a step
+_TRACKS = (
+    [("t", "<u8"), ("x", "<f4"), ("y", "<f4"), ("w", "<f4"), ("h", "<f4"), ("class_id", "u1"),
+     ("class_confidence", "<f4"), ("track_id", "<u4"), ("img_name", "<U10")],
+    [("t", "<u8"), ("x", "<f8"), ("y", "<f8"), ("h", "<f8"), ("w", "<f8"), ("class_id", "u1"),
+     ("class_confidence", "<f8"), ("track_id", "<u8")],
+)  # fmt: skip
 
 
-def stretched(split: str, number: int, simulation: Simulation) -> tuple[EventChunk, np.ndarray]:
-    """Events and labels (rows of `dat.BOX_DTYPE`) of a recording on 1280x720 pixels."""
-    chunks, labels = gen1.simulate(split, number, simulation)
+class Layout(NamedTuple):
+    """Sensor of a set and the function that writes its files."""
+
+    width: int
+    height: int
+    stretch: tuple[int, int]  # pixels of the sensor for one of the street, columns and rows
+    write: Callable[[Path, str, int, EventChunk, np.ndarray], None]
+    classes: tuple[int, ...] = scene.CLASSES
+
+
+def stretched(
+    split: str, number: int, simulation: Simulation, layout: Layout
+) -> tuple[EventChunk, np.ndarray]:
+    """Events and labels (rows of `dat.BOX_DTYPE`) of a recording on the sensor of a layout."""
+    chunks, labels = gen1.simulate(split, number, simulation, layout.classes)
     events = concatenate(chunks)
     rng = np.random.default_rng([simulation.seed, 7, gen1.SPLITS.index(split), number])
-    x = events.x * _STRETCH[0] + rng.integers(0, _STRETCH[0], len(events.x)) + _MARGIN
-    y = events.y * _STRETCH[1] + rng.integers(0, _STRETCH[1], len(events.y))
     table = gen1.box_table(labels)
-    table["x"] = table["x"] * _STRETCH[0] + _MARGIN
-    table["y"], table["h"] = table["y"] * _STRETCH[1], table["h"] * _STRETCH[1]
-    table["w"] *= _STRETCH[0]
-    return events._replace(x=x.astype(np.int16), y=y.astype(np.int16)), table
+    sides = zip("xy", "wh", layout.stretch, (layout.width, layout.height), (scene.WIDTH, scene.HEIGHT))
+    for start, side, factor, size, street in sides:
+        margin = (size - factor * street) // 2
+        column = getattr(events, start) * factor + rng.integers(0, factor, len(events.t_us)) + margin
+        events = events._replace(**{start: column.astype(np.int16)})
+        table[start] = table[start] * factor + margin
+        table[side] *= factor
+    return events, table
 
 
 def _numbered(table: np.ndarray, numbers: tuple[int, int, int | None]) -> np.ndarray:
@@ -59,42 +85,102 @@ def _save(path: Path, rows: np.ndarray) -> None:
         np.save(temporary, rows)
 
 
-def write_h5(path: Path, events: EventChunk, with_size: bool) -> None:
-    """Columns as RVT and eTraM store them; polarity is -1 and 1."""
+def write_h5(
+    path: Path, columns: dict[str, np.ndarray], beside: dict[str, int], root: dict[str, Any]
+) -> None:
+    """Columns in the group `events`, numbers `beside` them and others at the `root`."""
     with atomic(path) as temporary, h5py.File(temporary, "w", track_order=True) as file:
         group = file.create_group("events")
-        columns = {"x": ("u2", events.x), "y": ("u2", events.y), "t": ("i8", events.t_us)}
-        columns["p"] = ("i2", np.where(events.p > 0, 1, -1))
-        for name, (kind, column) in columns.items():
-            group.create_dataset(name, data=column.astype(kind), compression="gzip")
-        if with_size:
-            group["height"], group["width"] = HEIGHT, WIDTH
+        for name, column in columns.items():
+            group.create_dataset(name, data=column, compression="gzip")
+        for name, value in beside.items():
+            group[name] = value
+        for name, value in root.items():
+            file[name] = value
+
+
+def _columns(events: EventChunk) -> dict[str, np.ndarray]:
+    """Columns as RVT and eTraM store them; polarity is -1 and 1."""
+    kinds = {"x": ("u2", events.x), "y": ("u2", events.y), "t": ("i8", events.t_us)}
+    kinds["p"] = ("i2", np.where(events.p > 0, 1, -1))
+    return {name: column.astype(kind) for name, (kind, column) in kinds.items()}
 
 
 def _onempx(out: Path, split: str, number: int, events: EventChunk, table: np.ndarray) -> None:
     name = f"synthetic_{split}_{number:04d}"
     if number % 3 == 2:
-        dat.write_dat(out / split / f"{name}_td.dat", events, WIDTH, HEIGHT)
+        dat.write_dat(out / split / f"{name}_td.dat", events, *_GEN4_SIZE.values())
     else:
-        write_h5(out / split / f"{name}_td.h5", events, number % 2 == 0)
+        size = {} if number % 2 else _GEN4_SIZE
+        write_h5(out / split / f"{name}_td.h5", _columns(events), size, {})
     _save(out / split / f"{name}_bbox.npy", _numbered(table, _ONEMPX))
 
 
 def _etram(out: Path, split: str, number: int, events: EventChunk, table: np.ndarray) -> None:
     name = f"{split}_{'night' if number % 2 else 'day'}_{number + 1:04d}"
     folder = out / "HDF5" / (f"{split}_h5_{number % 6 + 1}" if split == "train" else f"{split}_h5_1")
-    write_h5(folder / f"{name}_td.h5", events, True)
+    write_h5(folder / f"{name}_td.h5", _columns(events), _GEN4_SIZE, {})
     _save(folder / f"{name}_bbox.npy", _numbered(table, _ETRAM_3))
     eight = out / "class annotations" / f"eight_class_annotations_{split}"
     _save(eight / f"{name}_bbox.npy", _numbered(table, _ETRAM_8))
 
 
-_LAYOUTS: dict[str, Callable[[Path, str, int, EventChunk, np.ndarray], None]] = {
-    "1mpx": _onempx, "etram": _etram,
-}  # fmt: skip
+def _dsec_det(out: Path, split: str, number: int, events: EventChunk, table: np.ndarray) -> None:
+    """An official sequence. Every fifth box is a rider's; at the last image there is none.
+
+    Every other table has the columns as the description of the set orders them, not as its files do.
+    """
+    names = dsec_det.SEQUENCES[split]
+    if number >= len(names):
+        raise InputError(f"--{split}: {number + 1} recordings, DSEC-Det has {len(names)}; give fewer")
+    folder = out / dsec_det.FOLDERS[split] / names[number]
+    clock_us = _DSEC_CLOCK_US + number * 60_000_000
+    t_us = events.t_us - events.t_us[0]
+    columns = {"x": events.x.astype("u2"), "y": events.y.astype("u2"), "p": events.p.astype("u1")}
+    columns["t"] = t_us.astype("u4")
+    root = {"t_offset": clock_us + int(events.t_us[0])}
+    root["ms_to_idx"] = np.searchsorted(t_us, np.arange(t_us[-1] // 1000 + 1) * 1000).astype("u8")
+    write_h5(folder / dsec_det.EVENTS, columns, {}, root)
+    rows = np.zeros(len(table), _TRACKS[number % 2])
+    for name in ("x", "y", "w", "h", "track_id"):
+        rows[name] = table[name]
+    rows["t"] = table["t"] + np.uint64(clock_us)
+    rows["class_id"] = np.where(np.arange(len(table)) % 5 == 4, 1, np.array([2, 0])[table["class_id"]])
+    rows["class_confidence"] = 1
+    _save(folder / dsec_det.TRACKS, rows)
+    images = [*np.unique(rows["t"]).tolist(), clock_us + int(events.t_us[-1])]
+    with atomic(folder / dsec_det.IMAGES) as temporary:
+        temporary.write_text("".join(f"{image}\n" for image in images))
 
 
-def _writer(layout: str) -> Callable[..., None]:
+def _events(out: Path, split: str, number: int, events: EventChunk, table: np.ndarray) -> None:
+    """EVT3 and a table of labels, as somebody may have them who recorded and labelled."""
+    name = f"{split}_{number:04d}"
+    path = out / "recordings" / split / f"{name}.raw"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    evt.write_evt3(path, events, 640, 480)
+    lines = ["time_us,x,y,w,h,class,track"]
+    for row in table:
+        numbers = [int(row[name]) for name in ("t", "x", "y", "w", "h")]
+        lines.append(",".join(map(str, [*numbers, OWN_CLASSES[row["class_id"]], int(row["track_id"])])))
+    with atomic(out / "labels" / f"{name}.csv") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+
+
+LAYOUTS = {
+    "1mpx": Layout(1280, 720, (4, 3), _onempx),
+    "etram": Layout(1280, 720, (4, 3), _etram),
+    "dsec-det": Layout(640, 480, (2, 2), _dsec_det),
+    "events": Layout(640, 480, (2, 2), _events, THREE),
+}
+
+
+def _write(name: str, out: Path, simulation: Simulation, split: str, number: int) -> None:
+    layout = LAYOUTS[name]
+    layout.write(out, split, number, *stretched(split, number, simulation, layout))
+
+
+def _writer(name: str) -> Callable[..., None]:
     def write(
         out: Path,
         counts: dict[str, int],
@@ -103,16 +189,16 @@ def _writer(layout: str) -> Callable[..., None]:
         report: Callable[[str], None] = print,
     ) -> None:
         """Write `counts` recordings of each split; InputError if `out` holds anything else."""
-        del workers
         simulation.check()
-        claim(out, layout, str(simulation))
-        for split, count in counts.items():
-            for number in range(count):
-                _LAYOUTS[layout](out, split, number, *stretched(split, number, simulation))
-            report(f"{out}: {count} recordings of {split}")
+        claim(out, name, str(simulation))
+        jobs = [(split, number) for split, count in counts.items() for number in range(count)]
+        made = gen1.run(partial(_write, name, out, simulation), jobs, workers)
+        for _ in terminal.track(made, "simulate", len(jobs), "recordings"):
+            pass
+        report(f"{out}: {len(jobs)} recordings in the layout of {name}")
 
     return write
 
 
 # Writers of simulated sets by the name of their layout.
-WRITERS = {name: _writer(name) for name in _LAYOUTS}
+WRITERS = {name: _writer(name) for name in LAYOUTS}

@@ -12,13 +12,14 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from jaxdet import terminal
 from jaxdet.data.events import dat, streams
-from jaxdet.data.synthetic.scene import FRAME_US, HEIGHT, WIDTH, Scene
+from jaxdet.data.synthetic.scene import CLASSES, FRAME_US, HEIGHT, WIDTH, Scene
 from jaxdet.data.synthetic.sensor import Sensor
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
@@ -69,20 +70,21 @@ def write(
     wanted = [(split, number) for split in SPLITS for number in range(counts.get(split, 0))]
     missing = [job for job in wanted if not _paths(out, *job)[1].exists()]
     report(f"{out}: {len(wanted)} recordings of {simulation.duration_s:g} s, {len(missing)} to simulate")
-    written = _run(out, missing, simulation, workers)
+    written = run(partial(write_recording, out, simulation=simulation), missing, workers)
     for _ in terminal.track(written, "simulate", len(missing), "recordings"):
         pass
 
 
-def _run(out, jobs, simulation, workers):
+def run(write: Callable[[str, int], None], jobs: list[tuple[str, int]], workers: int) -> Iterator[None]:
+    """Call `write` for every split and number of `jobs`, in processes if there are several `workers`."""
     if workers < 2 or len(jobs) < 2:
-        for split, number in jobs:
-            yield write_recording(out, split, number, simulation)
+        for job in jobs:
+            yield write(*job)
         return
     # Spawned, not forked: the calling process may run threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        futures = [pool.submit(write_recording, out, split, number, simulation) for split, number in jobs]
+        futures = [pool.submit(write, *job) for job in jobs]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -114,12 +116,12 @@ def write_recording(out: Path, split: str, number: int, simulation: Simulation) 
 
 
 def simulate(
-    split: str, number: int, simulation: Simulation
+    split: str, number: int, simulation: Simulation, classes: tuple[int, ...] = CLASSES
 ) -> tuple[Iterator[streams.EventChunk], list[tuple]]:
     """Events of one recording, and a list that holds (frame, *label) of its labels once they are read."""
     seed = np.random.SeedSequence([simulation.seed, SPLITS.index(split), number])
     scene_rng, sensor_rng = (np.random.Generator(np.random.PCG64(child)) for child in seed.spawn(2))
-    scene = Scene(scene_rng, int(simulation.duration_s * 1e6) // FRAME_US)
+    scene = Scene(scene_rng, int(simulation.duration_s * 1e6) // FRAME_US, classes)
     labels: list[tuple] = []
     label_hz = simulation.train_label_hz if split == "train" else simulation.label_hz
     label_frames = _label_frames(scene_rng, scene.num_frames, label_hz)

@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdet.data.synthetic.textures import HORIZON, POSES, Sprite, car, pedestrian, street, uniform
+from jaxdet.data.synthetic.textures import HORIZON, POSES, Sprite, car, cyclist, pedestrian, street, uniform
 
 WIDTH, HEIGHT = 304, 240
 FRAME_US = 10_000
 MARGIN = 170  # world pixels beyond the view that the camera may pan to, each side
 RAMP_FRAMES = 4  # a stop takes 40 ms
-CAR, PEDESTRIAN = 0, 1
+CAR, PEDESTRIAN, CYCLIST = 0, 1, 2
+CLASSES = (CAR, PEDESTRIAN)
 # A label needs this side and diagonal, a little above the protocol's 10 and 30 pixels, and visible share.
 MIN_SIDE, MIN_DIAGONAL, MIN_VISIBLE = 12, 32, 0.35
 
@@ -52,15 +53,18 @@ class Pole(NamedTuple):
 
 
 class Scene:
-    """A simulated street of `num_frames` pictures, FRAME_US apart. Equal generators give equal scenes."""
+    """A simulated street of `num_frames` pictures, FRAME_US apart. Equal generators give equal scenes.
 
-    def __init__(self, rng: np.random.Generator, num_frames: int):
+    Objects of `classes` go in turn along the lanes of the street.
+    """
+
+    def __init__(self, rng: np.random.Generator, num_frames: int, classes: tuple[int, ...] = CLASSES):
         self.num_frames = num_frames
         self._pad_x, self._pad_y = MARGIN, 48
         self._street = street(rng, HEIGHT + 2 * self._pad_y, WIDTH + 2 * self._pad_x)
         stops = _stops(rng, num_frames)
         self.camera = _drive(rng, stops, num_frames)
-        self.actors = _traffic(rng, stops, self.camera, num_frames)
+        self.actors = _traffic(rng, stops, self.camera, num_frames, classes)
         self.poles = _poles(rng)
         self._background: tuple[tuple, np.ndarray] | None = None
 
@@ -239,10 +243,10 @@ def _turn(rng, position, free):
     return 1 if rng.random() < 0.5 else -1
 
 
-def _traffic(rng, phases, camera, num_frames):
+def _traffic(rng, phases, camera, num_frames, classes):
     """Actors of six slots, each replaced by a newcomer when it has left the view."""
     lanes = rng.permutation(6)
-    classes = [CAR, PEDESTRIAN, CAR, PEDESTRIAN, CAR, PEDESTRIAN]
+    classes = (classes * 6)[:6]
     actors: list[Actor] = []
     for slot, class_id in enumerate(classes):
         moving = _slot_activity(rng, phases, class_id, num_frames)
@@ -288,9 +292,12 @@ def _newcomer(rng, track_id, class_id, lane, frame):
     if class_id == CAR:
         sprite = car(rng, int(100 * size * uniform(rng, 0.9, 1.1)), facing)
         speed = uniform(rng, 45, 110)
-    else:
+    elif class_id == PEDESTRIAN:
         sprite = pedestrian(rng, int(96 * size * uniform(rng, 0.9, 1.1)), facing)
         speed = uniform(rng, 10, 28)
+    else:
+        sprite = cyclist(rng, int(88 * size * uniform(rng, 0.9, 1.1)), facing)
+        speed = uniform(rng, 35, 80)
     return Actor(track_id, class_id, sprite, base_y, facing * size * speed, frame, [], [])
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the simulated world in log intensity: a street, cars, pedestrians.
+"""Pictures of the simulated world in log intensity: a street, cars, pedestrians, cyclists.
 
 Only exact arithmetic is used here, in `scene` and in `sensor` (+ - * / floor and integer or uniform random
 draws; no sin, exp, log, no reductions of floats), because it rounds alike on every processor: one seed gives
@@ -135,5 +135,27 @@ def pedestrian(rng: np.random.Generator, height: int, facing: int) -> Sprite:
         canvas.paint((canvas.y > 0.17) & (canvas.y < 0.54) & (np.abs(canvas.x) < 0.105 * build), coat)
         canvas.limb(0, 0.22, 0.13 * swing * facing, 0.52, 0.05, coat * 0.4)
         canvas.disc(0.01 * facing, 0.085, 0.082, 0.75)
+        poses.append(canvas.layers())
+    return Sprite(np.stack(poses), width, height)
+
+
+def cyclist(rng: np.random.Generator, height: int, facing: int) -> Sprite:
+    """A person on a bicycle, from the side: two wheels, a frame, a bent trunk and a leg that pedals."""
+    width = int(height * 0.9)
+    coat = uniform(rng, 0.7, 1.1) * (1 if rng.random() < 0.5 else -1)
+    bicycle = uniform(rng, 0.8, 1.1) * (1 if rng.random() < 0.5 else -1)
+    poses = []
+    for pose in range(POSES):
+        swing = abs(4 * pose / POSES - 2) - 1
+        canvas = _Canvas(width, height)
+        for wheel in (-0.26, 0.26):
+            canvas.disc(wheel, 0.81, 0.19, bicycle)
+            canvas.disc(wheel, 0.81, 0.13, -0.4 * bicycle)
+        canvas.limb(-0.1 * facing, 0.5, -0.26 * facing, 0.81, 0.04, bicycle)
+        canvas.limb(0.2 * facing, 0.48, 0.26 * facing, 0.81, 0.04, bicycle)
+        canvas.limb(-0.08 * facing, 0.52, (0.02 + 0.09 * swing) * facing, 0.86, 0.08, -coat)
+        canvas.limb(0.08 * facing, 0.19, -0.08 * facing, 0.56, 0.15, coat)
+        canvas.limb(0.08 * facing, 0.24, 0.2 * facing, 0.5, 0.05, coat * 0.5)
+        canvas.disc(0.12 * facing, 0.1, 0.08, 0.75)
         poses.append(canvas.layers())
     return Sprite(np.stack(poses), width, height)
