@@ -109,7 +109,7 @@ def _columns(events: EventChunk) -> dict[str, np.ndarray]:
 def _onempx(out: Path, split: str, number: int, events: EventChunk, table: np.ndarray) -> None:
     name = f"synthetic_{split}_{number:04d}"
     if number % 3 == 2:
-        dat.write_dat(out / split / f"{name}_td.dat", events, *_GEN4_SIZE.values())
+        dat.write_dat(out / split / f"{name}_td.dat", events, 1280, 720)
     else:
         size = {} if number % 2 else _GEN4_SIZE
         write_h5(out / split / f"{name}_td.h5", _columns(events), size, {})
