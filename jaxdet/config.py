@@ -65,6 +65,8 @@ def base() -> Config:
         microbatches=1,  # groups of lanes whose gradients are averaged
         fast=False,  # for CPUs: wide 3x3 convolutions and their gradients by Winograd's algorithm
         tensorboard=False,
+        wandb="",  # project of Weights & Biases
+        mlflow="",  # experiment of MLflow
     )
     # (regex on the dotted path, "data" for fully sharded, or the axes); all other arrays are replicated.
     cfg.sharding = ()

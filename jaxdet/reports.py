@@ -1,6 +1,7 @@
-"""Diagnosis of an evaluation as a page, with the worst pictures of the images or recordings at hand."""
+"""Evaluations as pages, with the worst pictures of the images or recordings at hand, and on trackers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jaxdet.evaluation.diagnosis import Diagnosis
 from jaxdet.evaluation.metrics import Metrics
 from jaxdet.formats import names
 from jaxdet.structs import Boxes
-from jaxdet.viewing import drawing, report
+from jaxdet.viewing import drawing, plots, report
 
 _WINDOW_MS = 50  # events of a picture
 
@@ -32,6 +33,31 @@ def write(
     events of 50 ms before the labels are drawn. Boxes of others are drawn on a grey canvas.
     """
     return report.write(folder, numbers, metrics.curves(), diagnosis, _pairs(metrics, diagnosis, roots))
+
+
+def on_trackers(writers: Sequence[Any], workdir: Path, start: int) -> Callable[[int, Metrics], None]:
+    """Function that hands the metrics of a step, and their curves as a picture, to the trackers of a run.
+
+    A run that begins (`start` is 0) hands them the pictures of its first batches at once.
+    """
+    trackers = [writer for writer in writers if hasattr(writer, "picture")]
+    for tracker in trackers if start == 0 else ():
+        for path in sorted(workdir.glob("batch_*.jpg")):
+            tracker.picture(0, f"batches/{path.stem}", letterbox.read(path)[..., ::-1])
+
+    def show(step: int, metrics: Metrics) -> None:
+        if not trackers:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            drawn = Path(folder) / "curves.png"
+            plots.precision_recall(drawn, **metrics.curves())
+            curves = letterbox.read(drawn)[..., ::-1]
+        ap, ap50 = (float(value) for value in metrics.statistics[:2])
+        for tracker in trackers:
+            tracker.write(step, {"validation/AP": ap, "validation/AP50": ap50})
+            tracker.picture(step, "validation/precision_recall", curves)
+
+    return show
 
 
 def picture_folders(

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import jaxdet
-from jaxdet import cli, config, data, distributed, sharding, terminal
+from jaxdet import cli, config, data, distributed, reports, sharding, terminal
 from jaxdet.benchmarks import ahead, dry_run, example
 from jaxdet.benchmarks.targets import TARGETS
 from jaxdet.data.datasets import gen1, preparation
@@ -150,9 +150,8 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
     if start == 0 and distributed.is_main():
         training_batches.write_first(workdir, cfg, batches.source)
     epochs = math.ceil(cfg.train.num_iterations / cfg.train.iterations_per_epoch)
-    writers = log_writers.open_all(
-        workdir, run.loss_names, run.num_steps, epochs, start, cfg.train.tensorboard
-    )
+    writers = log_writers.open_all(workdir, run.loss_names, run.num_steps, epochs, start, runs.as_json(cfg))
+    show = reports.on_trackers(writers, workdir, start)
 
     def save(info: loop.StepInfo) -> None:
         with distributed.activity(f"writing checkpoint {info.step}"):
@@ -173,7 +172,7 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
         preemption,
     ]
     if cfg.train.evaluate_every:
-        validate = Validation(workdir, _measure(cfg, run), runs.as_json(cfg), start)
+        validate = Validation(workdir, _measure(cfg, run), runs.as_json(cfg), start, show)
         evaluate = lambda info: validate(info.step, _weights(info.state))  # noqa: E731
         hooks.insert(1, Every(cfg.train.evaluate_every, run.num_steps, evaluate))
     bar = terminal.Progress("train", run.num_steps, "steps", start, lines=False)

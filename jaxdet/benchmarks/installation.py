@@ -27,6 +27,8 @@ _DISK_MIB = 64  # written and read again
 OPTIONAL = {
     "faster_coco_eval": ("evaluation in a seventh of the time", "pip install 'jaxdet[fasteval]'"),
     "tensorboardX": ("--config.train.tensorboard=true", "pip install 'jaxdet[tensorboard]'"),
+    "wandb": ("--config.train.wandb=PROJECT", "pip install 'jaxdet[wandb]'"),
+    "mlflow": ("--config.train.mlflow=EXPERIMENT", "pip install 'jaxdet[mlflow]'"),
     "onnx": ("jaxdet export", "pip install 'jaxdet[export]'"),
     "onnxruntime": ("checking of exported files", "pip install 'jaxdet[export]'"),
     "supervision": ("jaxdet.to_supervision", "pip install supervision"),

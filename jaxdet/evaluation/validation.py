@@ -3,10 +3,12 @@
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxdet import distributed
+from jaxdet.evaluation.metrics import Metrics
 from jaxdet.evaluation.splits import Measure
 from jaxdet.files import atomic
 from jaxdet.formats.text import read_json_lines
@@ -21,7 +23,7 @@ class Validation:
 
     Every process calls it; process 0 writes `<workdir>/validation.jsonl` and the weights of the highest
     fitness as `<workdir>/best`. `start` is the step at which a run resumes: lines of later steps, left by a
-    killed run, are dropped.
+    killed run, are dropped. `report` takes the metrics of each step.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class Validation:
         measure: Measure,
         config: dict[str, Any],
         start: int = 0,
+        report: Callable[[int, Metrics], None] = lambda step, metrics: None,
     ):
+        self._report = report
         self._workdir, self._measure, self._config = workdir, measure, config
         self._lines = [line for line in read(workdir) if line["step"] <= start]
         if distributed.is_main():
@@ -47,6 +51,7 @@ class Validation:
         epoch = stored_config.epoch_of(self._config, step)
         self._lines.append({"step": step, "epoch": epoch, "AP": ap, "AP50": ap50, "fitness": fitness})
         self._write()
+        self._report(step, metrics)
         took_s = time.perf_counter() - began
         logger.info("epoch %.4g  step %d  AP %.4f  AP50 %.4f  (%.1f s)", epoch, step, ap, ap50, took_s)
 

@@ -1,4 +1,4 @@
-"""Writers of a run's log: console, the released CSV columns, JSON lines, TensorBoard."""
+"""Writers of a run's log: console, the released CSV columns, JSON lines, and trackers of others."""
 
 import csv
 import json
@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from jaxdet import distributed, terminal
 from jaxdet.files import atomic, stamped
 from jaxdet.formats.text import read_json_lines
 from jaxdet.structs import ReadReport
+from jaxdet.training import trackers
 
 logger = logging.getLogger(__name__)
 
@@ -76,22 +77,6 @@ class JsonlWriter:
         self.file.close()
 
 
-class TensorBoardWriter:
-    """Scalars for TensorBoard; needs the extra `tensorboard`."""
-
-    def __init__(self, path: Path):
-        from tensorboardX import SummaryWriter
-
-        self.writer = SummaryWriter(str(path))
-
-    def write(self, step: int, values: Values) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        self.writer.close()
-
-
 class ConsoleWriter:
     """A line with epoch, step, loss, parts, rate and time left; a terminal has a bar instead."""
 
@@ -123,9 +108,14 @@ class ConsoleWriter:
 
 
 def open_all(
-    workdir: Path, loss_names: Sequence[str], stop: int, num_epochs: int, start: int, tensorboard: bool
+    workdir: Path,
+    loss_names: Sequence[str],
+    stop: int,
+    num_epochs: int,
+    start: int,
+    config: Mapping[str, Any],
 ) -> list[LogWriter]:
-    """The writers of a run: console, `train.csv`, `train.jsonl` and, if asked, TensorBoard events.
+    """The writers of a run: console, `train.csv`, `train.jsonl` and the trackers that `config` names.
 
     `stop` is the last step, `num_epochs` the number of epochs up to it. Lines of steps after `start`, which a
     killed run wrote after its last checkpoint, are dropped. Of several processes only process 0 has writers.
@@ -135,14 +125,12 @@ def open_all(
     _trim(workdir / "train.jsonl", start)
     columns = [*loss_names, "LR0", "LR1"]
     _rebuild_csv(workdir, columns)
-    writers: list[LogWriter] = [
+    return [
         ConsoleWriter(stop, num_epochs),
         CsvWriter(workdir / "train.csv", columns),
         JsonlWriter(workdir / "train.jsonl"),
+        *trackers.open_chosen(workdir, config),
     ]
-    if tensorboard:
-        writers.append(TensorBoardWriter(workdir / "tensorboard"))
-    return writers
 
 
 def read_log(workdir: Path) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""Logs of a run: means, the released table, JSON lines, TensorBoard."""
+"""Logs of a run: means, the released table, JSON lines."""
 
 import json
 import logging
@@ -18,8 +18,8 @@ def values(loss):
     return {**parts, "loss_cls": loss / 4, "loss": loss, "LR0": 2e-4, "LR1": 2e-4}
 
 
-def written(workdir, steps, start=0, tensorboard=False):
-    writers = log_writers.open_all(workdir, COLUMNS[:2], 10, 3, start, tensorboard)
+def written(workdir, steps, start=0):
+    writers = log_writers.open_all(workdir, COLUMNS[:2], 10, 3, start, {"train": {}})
     for step in steps:
         for writer in writers:
             writer.write(step, values(float(step)))
@@ -65,14 +65,6 @@ def test_a_line_tells_rate_waiting_and_time_left(tmp_path, caplog):
     assert "2.00 steps/s" in line
     assert "waiting for data 50%" in line
     assert line.endswith("left 0:00:03")
-
-
-def test_tensorboard_gets_every_value(tmp_path):
-    pytest.importorskip("tensorboardX")
-    written(tmp_path, [1, 2], tensorboard=True)
-    (events,) = (tmp_path / "tensorboard").iterdir()
-    content = events.read_bytes()
-    assert all(name.encode() in content for name in ("loss_cls", "LR0", "BatchTime"))
 
 
 class Kept:
