@@ -34,16 +34,14 @@ from types import ModuleType
 from jaxdet import cli, distributed, event_flags
 from jaxdet.data.datasets import (
     coco_layout,
-    dsec_det,
-    etram,
     event_sets,
     gen1,
     gen1_metadata,
     ltd,
     ltd_preparation,
-    onempx,
     own_events,
     preparation,
+    public_events,
     thermal_sets,
 )
 from jaxdet.data.events import conversion, recordings
@@ -319,7 +317,6 @@ def _synthetic(flags: cli.Flags) -> None:
 
 
 LAYOUTS = {"gen1": synthetic.write, **event_layouts.WRITERS, **layouts.WRITERS}
-EVENT_SETS = {"1mpx": onempx, "etram": etram, "dsec-det": dsec_det}
 
 COMMANDS = {
     "gen1": cli.Command(_gen1_flags, _gen1, __doc__, several_processes=True),
@@ -328,7 +325,7 @@ COMMANDS = {
         name: cli.Command(
             partial(_public_flags, module), partial(_public, name, module), __doc__, several_processes=True
         )
-        for name, module in EVENT_SETS.items()
+        for name, module in public_events.SETS.items()
     },
     "ltd": cli.Command(_ltd_flags, _ltd, __doc__, several_processes=True),
     **{

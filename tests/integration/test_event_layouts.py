@@ -2,12 +2,14 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -19,12 +21,17 @@ from jaxdet.data.events import recordings
 from jaxdet.evaluation import labels as label_sets
 from jaxdet.evaluation import protocols, used_labels
 
-CASES = [("1mpx", "7"), ("1mpx", "3"), ("etram", "3"), ("etram", "8"), ("dsec-det", "8"), ("dsec-det", "2")]
+CASES = [
+    *(("1mpx", "7"), ("1mpx", "3"), ("etram", "3"), ("etram", "8"), ("dsec-det", "8"), ("dsec-det", "2")),
+    *(("pedro", "1"), ("pku-davis-sod", "3")),
+]
 # Layouts that are trained on, with classes, protocol and camera of the evaluation.
 TRAINED = [
     ("1mpx", "7", "rvt", "1mpx_half"),
     ("etram", "3", "etram", "1mpx_half"),
     ("dsec-det", "2", "dsec-det", "gen1"),
+    ("pedro", "1", "dsec-det", "gen1"),
+    ("pku-davis-sod", "3", "dsec-det", "gen1"),
 ]
 SHORT = [f"--config.train.{name}=50" for name in ("num_iterations", "iterations_per_epoch")]
 NAMES = {
@@ -34,6 +41,8 @@ NAMES = {
     ("etram", "8"): class_names.ETRAM,
     ("dsec-det", "8"): class_names.DSEC_DET,
     ("dsec-det", "2"): ("car", "pedestrian"),
+    ("pedro", "1"): ("person",),
+    ("pku-davis-sod", "3"): ("car", "person", "two-wheeler"),
 }
 
 
@@ -157,6 +166,69 @@ def test_boxes_of_dsec_det_are_those_of_its_tables_whatever_the_order_of_their_c
     used = used_labels.select(label_sets.of_recordings(found), protocols.of("dsec-det"), class_names.DSEC_DET)
     assert used.num_used == total["labels"] > 0
     assert "8 Hz" not in used.line()
+
+
+def test_samples_of_pedro_that_follow_each_other_are_one_recording(sources, tmp_path):
+    source = sources["pedro"]
+    assert prepare.main(command("pedro", "1", source, tmp_path / "out")) == 0
+    found = {path.name: recordings.open_recording(path) for path in recordings.find(tmp_path / "out", "test")}
+    # Numbers of the samples of a recording begin with that of the recording.
+    assert list(found) == [f"test_frame000{number}000" for number in range(3)]
+    for number, recording in enumerate(found.values()):
+        samples = [np.load(p) for p in sorted((source / "numpy" / "test").glob(f"frame000{number}*.npy"))]
+        together = np.concatenate(samples)
+        start_us = int(together[0, 0]) // 5000 * 5000
+        assert recording.start_us == start_us > 1.6e15
+        events = recording.events(0, recording.info["num_events"])
+        np.testing.assert_array_equal(np.stack(events, 1), together - [start_us, 0, 0, 0])
+        boxes = []
+        for sample, path in zip(
+            samples, sorted((source / "xml" / "test").glob(f"frame000{number}*.xml")), strict=True
+        ):
+            root = ElementTree.parse(path).getroot()
+            for item in root.iter("bndbox"):
+                x1, y1, x2, y2 = (float(item.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax"))
+                boxes.append((int(sample[-1, 0]) - start_us, x1, y1, x2 - x1, y2 - y1))
+        labels = recording.labels
+        assert [tuple(row) for row in labels[["t", "x", "y", "w", "h"]].tolist()] == boxes != []
+        assert set(labels["class_id"].tolist()) == {0}
+        assert recording.label_interval_us == pytest.approx(40_000, abs=4_000)
+    # A pause of more than a second within the samples divides a recording.
+    path = sorted((source / "numpy" / "val").iterdir())[10:]
+    copy = tmp_path / "copy"
+    shutil.copytree(source, copy)
+    for sample in path:
+        np.save(copy / "numpy" / "val" / sample.name, np.add(np.load(sample), [1_100_000, 0, 0, 0]))
+    assert prepare.main(command("pedro", "1", copy, tmp_path / "two")) == 0
+    names = [path.name for path in recordings.find(tmp_path / "two", "val")]
+    assert names == ["val_frame0000000", "val_frame0000010"]
+
+
+def test_frames_of_pku_davis_sod_are_numbered_from_one(sources, tmp_path):
+    source = sources["pku-davis-sod"]
+    assert prepare.main(command("pku-davis-sod", "3", source, tmp_path / "out")) == 0
+    found = {path.name: recordings.open_recording(path) for path in recordings.find(tmp_path / "out", "test")}
+    assert list(found) == ["001_test_normal", "002_test_low_light", "003_test_motion_blur"]
+    spellings = set()
+    for number, (name, recording) in enumerate(found.items()):
+        clock_us = 1_600_000_000_000_007 + number * 60_000_000  # of the simulation
+        expected = []
+        (folder,) = (source / "annotations" / "test").glob(f"*/{name}")
+        first_us = int(recording.labels["t"][0]) + recording.start_us
+        numbers = sorted(int(path.stem) for path in folder.iterdir())
+        for index in numbers:
+            shapes = json.loads((folder / f"{index}.json").read_text())["shapes"]
+            time = first_us + (index - numbers[0]) * 40_000
+            for shape in shapes:
+                spellings |= {*shape} & {"label", "lable"}
+                (x1, y1), (x2, y2) = shape["points"]
+                label = int(shape.get("label") or shape["lable"]) - 1
+                expected.append((time, label, min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)))
+        rows = recording.labels[["t", "class_id", "x", "y", "w", "h"]].tolist()
+        assert [(t + recording.start_us, *rest) for t, *rest in rows] == expected
+        assert (first_us - clock_us) % 10_000 == 0  # a picture of the simulation
+        assert recording.info["label_times"] >= len(numbers)
+    assert spellings == {"label", "lable"}
 
 
 def test_every_format_of_the_layout_gives_the_same_events(sources, tmp_path):

@@ -59,17 +59,22 @@ def open_stream(path: Path, chunk_events: int) -> EventStream:
     return EventStream(path, "aedat4", width, height, chunks)
 
 
-def frame_times(path: Path, report: ReadReport) -> np.ndarray:
+def frame_times(path: Path) -> np.ndarray:
     """Times of the frames of the first stream of frames, int64 [F], us: the middle of each exposure.
 
-    What is left out is counted in `report`. InputError for a file without a stream of frames, a damaged
-    header and other versions.
+    InputError for a file without a stream of frames, a damaged header or frame, and other versions.
     """
     header = _read_header(path)
     if not header.frames:
         raise InputError(f"{path}: AEDAT4 without a stream of frames (FRME), whose times were expected")
     expand = _decompressor(header.compression, path)
-    return np.array([*_tables(path, header, header.frames[0], expand, _frame_time, report)], np.int64)
+    report = ReadReport()
+    times = np.array([*_tables(path, header, header.frames[0], expand, _frame_time, report)], np.int64)
+    if report.counts[_BROKEN]:
+        raise InputError(
+            f"{path}: {report.counts[_BROKEN]} damaged frames, which cannot be numbered; copy it again"
+        )
+    return times
 
 
 def _tables(

@@ -52,14 +52,16 @@ def suspicious(
     `boxes` are BOX_DTYPE as they were read, `labels` are the same after `from_boxes`.
     """
     numbers = np.stack([labels[k] for k in ("x", "y", "w", "h", "confidence")])
-    keys = np.stack([labels["t"].astype(np.int64), labels["track_id"].astype(np.int64)], 1)
+    # Without track ids only equal boxes are known to be the same object.
+    tracked = labels["track_id"].any()
+    keys = np.unique(labels[["t", "track_id"] if tracked else ["t", "class_id", "x", "y", "w", "h"]])
     counts = {
         "invalid": int(labels["invalid"].sum()),
         "not finite": int((~np.isfinite(numbers)).any(0).sum()),
         "without area": int(((labels["w"] <= 0) | (labels["h"] <= 0)).sum()),
         "of an unknown class": int((labels["class_id"] >= num_classes).sum()),
         "after the end": int((labels["t"] >= duration_ms * 1000).sum()),
-        "twice at one time": len(keys) - len(np.unique(keys, axis=0)),
+        "twice at one time": len(labels) - len(keys),
         "out of order": int((np.diff(boxes["t"].astype(np.int64)) < 0).sum()),
     }
     return {reason: count for reason, count in counts.items() if count}

@@ -62,14 +62,18 @@ def open_stream(path: Path, chunk_events: int) -> EventStream:
     with open(path, "rb") as file:
         magic = file.read(6)
     if magic == b"\x93NUMPY":
-        table = _loaded(path)
+        table = load(path)
         return _of_array(path, "npy", _checked(path, table), chunk_events)
     if magic.startswith(b"PK\x03\x04"):
         return _of_array(path, "npz", _of_npz(path), chunk_events)
     return _of_text(path, chunk_events)
 
 
-def _loaded(path: Path) -> Any:
+def load(path: Path) -> Any:
+    """The array of an .npy file, mapped into memory, or the arrays of an .npz file, by name.
+
+    InputError for a damaged file and for objects.
+    """
     try:
         with open(path, "rb") as file:  # closed also where NumPy refuses the file
             if file.read(2) == b"PK":
@@ -85,7 +89,7 @@ def _loaded(path: Path) -> Any:
 
 def _of_npz(path: Path) -> Any:
     """The table of an archive: its columns by name, else its only array."""
-    arrays = _loaded(path)
+    arrays = load(path)
     if len(arrays) == 1:
         return _checked(path, next(iter(arrays.values())))
     columns = named(list(arrays))

@@ -1,4 +1,4 @@
-"""Simulated recordings in the layouts of public sets (1Mpx, eTraM, DSEC-Det) and of own data.
+"""Simulated recordings in the layouts of public sets and of own data.
 
 The street of `gen1` is stretched to the sensor of the set: an event lies somewhere in the block of pixels
 that its pixel covers, and boxes are stretched alike. In 1Mpx and eTraM a traffic sign that nobody sees is
@@ -6,7 +6,9 @@ labelled beside them, so that classes that are not scored occur. Of 1Mpx every t
 DAT, and every other HDF5 file does not state its size.
 """
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,17 +20,19 @@ from jaxdet import terminal
 from jaxdet.data.datasets import dsec_det
 from jaxdet.data.events import dat, evt
 from jaxdet.data.events.streams import EventChunk, concatenate
-from jaxdet.data.synthetic import gen1, scene
+from jaxdet.data.synthetic import aedat4_files, gen1, scene
 from jaxdet.data.synthetic.claim import claim
 from jaxdet.data.synthetic.gen1 import Simulation
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
-from jaxdet.formats import npy
+from jaxdet.formats import npy, voc
+from jaxdet.structs import Boxes
 
 THREE = (scene.CAR, scene.PEDESTRIAN, scene.CYCLIST)
 # Numbers of car and pedestrian, and of what is not scored, in the files of labels.
 _ONEMPX, _ETRAM_3, _ETRAM_8 = (2, 0, 5), (2, 0, None), (1, 0, 6)
 OWN_CLASSES = ("car", "pedestrian", "cyclist")
+_PKU = (1, 2, 3)  # numbers of car, person and two-wheeler
 _GEN4_SIZE = {"width": 1280, "height": 720}
 _DSEC_CLOCK_US = 49_599_300_523  # no multiple of a step
 _TRACKS = (
@@ -47,12 +51,15 @@ class Layout(NamedTuple):
     stretch: tuple[int, int]  # pixels of the sensor for one of the street, columns and rows
     write: Callable[[Path, str, int, EventChunk, np.ndarray], None]
     classes: tuple[int, ...] = scene.CLASSES
+    label_hz: float | None = None  # of the set; None: of the simulation
 
 
 def stretched(
     split: str, number: int, simulation: Simulation, layout: Layout
 ) -> tuple[EventChunk, np.ndarray]:
     """Events and labels (rows of `dat.BOX_DTYPE`) of a recording on the sensor of a layout."""
+    if layout.label_hz is not None:
+        simulation = replace(simulation, label_hz=layout.label_hz, train_label_hz=layout.label_hz)
     chunks, labels = gen1.simulate(split, number, simulation, layout.classes)
     events = concatenate(chunks)
     rng = np.random.default_rng([simulation.seed, 7, gen1.SPLITS.index(split), number])
@@ -153,6 +160,48 @@ def _dsec_det(out: Path, split: str, number: int, events: EventChunk, table: np.
         temporary.write_text("".join(f"{image}\n" for image in images))
 
 
+def _pedro(out: Path, split: str, number: int, events: EventChunk, table: np.ndarray) -> None:
+    """Samples of the 40 ms before every labelled moment in which somebody is seen."""
+    clock_us = 1_672_932_173_345_743 + (10 * gen1.SPLITS.index(split) + number) * 60_000_000
+    rows = np.stack([np.asarray(events[name], np.int64) for name in range(4)], 1)
+    table = table[table["class_id"] == scene.PEDESTRIAN]
+    for index, end in enumerate(np.unique(table["t"]).astype(np.int64)):
+        name = f"frame{number * 1000 + index:07d}"
+        first, last = np.searchsorted(events.t_us, [end - 40_000, end])
+        sample = rows[first:last] + np.array([clock_us, 0, 0, 0])
+        if not len(sample):
+            continue
+        (out / "xml" / split).mkdir(parents=True, exist_ok=True)
+        _save(out / "numpy" / split / f"{name}.npy", sample)
+        of_frame = table[table["t"] == end]
+        left, top, w, h = (of_frame[side].astype(np.float64) for side in "xywh")
+        xyxy, labels = np.stack([left, top, left + w, top + h], 1), np.zeros(len(of_frame), np.int32)
+        where = {"source": f"{name}.jpg", "image_size": (260, 346)}
+        voc.write(
+            out / "xml" / split, [Boxes(xyxy, np.ones(len(labels)), labels, **where)], ("person",), False
+        )
+
+
+def _pku_davis_sod(out: Path, split: str, number: int, events: EventChunk, table: np.ndarray) -> None:
+    """A recording of each scene in turn, with a frame every 40 ms; half of the files misspell a key."""
+    place = Path(split, ("normal", "low_light", "motion_blur")[number % 3])
+    name = f"{number + 1:03d}_{split}_{place.name}"
+    clock_us = 1_600_000_000_000_007 + number * 60_000_000
+    times = np.unique(table["t"]).astype(np.int64)
+    frames = np.arange(times[0] % 40_000, times[-1] + 1, 40_000)
+    moved = events._replace(t_us=events.t_us + clock_us)
+    aedat4_files.write(out / "raw" / place / f"{name}.aedat4", moved, (frames + clock_us).tolist(), 346, 260)
+    for t_us in times:
+        shapes = []
+        for row in table[table["t"] == t_us]:
+            x, y, w, h = (float(row[side]) for side in "xywh")
+            key = "lable" if number % 2 else "label"
+            shapes.append({key: str(_PKU[row["class_id"]]), "points": [[x + w, y], [x, y + h]]})
+        path = out / "annotations" / place / name / f"{np.searchsorted(frames, t_us) + 1}.json"
+        with atomic(path) as temporary:
+            temporary.write_text(json.dumps({"shapes": shapes}))
+
+
 def _events(out: Path, split: str, number: int, events: EventChunk, table: np.ndarray) -> None:
     """EVT3 and a table of labels, as somebody may have them who recorded and labelled."""
     name = f"{split}_{number:04d}"
@@ -170,7 +219,9 @@ def _events(out: Path, split: str, number: int, events: EventChunk, table: np.nd
 LAYOUTS = {
     "1mpx": Layout(1280, 720, (4, 3), _onempx),
     "etram": Layout(1280, 720, (4, 3), _etram),
-    "dsec-det": Layout(640, 480, (2, 2), _dsec_det),
+    "dsec-det": Layout(640, 480, (2, 2), _dsec_det, label_hz=20),
+    "pedro": Layout(346, 260, (1, 1), _pedro, label_hz=25),
+    "pku-davis-sod": Layout(346, 260, (1, 1), _pku_davis_sod, THREE, label_hz=25),
     "events": Layout(640, 480, (2, 2), _events, THREE),
 }
 
