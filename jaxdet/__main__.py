@@ -28,6 +28,7 @@ COMMANDS = (
     "submit",
     "reproduce",
     "benchmark",
+    "completion",
 )
 
 
@@ -62,13 +63,13 @@ def flags_of_all() -> "dict[str, Flags]":
 
 def _overview() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {_summary(name)}" for name in COMMANDS]
+    lines = [f"  {name:<{width}}  {summary(name)}" for name in COMMANDS]
     return "\n".join(
         [f"jaxdet {jaxdet.__version__}: {jaxdet.__doc__}", "", *lines, "", "jaxdet COMMAND --help"]
     )
 
 
-def _summary(name: str) -> str:
+def summary(name: str) -> str:
     """First line of a command's docstring, read without importing it: most commands take seconds to
     import."""
     source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")

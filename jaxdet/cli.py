@@ -53,6 +53,7 @@ class Flags:
         )
         self._values = argparse.Namespace()
         self._required: list[str] = []
+        self._choices: dict[str, tuple[str, ...]] = {}
         self._takes_config = self._stores_config = False
         self._overrides: list[tuple[str, str]] = []
         self.boolean("debug", False, "show the traceback of an input error")
@@ -80,6 +81,7 @@ class Flags:
                 raise argparse.ArgumentTypeError(f"={text}: expected one of {', '.join(choices)}")
             return text
 
+        self._choices[name] = tuple(choices)
         self._add(name, default, f"{help} ({' | '.join(choices)})", "CHOICE", type=chosen)
 
     def strings(self, name: str, default: Sequence[str], help: str, required: bool = False) -> None:
@@ -104,6 +106,10 @@ class Flags:
         """Name, kind of value and help of each flag, in the order of --help."""
         shown = [a for a in self._parser._actions if a.help != argparse.SUPPRESS]
         return [(a.dest, str(a.metavar), str(a.help).replace("%%", "%")) for a in shown]
+
+    def choices(self, name: str) -> tuple[str, ...]:
+        """Values that a flag takes; () where they are not listed."""
+        return self._choices.get(name, ())
 
     def parse(self, argv: Sequence[str]) -> None:
         """Read `argv` (without the program's name); raises InputError for anything unknown or missing."""
