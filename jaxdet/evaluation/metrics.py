@@ -61,7 +61,7 @@ class Metrics:
         return {name: {"AP": float(ap), "AP50": float(ap50)} for name, ap, ap50 in rows}
 
     def table(self) -> str:
-        """Lines with the 12 numbers in the layout of pycocotools, then AP and AP50 of each class."""
+        """Lines with the 12 numbers in the layout of pycocotools, then AP and AP50 of each labelled class."""
         titles = {"AP": "Average Precision", "AR": "Average Recall"}
         lines = []
         for (_, kind, iou, area, limit), value in zip(STATISTICS, self.statistics):
@@ -70,9 +70,12 @@ class Metrics:
                 f" {titles[kind]:<18} ({kind}) @[ IoU={threshold:<9} | area={area:>6s} | "
                 f"maxDets={limit:>3d} ] = {value:0.3f}"
             )
-        width = max((len(name) for name in self.class_names), default=0)
-        for name, values in self.per_class.items():
+        labelled = {name: values for name, values in self.per_class.items() if values["AP"] >= 0}
+        width = max(map(len, labelled), default=0)
+        for name, values in labelled.items():
             lines.append(f" {name:<{width}}  AP {values['AP']:0.3f}  AP50 {values['AP50']:0.3f}")
+        if len(labelled) < len(self.class_names):
+            lines.append(f" {len(self.class_names) - len(labelled)} classes without labels")
         return "\n".join(lines)
 
     def curves(self) -> dict[str, Any]:

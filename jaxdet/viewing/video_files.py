@@ -2,6 +2,9 @@
 
 import importlib
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,12 +45,34 @@ def open_writer(
             "%s: MPEG-4 part 2, which browsers do not play; name it .webm, or pip install 'jaxdet[h264]'",
             shown,
         )
-    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*CODECS[suffix]), fps, size[::-1])
+    with _silent():
+        writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*CODECS[suffix]), fps, size[::-1])
     if not writer.isOpened():
         raise InputError(
             f"{shown}: this OpenCV has no {CODECS[suffix]} encoder; use another of {', '.join(CODECS)}"
         )
     return writer
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing is written to standard error, by C code either.
+
+    OpenCV would alarm users, past its own log level, with a note on the tags of WebM, which has none.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # a program started with `2>&-` has none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
 
 
 class _H264:

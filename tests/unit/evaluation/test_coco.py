@@ -51,6 +51,7 @@ def test_results_without_boxes_score_zero():
     metrics = coco.average_precision(TRUTH, _one([], []), 1, ["thing", "other"])
     assert metrics.statistics[0] == 0
     assert metrics.ap_per_class.tolist() == [0, -1]
+    assert [line.split()[0] for line in metrics.table().splitlines()[12:]] == [metrics.class_names[0], "1"]
     assert coco.average_precision(_one(None, []), _one([], []), 0, ["thing"]).statistics[0] == -1
 
 

@@ -16,7 +16,7 @@ def _pictures(size, count=12):
 
 @pytest.mark.parametrize("package", [None, "av"])
 @pytest.mark.parametrize("suffix", list(video_files.CODECS))
-def test_frames_come_back(tmp_path, suffix, package, monkeypatch, caplog):
+def test_frames_come_back(tmp_path, suffix, package, monkeypatch, caplog, capfd):
     if package is None:
         monkeypatch.setattr(video_files, "find_spec", lambda name: None)
     elif suffix != ".mp4":
@@ -29,6 +29,7 @@ def test_frames_come_back(tmp_path, suffix, package, monkeypatch, caplog):
     for picture in _pictures(size):
         writer.write(picture)
     writer.release()
+    assert capfd.readouterr().err == ""  # no note of OpenCV on tags of WebM
     video = sets.VideoFile(path)
     assert video.frame_rate == pytest.approx(12.5)
     assert video.size == (48, 66)  # odd sides are made even for H.264
