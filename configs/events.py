@@ -35,7 +35,7 @@ def get_config(arg: str = "b3"):
     cfg.data.max_slots = _slots(cfg, description)
     if size == "tiny":
         cfg.optim = c.adamw(lr=3e-3, weight_decay=0.01)
-        cfg.train.num_iterations = cfg.train.iterations_per_epoch = 480
+        cfg.train.num_iterations = cfg.train.iterations_per_epoch = 960
         cfg.train.checkpoint_every = 240
     else:
         cfg.optim = c.adamw(lr=2e-4, weight_decay=0.01)

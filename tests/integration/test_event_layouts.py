@@ -33,7 +33,6 @@ TRAINED = [
     ("pedro", "1", "dsec-det", "gen1"),
     ("pku-davis-sod", "3", "dsec-det", "gen1"),
 ]
-SHORT = [f"--config.train.{name}=50" for name in ("num_iterations", "iterations_per_epoch")]
 NAMES = {
     ("1mpx", "7"): class_names.ONEMPX,
     ("1mpx", "3"): class_names.ONEMPX[:3],
@@ -287,8 +286,8 @@ def test_a_set_is_trained_on_and_evaluated_by_weights_and_by_file(
     source = simulate(tmp_path / "source", layout, (4, 1, 2), "--duration_s=2")
     data = tmp_path / "data"
     assert prepare.main(command(layout, classes, source, data)) == 0
-    config = f"--config=events:tiny,{data}"
-    assert train.main([config, f"--workdir={tmp_path / 'run'}", *SHORT]) == 0
+    config = f"--config={Path(__file__).parent / 'small_events.py'}:{data}"
+    assert train.main([config, f"--workdir={tmp_path / 'run'}"]) == 0
     run, out = f"--weights={tmp_path / 'run'}", f"--out={tmp_path / 'boxes'}"
     assert predict.main([run, config, "--split=test", out]) == 0
     measured = {"weights": run, "file": f"--detections={tmp_path / 'boxes'}"}

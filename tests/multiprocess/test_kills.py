@@ -24,6 +24,7 @@ from jaxdet import config_files
 from jaxdet.data.datasets import gen1, preparation
 from jaxdet.data.events import recordings
 from jaxdet.data.images import sets
+from jaxdet.data.synthetic import event_layouts
 from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.data.synthetic import ltd as synthetic_ltd
 from jaxdet.detections import files
@@ -109,6 +110,19 @@ JOBS = {
             f"--out={out}",
             "--workers=2",
             "--duration_s=0",
+        ],
+        _tree,
+        _whole_recordings,
+    ),
+    "prepare events": Command(
+        lambda given, out: [
+            "jaxdet.prepare",
+            "events",
+            f"--source={given / 'own' / 'recordings'}",
+            f"--labels={given / 'own' / 'labels'}",
+            f"--classes={','.join(event_layouts.OWN_CLASSES)}",
+            f"--out={out}",
+            "--workers=2",
         ],
         _tree,
         _whole_recordings,
@@ -218,6 +232,7 @@ def source(tmp_path_factory):
     given = tmp_path_factory.mktemp("given")
     simulation = synthetic.Simulation(seed=3, duration_s=2.0)
     synthetic.write(given / "gen1", {"train": 2, "val": 1, "test": 1}, simulation, workers=1)
+    event_layouts.WRITERS["events"](given / "own", {"train": 2, "val": 1, "test": 1}, simulation)
     synthetic_ltd.write(given / "ltd", {"Day": 1, "Week": 0, "Month": 0}, 1, 0, 6, 1, lambda line: None)
     return given
 
