@@ -19,14 +19,14 @@ import structures as inside
 
 from jaxdet.config_files import override
 from jaxdet.data import archive
-from jaxdet.data.datasets import gen1_metadata, ltd, ltdv2, thermal_sets
-from jaxdet.data.events import dat, evt, recordings
+from jaxdet.data.datasets import gen1_metadata, ltd, ltdv2, pku_davis_sod, thermal_sets
+from jaxdet.data.events import aedat4, dat, evt, label_files, recordings
 from jaxdet.data.events.open import open_events
 from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.data.images import decoding, sets, yaml_sets
 from jaxdet.data.synthetic import aedat4_files
 from jaxdet.detections import files
-from jaxdet.formats import coco, voc, yolo
+from jaxdet.formats import coco, npy, voc, yolo
 from jaxdet.formats import ltdv2 as board
 from jaxdet.pickles import tables as _tables  # noqa: F401   (imported before memory is bounded)
 from jaxdet.structs import Boxes, ReadReport
@@ -98,6 +98,20 @@ def _ecf(path: Path) -> None:
 def _aedat4(path: Path) -> None:
     header = aedat4_files.header([(0, "EVTS", 304, 240)])
     path.write_bytes(header + aedat4_files.packet(0, aedat4_files.event_body(events(20))))
+
+
+def _frames(path: Path) -> None:
+    packets = b"".join(aedat4_files.packet(0, aedat4_files.frame_body(t_us)) for t_us in (5, 40_005))
+    path.write_bytes(aedat4_files.header([(0, "FRME", 304, 240)]) + packets)
+
+
+def _tracks() -> np.ndarray:
+    kinds = [("t", "<u8"), ("h", "<f8"), ("w", "<f4"), ("x", "<f4"), ("y", "<f4"), ("class_id", "u1")]
+    return np.ones(8, [*kinds, ("track_id", "<u8"), ("img_name", "<U10")])
+
+
+def _read_tracks(path: Path) -> Any:
+    return label_files.of_table(npy.read_table(path), "a", str(path), ReadReport())
 
 
 def _evt21(path: Path) -> None:
@@ -215,6 +229,10 @@ _INTERVALS = "name,interval\na_bbox.npy,250000\ntrain/b_bbox.npy,16666.7\n"
 _LIST = "".join(f"./images/20200{n}14_clip_0_1331_image_0123.jpg\n" for n in range(1, 6))
 _BOARD = {"20200502114224046": {"boxes": [[1, 2, 30, 40]], "scores": [0.5], "labels": [1]}}
 
+_PKU = (
+    '{"shapes": [{"label": "1", "points": [[1, 2], [30, 40]]}, {"lable": 3, "points": [[5, 6.5], [1, 2]]}]}'
+)
+
 READERS: dict[str, Reader] = {
     "dat": Reader(".dat", lambda p: dat.write_dat(p, events()), m.of_bytes, _stream),
     "evt2": Reader(".raw", lambda p: evt.write_evt2(p, events(), 304, 240), m.of_bytes, _stream),
@@ -226,6 +244,9 @@ READERS: dict[str, Reader] = {
     "events dsec": Reader(".h5", _dsec, m.of_hdf5, _stream),
     "events ecf": Reader(".hdf5", _ecf, inside.of_ecf, _stream),
     "events aedat4": Reader(".aedat4", _aedat4, inside.of_payload(200), _stream),
+    "aedat4 frames": Reader(".aedat4", _frames, inside.of_payload(200), aedat4.frame_times),
+    "dsec tracks": Reader(".npy", _saved(_tracks), m.of_npy, _read_tracks),
+    "pku boxes": Reader(".json", _text(_PKU), m.of_json, lambda p: pku_davis_sod.read_boxes(p, ReadReport())),
     "prepared": Reader(".json", _info, m.of_json, _read_info),
     "labels npy": Reader("_bbox.npy", _saved(_labels), m.of_npy, dat.read_boxes),
     "coco labels": Reader(".json", _text(_coco_labels()), m.of_json, coco.read_annotations),

@@ -61,20 +61,24 @@ def _labels(classes: Classes, events: Path, folder: Path, report: ReadReport) ->
         if not 0 <= index < len(times):
             report.add("label files of no frame", where=str(path))
             continue
-        rows += [(int(times[index]), *row, 0, 1) for row in _boxes(path, report)]
+        rows += [(int(times[index]), *row, 0, 1) for row in read_boxes(path, report)]
     part = LabelPart(events.stem, np.array(rows, ROWS), np.unique(times), ("", *CLASSES["3"]))
     return classes.select([part], report)
 
 
-def _boxes(path: Path, report: ReadReport) -> list[tuple[float, float, float, float, int]]:
-    """Left, top, width, height and number of the class of the boxes of a frame."""
+def read_boxes(path: Path, report: ReadReport) -> list[tuple[float, float, float, float, int]]:
+    """Left, top, width, height and number of the class of the boxes of a frame.
+
+    Shapes that are no boxes of a known class are counted; InputError for a file of another kind.
+    """
     content = read_json(path, _EXPECTED)
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list):
         raise InputError(f"{path}: no list of shapes; expected {_EXPECTED}")
     found = []
     for shape in shapes:
-        corners, label = _corners(shape), _label(shape)
+        known = shape if isinstance(shape, dict) else {}
+        corners, label = _corners(known.get("points")), _label(known)
         if corners is None or label is None:
             report.add("shapes without a class from 1 to 3 and two points", where=str(path))
             continue
@@ -83,8 +87,7 @@ def _boxes(path: Path, report: ReadReport) -> list[tuple[float, float, float, fl
     return found
 
 
-def _corners(shape: Any) -> np.ndarray | None:
-    points = shape.get("points") if isinstance(shape, dict) else None
+def _corners(points: Any) -> np.ndarray | None:
     if not isinstance(points, list) or len(points) != 2:
         return None
     numbers = [[number(value) for value in point] if isinstance(point, list) else [] for point in points]
