@@ -59,6 +59,7 @@ def _run(flags: cli.Flags) -> None:
         flags.every_ms,
         flags.most,
         flags.score,
+        Path(flags.weights or "").name,
         event_flags.view_of(flags),
     )
     count = views.write(out, flags.input, options, detector)

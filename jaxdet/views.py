@@ -42,6 +42,7 @@ class Options(NamedTuple):
     every_ms: int = 50  # of a recording per picture
     most: int = 400  # pictures
     score: float = 0.3  # boxes below are hidden at first
+    detector: str = "detector"  # name of the one that runs
     view: View = View()
 
 
@@ -131,7 +132,7 @@ def _of_recording(path: Path, options: Options, detector: StreamDetector | None,
     found = [box_sets.of_recording(box_sets.read(file), source.name) for file in options.detections]
     if detector is not None:
         detector.reset(source.origin_us, source.name, source.fit, options.view.filters)
-        found.append(BoxSet("--weights", [], detector.class_names))
+        found.append(BoxSet(options.detector, [], detector.class_names))
     truth = _labels(source, camera, options.labels, report)
     found, truth, classes = box_sets.aligned(found, truth, options.classes)
     moments = _of_events(source, camera, 1000 * options.every_ms, found, truth, detector)
