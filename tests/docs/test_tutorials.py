@@ -13,6 +13,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = {path.stem: path for path in (ROOT / "docs").glob("*.md") if "<!-- runs -->" in path.read_text()}
 # Flags that make a command of a page small: the last of equal flags counts.
 SMALL = {
+    "prepare synthetic --layout=events": ["--train=2", "--val=1", "--test=1", "--duration_s=1"],
+    "train --config=events:tiny,data/street": [
+        *("--config.train.num_iterations=2", "--config.train.iterations_per_epoch=2"),
+        *("--config.model.widths=(16,)", "--config.data.batch_size=2"),
+    ],
     "prepare synthetic-ltd": ["--test=25", "--frames=2"],
     "prepare synthetic": ["--train=16", "--val=16", "--test=8"],
     "train": ["--config.data.size=64", "--config.train.epochs=1", "--config.data.plain_epochs=0"],
@@ -46,7 +51,7 @@ def _small(words):
 
 
 def test_pages_with_commands_to_run_are_there():
-    assert {"tutorial_seasons", "tutorial_ltdv2"} <= set(PAGES)
+    assert {"tutorial_events", "tutorial_seasons", "tutorial_ltdv2"} <= set(PAGES)
 
 
 @pytest.mark.docs
