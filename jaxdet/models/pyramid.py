@@ -1,4 +1,4 @@
-"""The necks of HMNet: fusion of three readouts, or two more levels made from one."""
+"""The necks of HMNet: fusion of three readouts, or two more levels made from one, fused or not."""
 
 from collections.abc import Sequence
 
@@ -45,10 +45,15 @@ class Pyramid(nnx.Module):
         for i, block in enumerate(up.fuse):
             lower = resize.bilinear(levels[i], levels[i + 1].shape[1:3])
             levels[i + 1] = block(levels[i + 1] + lower, train, mask)
-        for i, block in reversed(list(enumerate(down.fuse))):
-            upper = resize.bilinear(levels[i + 1], levels[i].shape[1:3])
-            levels[i] = block(levels[i] + upper, train, mask)
-        return levels
+        return _fused_down(down, levels, train, mask)
+
+
+def _fused_down(path: FusePath, levels: list, train: bool, mask) -> list:
+    """Each level joined with the coarser one above it, the coarsest first."""
+    for i, block in reversed(list(enumerate(path.fuse))):
+        upper = resize.bilinear(levels[i + 1], levels[i].shape[1:3])
+        levels[i] = block(levels[i] + upper, train, mask)
+    return levels
 
 
 class StridedLevels(nnx.Module):
@@ -64,3 +69,17 @@ class StridedLevels(nnx.Module):
         for block in self.extra_convs:
             levels.append(block(levels[-1], train, mask))
         return levels
+
+
+class TopDownLevels(nnx.Module):
+    """`StridedLevels`, then top-down fusion, so that the finest level sees what the coarser ones see.
+
+    A feature pyramid (Lin et al., CVPR 2017) on one memory, which the released single-memory models lack.
+    """
+
+    def __init__(self, features: int, num_extra: int, *, rngs: nnx.Rngs, dtype=None):
+        self.levels = StridedLevels(features, num_extra, rngs=rngs, dtype=dtype)
+        self.down = FusePath(features, num_extra + 1, rngs=rngs, dtype=dtype)
+
+    def __call__(self, levels: Sequence, train: bool = False, mask=None) -> list:
+        return _fused_down(self.down, self.levels(levels, train, mask), train, mask)
