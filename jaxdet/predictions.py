@@ -249,7 +249,10 @@ def of_live(
     pages: list[EventsOnPage] = []
     detector.compile(real_events=view.fit == "scale")
     names, size = detector.class_names, detector.geometry.size
-    queue = live.Queue(packets.receive(address), _QUEUE_EVENTS)
+    delay_us = detector.limits.max_delay_us
+    if delay_us is not None:
+        delay_us += detector.geometry.step_us  # what is older is of steps that would be skipped
+    queue = live.Queue(packets.receive(address), _QUEUE_EVENTS, delay_us)
 
     def begin(packet: packets.Packet) -> None:
         camera = view.sensor or packet.camera

@@ -8,10 +8,12 @@ from typing import Any
 
 from jaxdet.data.events.packets import Packet
 from jaxdet.inference.events import StepBoxes
-from jaxdet.inference.streaming import StreamDetector
+from jaxdet.inference.streaming import RESTART_US, StreamDetector
 from jaxdet.structs import Boxes, ReadReport
 
 QUEUE_FULL = "events that the queue could not hold"
+QUEUE_LATE = "events that waited in the queue for too long"
+MAX_PACKETS = 1 << 16  # that wait: one of few events takes about a kilobyte
 
 
 class Stream:
@@ -49,19 +51,63 @@ class Stream:
         return self._detector.report
 
 
-class Queue:
-    """Packets of a source, received by a thread of its own, in bounded memory.
+class Backlog:
+    """Packets that wait for a detector, in bounded memory and time.
 
-    At most `max_events` events wait: of more, the oldest packets are left out and counted in `report`.
+    At most `max_events` events and `MAX_PACKETS` packets wait, none of which is more than `max_delay_us`
+    older than the newest event: of more, the oldest packets are left out and counted in `report`.
     """
 
-    def __init__(self, packets: Iterable[Packet], max_events: int):
-        self._packets, self._max_events = packets, max_events
-        self._waiting: deque[tuple[Packet, float]] = deque()
-        self._num_waiting, self._ended = 0, False
+    def __init__(self, max_events: int, max_delay_us: int | None = None):
+        self._max_events, self._max_delay_us = max_events, max_delay_us
+        self._waiting: deque[tuple[Packet, float, int]] = deque()
+        self._num_events = self._newest_us = 0
+        self.report = ReadReport()
+
+    def put(self, packet: Packet, arrived: float) -> None:
+        """Add a packet that arrived at this time, at the expense of the oldest."""
+        if not len(packet.events.t_us):
+            return
+        newest_us = int(packet.events.t_us.max())
+        if self._newest_us - newest_us > RESTART_US or not self._waiting:
+            self._newest_us = newest_us
+        self._newest_us = max(self._newest_us, newest_us)
+        self._waiting.append((packet, arrived, newest_us))
+        self._num_events += len(packet.events.t_us)
+        while len(self._waiting) > 1 and (reason := self._excess()):
+            count = len(self._waiting.popleft()[0].events.t_us)
+            self._num_events -= count
+            self.report.add(reason, count)
+
+    def _excess(self) -> str | None:
+        """The reason for which the oldest packet must go."""
+        if self._num_events > self._max_events or len(self._waiting) > MAX_PACKETS:
+            return QUEUE_FULL
+        limit_us = self._max_delay_us
+        if limit_us is not None and self._newest_us - self._waiting[0][2] > limit_us:
+            return QUEUE_LATE
+        return None
+
+    def take(self) -> list[tuple[Packet, float]]:
+        """All packets with the times of their arrival, oldest first."""
+        taken = [(packet, arrived) for packet, arrived, _ in self._waiting]
+        self._waiting.clear()
+        self._num_events = 0
+        return taken
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+
+class Queue:
+    """Packets of a source, received by a thread of its own into a `Backlog`."""
+
+    def __init__(self, packets: Iterable[Packet], max_events: int, max_delay_us: int | None = None):
+        self._packets, self._backlog = packets, Backlog(max_events, max_delay_us)
+        self._ended = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
-        self.report = ReadReport()
+        self.report = self._backlog.report
         threading.Thread(target=self._receive, daemon=True).start()
 
     def _receive(self) -> None:
@@ -69,12 +115,7 @@ class Queue:
             for packet in self._packets:
                 arrived = time.perf_counter()
                 with self._changed:
-                    self._waiting.append((packet, arrived))
-                    self._num_waiting += len(packet.events.t_us)
-                    while self._num_waiting > self._max_events and len(self._waiting) > 1:
-                        count = len(self._waiting.popleft()[0].events.t_us)
-                        self._num_waiting -= count
-                        self.report.add(QUEUE_FULL, count)
+                    self._backlog.put(packet, arrived)
                     self._changed.notify()
         except BaseException as error:  # `take` raises it in the thread that reads
             self._error = error
@@ -90,19 +131,16 @@ class Queue:
         """
         with self._changed:
             if wait:
-                self._changed.wait_for(lambda: self._waiting or self._ended)
-            if self._ended and not self._waiting:
+                self._changed.wait_for(lambda: self._backlog or self._ended)
+            if self._ended and not self._backlog:
                 if self._error is not None:
                     raise self._error
                 return None
-            taken = list(self._waiting)
-            self._waiting.clear()
-            self._num_waiting = 0
-            return taken
+            return self._backlog.take()
 
     def __bool__(self) -> bool:
         """True while packets wait."""
-        return bool(self._waiting)
+        return bool(self._backlog)
 
 
 def predict(
@@ -120,11 +158,10 @@ def predict(
     """
     reported, started = time.perf_counter(), False
     while (arrived := queue.take(wait=not detector.steps_due)) is not None:
-        for packet, at in arrived:
-            if not started:
-                on_first(packet)
+        if arrived and not started:
+            on_first(arrived[0][0])
             started = True
-            detector.feed(*packet.events, arrived=at)
+        detector.feed_packets((packet.events, at) for packet, at in arrived)
         for step in detector.due():
             yield step
             if queue:

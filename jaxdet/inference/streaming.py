@@ -1,8 +1,10 @@
 """Inference on a live stream of events, step by step with small latency."""
 
 import time
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +26,7 @@ from jaxdet.structs import Boxes, EventGeometry, ReadReport
 LATE, OVER_LIMIT = "events of steps that were over", "events beyond the limit of a step"
 BEHIND, STEPS_BEHIND = "events of steps that were too late", "steps that were too late"
 RESTARTS, ABANDONED = "restarts of the clock", "events before a restart of the clock"
-_RESTART_US = 1_000_000  # a packet that is older by this begins another recording
+RESTART_US = 1_000_000  # a packet that is older by this begins another recording
 _LATENCIES = 12_000  # of the last steps, a minute of 5 ms
 
 
@@ -32,7 +34,7 @@ class Limits(NamedTuple):
     """Bounds that keep a live stream from falling behind; None: no bound."""
 
     max_events: int | None = None  # of a step, which keeps the newest
-    max_delay_us: int | None = None  # older steps are skipped, the memory is kept
+    max_delay_us: int | None = None  # steps that are further behind are skipped, the memory is kept
     max_gap_us: int | None = None  # longer silences are skipped, with a fresh memory
 
 
@@ -44,8 +46,13 @@ class StreamDetector:
     doubled until it fits, so that no event is lost. With `limits.max_events`, a step keeps its newest events
     up to that number instead, so that nothing is compiled after the first event.
 
+    With `limits.max_delay_us`, steps that are further behind the newest event, or whose packet arrived longer
+    ago, are skipped, all but the newest. The time from the arrival of a packet to the boxes of the steps that
+    it ends is then at most this limit and the time of two steps, with the work on what arrives meanwhile.
+
     Steps start at `start_us`, or, if it is None, at the first event, rounded down to a step. `fit` maps the
     camera's pixels to the model's, by default each to itself. `report` counts the events that were left out.
+    `clock` gives the time in seconds of which latencies are differences.
     """
 
     def __init__(
@@ -57,11 +64,12 @@ class StreamDetector:
         class_names: Sequence[str] = (),
         fit: Fit | None = None,
         limits: Limits = Limits(),  # noqa: B008   (immutable)
+        clock: Callable[[], float] = time.perf_counter,
     ):
         self._skeleton, self._event_sizes = skeleton, sorted(event_sizes)
         if (most := limits.max_events) is not None:
             self._event_sizes = [*(size for size in self._event_sizes if size < most), most]
-        self.limits, self.class_names = limits, tuple(class_names)
+        self.limits, self.class_names, self._clock = limits, tuple(class_names), clock
         self._variables = jax.device_put(variables)
         backbone = functional.merge(skeleton, self._variables).backbone
         self._backbone_cycle, self._pattern = backbone.cycle, backbone.pattern
@@ -134,17 +142,28 @@ class StreamDetector:
         The events are taken in at once; steps that nobody takes from the iterator come from the next one.
         Times are in us and need no order within what is fed; the newest ends steps. Coordinates are pixels of
         the camera. Polarity is 0 or 1, or -1 or 1. Events outside the camera or the region, and events of a
-        step that was already yielded, are left out and counted. `arrived` is the time of arrival by
-        `time.perf_counter`, by default now. InputError for another polarity, or columns of unequal length.
+        step that was already yielded, are left out and counted. `arrived` is the time of arrival by the
+        clock, by default now. InputError for another polarity, or columns of unequal length.
         """
-        events = _columns(t_us, x, y, polarity)
-        if len(events.t_us):
-            newest = int(events.t_us.max())
-            if self.end_us is not None and newest < self.end_us - _RESTART_US:
+        now = self._clock() if arrived is None else arrived
+        return self.feed_packets([(_columns(t_us, x, y, polarity), now)])
+
+    def feed_packets(self, packets: Iterable[tuple[EventChunk, float]]) -> Iterator[StepBoxes]:
+        """As `feed`, for packets of any number of events with the times of their arrival."""
+        joined: list[EventChunk] = []
+        for packet, arrived in packets:
+            if not len(packet.t_us):
+                continue
+            newest = int(packet.t_us.max())
+            latest = self.end_us if self._now_us is None else self._now_us
+            if latest is not None and newest < latest - RESTART_US:
+                self._take_in(joined)
                 self._restart()
-            self._take_in(events)
-            self._arrivals.append((newest, time.perf_counter() if arrived is None else arrived))
+                joined = []
+            joined.append(packet)
             self._now_us = newest if self._now_us is None else max(self._now_us, newest)
+            self._arrivals.append((self._now_us, arrived))
+        self._take_in(joined)
         return self.due()
 
     def advance(self, now_us: int) -> Iterator[StepBoxes]:
@@ -152,7 +171,10 @@ class StreamDetector:
         self._now_us = now_us if self._now_us is None else max(self._now_us, now_us)
         return self.due()
 
-    def _take_in(self, events: EventChunk) -> None:
+    def _take_in(self, packets: list[EventChunk]) -> None:
+        if not packets:
+            return
+        events = _columns(*concatenate(packets))
         if self._start_us is None:
             step_us = self.geometry.step_us
             self._start_us = int(events.t_us.min()) // step_us * step_us
@@ -178,12 +200,12 @@ class StreamDetector:
         """Leave out steps that are too late, and silences that are too long."""
         step_us, begin = self.geometry.step_us, self.end_us
         assert begin is not None
-        gap_us, delay_us = self.limits.max_gap_us, self.limits.max_delay_us
+        gap_us = self.limits.max_gap_us
         first = min((int(events.t_us[0]) for events in self._waiting), default=None)
         if gap_us is not None and first is not None and first - begin > gap_us:
             self.report.add(SKIPPED)
             self._begin(first // step_us * step_us)
-        if delay_us is not None and (late := self.steps_due - max(delay_us // step_us, 1)) > 0:
+        if (late := self._num_late()) > 0:
             assert self._start_us is not None
             self._start_us += late * step_us
             num_before = self.num_waiting
@@ -191,6 +213,17 @@ class StreamDetector:
             self._waiting = [events for events in self._waiting if len(events.t_us)]
             self.report.add(STEPS_BEHIND, late)
             self.report.add(BEHIND, num_before - self.num_waiting)
+
+    def _num_late(self) -> int:
+        """Steps due that are further behind than the limit, by the events' clock or since their arrival."""
+        delay_us, step_us = self.limits.max_delay_us, self.geometry.step_us
+        if delay_us is None or self.end_us is None:
+            return 0
+        late = self.steps_due - max(delay_us // step_us, 1)
+        overdue = bisect_left(self._arrivals, self._clock() - delay_us / 1e6, key=itemgetter(1))
+        if overdue:  # every step that ended with these packets has waited for too long
+            late = max(late, (self._arrivals[overdue - 1][0] - self.end_us) // step_us)
+        return min(late, self.steps_due - 1)
 
     def due(self) -> Iterator[StepBoxes]:
         """Boxes of the steps that have ended; those that are not taken now come later."""
@@ -220,11 +253,11 @@ class StreamDetector:
         phase = self._pattern(self._steps % self._backbone_cycle)
         size = self._size(len(events.t_us))
         run = programs.step(self._skeleton, phase, size, self.fit.real)
-        begin = time.perf_counter()
+        begin = self._clock()
         packed = self._pack(events, size)
         found, self._carry = run(self._variables, self._table, self._carry, packed)
         rows = jax.device_get(found)
-        done = time.perf_counter()
+        done = self._clock()
         rows = rows[rows[:, 5] >= 0]
         self._busy_s += done - begin
         self._steps, self.num_steps = self._steps + 1, self.num_steps + 1
@@ -312,6 +345,5 @@ def _columns(t_us: Any, x: Any, y: Any, polarity: Any) -> EventChunk:
     low, high = (signs.min(), signs.max()) if len(signs) else (0, 0)
     if low < -1 or high > 1 or (low == -1 and (signs == 0).any()):
         raise InputError(f"polarity from {low} to {high}; expected 0 and 1, or -1 and 1")
-    return EventChunk(
-        times.astype(np.int64), x.astype(np.int64), y.astype(np.int64), (signs > 0).astype(np.int8)
-    )
+    times, x, y = (column.astype(np.int64, copy=False) for column in (times, x, y))
+    return EventChunk(times, x, y, (signs > 0).astype(np.int8))

@@ -15,7 +15,7 @@ from jaxdet.data.events.fit import View
 from jaxdet.data.events.packets import Packet
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.errors import InputError
-from jaxdet.inference import live, streaming
+from jaxdet.inference import live, programs, streaming
 from jaxdet.inference.streaming import Limits, StreamDetector
 from jaxdet.models import from_config
 from jaxdet.nn import functional
@@ -25,7 +25,7 @@ CLOCK_US = 50_000_000
 
 
 def _packet(start_us, count, span_us=1000, camera=None):
-    t_us = CLOCK_US + start_us + np.sort(np.random.default_rng(start_us).integers(0, span_us, count))
+    t_us = CLOCK_US + start_us + np.sort(np.random.default_rng(abs(start_us)).integers(0, span_us, count))
     x, y = np.arange(count) % 304, np.arange(count) % 240
     return Packet(EventChunk(t_us, x, y, np.ones(count, np.int8)), camera)
 
@@ -92,6 +92,111 @@ def test_a_camera_that_is_too_fast_is_followed_and_every_event_accounted_for(bui
     assert detector.num_waiting == 0
     assert told[-1]["steps"] == len(steps)
     assert left_out[streaming.STEPS_BEHIND] + len(steps) <= 240
+
+
+class _Clock:
+    """Simulated seconds."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class _Simulated:
+    """The queue of a camera whose packets arrive by a simulated clock, when their last event is over."""
+
+    def __init__(self, given, clock, backlog):
+        self._given, self._clock, self._backlog = iter(given), clock, backlog
+        self._next = next(self._given)
+        self.most = self.total = 0
+
+    def _due_s(self):
+        return (int(self._next.events.t_us[-1]) - CLOCK_US) / 1e6
+
+    def _arrive(self):
+        while self._next is not None and self._due_s() <= self._clock.now:
+            self.total += len(self._next.events.t_us)
+            self._backlog.put(self._next, self._due_s())
+            self._next = next(self._given, None)
+        self.most = max(self.most, self._backlog._num_events)
+
+    def take(self, wait):
+        self._arrive()
+        if not self._backlog:
+            if self._next is None:
+                return None
+            if wait:
+                self._clock.now = self._due_s()
+                self._arrive()
+        return self._backlog.take()
+
+    def __bool__(self):
+        self._arrive()
+        return bool(self._backlog)
+
+
+def _too_fast(built, monkeypatch, seconds, packet_us, num_events):
+    """A camera whose steps take twice the time that they cover; the detector and its queue, at the end."""
+    clock, step_s = _Clock(), 0.010
+    limits = Limits(max_events=64, max_delay_us=50_000)
+    detector = StreamDetector(*built, event_sizes=(64,), start_us=None, limits=limits, clock=clock)
+    detector.compile()
+    compile_step = programs.step
+
+    def slow(*arguments):
+        clock.now += step_s
+        return compile_step(*arguments)
+
+    monkeypatch.setattr(programs, "step", slow)
+    num_compiled = compile_step.cache_info().misses
+    given = (_packet(packet_us * k, num_events, packet_us) for k in range(round(seconds * 1e6 / packet_us)))
+    backlog = live.Backlog(4_000_000, limits.max_delay_us + 5_000)
+    queue = _Simulated(given, clock, backlog)
+    times, longest, waiting = [], 0.0, 0
+    for step in live.predict(detector, queue, lambda _: detector.reset(None), lambda numbers: None):
+        times.append(step.boxes.time_us)
+        longest, waiting = max(longest, detector.latencies[-1]), max(waiting, detector.num_waiting)
+    assert compile_step.cache_info().misses == num_compiled
+    assert times == sorted(set(times))
+    counts = detector.report.counts
+    skipped = counts[streaming.STEPS_BEHIND]
+    assert skipped + len(times) == (times[-1] - CLOCK_US) // 5_000
+    if packet_us <= limits.max_delay_us:  # else it waits for the next packet, and skips most of it
+        assert 0.4 < len(times) * 0.005 / seconds < 0.6
+    left_out = counts | backlog.report.counts
+    lost = sum(count for reason, count in left_out.items() if reason.startswith("events"))
+    assert detector.num_events + lost == queue.total
+    # A step that begins within the limit, and the newest, which is kept, after it.
+    assert longest <= 0.050 + 2 * step_s + 1e-6
+    # What waits lies within the limit, the step and the packet that has just come.
+    rate = num_events / packet_us
+    assert max(waiting, queue.most) <= rate * (50_000 + 15_000 + packet_us)
+
+
+@pytest.mark.parametrize(("packet_us", "num_events"), [(250, 1), (2_000, 20), (250_000, 2_500)])
+def test_at_twice_the_rate_of_the_machine_the_latency_stays_within_its_limit(
+    built, monkeypatch, packet_us, num_events
+):
+    _too_fast(built, monkeypatch, 2.0, packet_us, num_events)
+
+
+@pytest.mark.slow
+def test_ten_minutes_at_twice_the_rate_of_the_machine(built, monkeypatch):
+    _too_fast(built, monkeypatch, 600.0, 5_000, 100)
+
+
+def test_packets_that_are_too_old_leave_the_queue_and_are_counted():
+    backlog = live.Backlog(1_000, max_delay_us=10_000)
+    for number in range(20):
+        backlog.put(_packet(1_000 * number, 10), 0.001 * number)
+    newest = max(int(_packet(19_000, 10).events.t_us.max()), 0)
+    kept = [k for k in range(20) if newest - _packet(1_000 * k, 10).events.t_us.max() <= 10_000]
+    assert len(kept) in (10, 11)
+    assert backlog.report.counts == {live.QUEUE_LATE: 10 * (20 - len(kept))}
+    backlog.put(_packet(-5_000_000, 10), 0.02)  # the clock of the camera restarts: the rest waits on
+    backlog.put(_packet(-4_995_000, 10), 0.03)
+    assert [at for _, at in backlog.take()] == [*(0.001 * k for k in kept), 0.02, 0.03]
 
 
 def test_a_camera_over_tcp_gives_lines_of_boxes_in_its_own_pixels(built, monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """A live stream: what arrives in any form is used or counted, and the stream keeps up."""
 
+import itertools
 import runpy
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from jaxdet.data.events import filters, fit, sequences
 from jaxdet.data.events.filters import Filters
 from jaxdet.data.events.mounting import Mounting
+from jaxdet.data.events.streams import EventChunk
 from jaxdet.errors import InputError
 from jaxdet.inference import programs, streaming
 from jaxdet.inference.streaming import Limits, StreamDetector
@@ -27,8 +30,8 @@ def built():
     return functional.split(from_config.build(cfg, 0))
 
 
-def _stream(built, **limits):
-    return StreamDetector(*built, event_sizes=SIZES, start_us=None, limits=Limits(**limits))
+def _stream(built, clock=time.perf_counter, **limits):
+    return StreamDetector(*built, event_sizes=SIZES, start_us=None, limits=Limits(**limits), clock=clock)
 
 
 def _events(seed=0, count=600, duration_us=100_000, clock_us=CLOCK_US):
@@ -122,7 +125,9 @@ def test_a_step_keeps_its_newest_events_and_nothing_is_compiled_late(built):
 
 
 def test_a_stream_that_is_behind_skips_the_oldest_steps(built):
-    stream, events = _stream(built, max_delay_us=20_000), _events()
+    # A clock in which everything takes a microsecond.
+    ticks = itertools.count()
+    stream, events = _stream(built, lambda: 1e-6 * next(ticks), max_delay_us=20_000), _events()
     steps = list(stream.feed(*events))
     assert [step.boxes.time_us for step in steps] == list(range(913_085_000, 913_102_000, STEP_US))
     assert stream.report.counts[streaming.STEPS_BEHIND] == 16
@@ -133,6 +138,37 @@ def test_a_stream_that_is_behind_skips_the_oldest_steps(built):
     assert (numbers["steps"], numbers["waiting_steps"]) == (4, 0)
     assert 0 < numbers["p50_ms"] <= numbers["p99_ms"]
     assert numbers["real_time"] > 0
+
+
+def test_steps_that_waited_too_long_since_they_arrived_are_skipped_but_the_newest(built):
+    now, events = [100.0], _events()
+    stream = _stream(built, lambda: now[0], max_delay_us=20_000)
+    early = events[0] < 913_020_000
+    stream.feed(*_part(events, early))
+    now[0] += 0.0201
+    stream.feed(*_part(events, ~early & (events[0] < 913_031_000)))
+    times, counts = [], []
+    for step in stream.due():
+        times.append(step.boxes.time_us)
+        counts.append(stream.report.counts.get(streaming.STEPS_BEHIND, 0))
+    # The first packet ended the three steps up to 913,015,000 us.
+    assert times == [913_020_000, 913_025_000, 913_030_000]
+    assert counts == [3, 3, 3]
+    stream.feed(*_part(events, events[0] >= 913_031_000))
+    now[0] += 1.0  # the reader was away
+    assert [step.boxes.time_us for step in stream.due()] == [913_100_000]
+    assert _used_and_left_out(stream) == 600
+
+
+def test_packets_that_come_together_are_the_same_as_one_by_one(built, whole):
+    stream, events = _stream(built), EventChunk(*_events())
+    packets = [events.take(slice(first, first + 1)) for first in range(600)]
+    steps = list(stream.feed_packets((packet, 0.0) for packet in packets))
+    _assert_same(steps, whole)
+    again = [packet._replace(t_us=packet.t_us - 800_000_000) for packet in packets]
+    steps = list(stream.feed_packets((packet, 0.0) for packet in [*packets[:1], *again]))
+    assert [step.boxes.time_us for step in steps] == [step.boxes.time_us - 800_000_000 for step in whole]
+    assert stream.report.counts[streaming.RESTARTS] == 1
 
 
 def test_an_hour_of_silence_costs_nothing_and_resets_the_memory(built, whole):
