@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdet.data.events import augment as events
-from jaxdet.data.events import packing, samples
+from jaxdet.data.events import erasing, packing, samples
 from jaxdet.data.events.cache import Recordings, Unreadable
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch
@@ -35,10 +35,10 @@ class Windows:
 
     Fields read from `config` (any object with these attributes): root, seed, height, width (input pixels),
     step_us, window_ms, segment_ms, batch_size (over all processes), event_buckets (ascending), max_slots,
-    max_boxes, augment (bool), warmup (labels count only from step `warmup_steps` + 1 on, of every segment if
-    "segment", as released, of the window if "recording"), overfit (N > 0: only the first N windows of the
-    shuffled list, always with the same draws), skip_corrupt (an unreadable recording gives an empty lane,
-    counted, instead of an error).
+    max_boxes, augment (bool), erase (regions a window, see `erasing`; 0 if it is not there), warmup (labels
+    count only from step `warmup_steps` + 1 on, of every segment if "segment", as released, of the window if
+    "recording"), overfit (N > 0: only the first N windows of the shuffled list, always with the same draws),
+    skip_corrupt (an unreadable recording gives an empty lane, counted, instead of an error).
 
     `process` is this process's index and the number of processes: it gets lanes `index * B / count` onwards.
     """
@@ -121,19 +121,21 @@ class Windows:
         out.reset[:] = segment == 0
         lost_events = lost_lanes = 0
         for lane, position in enumerate(self._lanes):
-            sample, draws = self._window(group * self.batch_size + position)
+            place = group * self.batch_size + position
             try:
-                lost_events += self._fill(out, lane, sample, draws, segment)
+                lost_events += self._fill(out, lane, place, segment)
             except Unreadable:
                 if not self._skip:
                     raise
                 lost_lanes += 1
         return out, DroppedEvents(lost_events, lost_lanes)
 
-    def _fill(self, out: Batch, lane: int, sample: int, draws: events.Draws, segment: int) -> int:
+    def _fill(self, out: Batch, lane: int, position: int, segment: int) -> int:
+        sample, draws = self._window(position)
         lay, index = self._layout, int(self._samples.recording[sample])
         start = draws.start_ms + segment * lay.segment_ms
         raw = self._recordings.events(index, start, start + lay.segment_ms)
+        raw = erasing.erase(raw, self._erased(position), 1000 * draws.start_ms)
         table, interval_us = self._recordings.labels(index)
         view = events.view(draws, lay.height, lay.width) if lay.augment else None
         pixels = events.pixel_map(view or events.identity(lay.height, lay.width))
@@ -164,6 +166,12 @@ class Windows:
         rng = np.random.default_rng([self._seed, 1, position])
         lay = self._layout
         return sample, events.draw(rng, starts, lay.height, lay.width, lay.augment)
+
+    def _erased(self, position: int) -> list[erasing.Region]:
+        """Erased regions of a window; they have random numbers of their own, so that other draws stay."""
+        lay = self._layout
+        rng = np.random.default_rng([self._seed, 2, position])
+        return erasing.draw(rng, lay.erase, lay.height, lay.width, 1000 * lay.window_ms)
 
     def _num_events(self, group: int) -> np.ndarray:
         """Number of events per lane of a group, also of other processes, and segment: int64 [B, S]."""
@@ -196,6 +204,7 @@ class _Layout(NamedTuple):
     max_slots: int
     max_boxes: int
     augment: bool
+    erase: int
     warmup: str
     warmup_steps: int
 
@@ -211,6 +220,9 @@ class _Layout(NamedTuple):
             )
         if config.warmup not in ("segment", "recording"):
             raise InputError(f"data.warmup is {config.warmup!r}, expected 'segment' or 'recording'")
+        erase = int(getattr(config, "erase", 0))
+        if erase < 0:
+            raise InputError(f"data.erase is {erase}, expected a number of regions, 0 or more")
         return cls(
             int(config.height),
             int(config.width),
@@ -223,6 +235,7 @@ class _Layout(NamedTuple):
             int(config.max_slots),
             int(config.max_boxes),
             bool(config.augment),
+            erase,
             config.warmup,
             warmup_steps,
         )

@@ -158,6 +158,22 @@ def test_what_a_bucket_cannot_hold_is_said_before_the_first_step_and_counted(roo
     assert batches.dropped["events"] == lost.sum()
 
 
+@pytest.mark.parametrize("stage", [{}, TBPTT])
+def test_erased_regions_take_events_and_leave_labels_and_draws(root, stage):
+    whole, erased = (Windows(rd.config(root, **stage, erase=num), "train") for num in (0, 3))
+    lost = 0
+    for step in range(4):
+        (a, _), (b, _) = whole.batch(step), erased.batch(step)
+        for x, y in zip([*a.targets, a.reset, a.source], [*b.targets, b.reset, b.source], strict=True):
+            np.testing.assert_array_equal(x, y)
+        before, after = (batch.inputs.step_start[:, -1] for batch in (a, b))
+        assert (after <= before).all()
+        lost += int((before - after).sum())
+        kept = {tuple(row) for row in a.inputs.xy[0, : before[0]].tolist()}
+        assert {tuple(row) for row in b.inputs.xy[0, : after[0]].tolist()} <= kept
+    assert lost > 0
+
+
 def test_overfit_repeats_its_windows_with_the_same_draws(root):
     source = Windows(rd.config(root, overfit=4), "train")
     assert_equal(source.batch(0)[0], source.batch(9)[0])
