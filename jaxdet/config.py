@@ -137,7 +137,15 @@ def synthetic() -> Config:
 
 def adamw(lr: float, weight_decay: float, schedule: str = "cosine") -> Config:
     """AdamW of the released HMNet recipe; the rate ends at 1e-7."""
-    return block(name="adamw", lr=lr, final_lr=1e-7, weight_decay=weight_decay, schedule=schedule)
+    return block(
+        name="adamw",
+        lr=lr,
+        final_lr=1e-7,
+        weight_decay=weight_decay,
+        schedule=schedule,
+        ema_decay=0.0,  # 0: no average, as released
+        ema_ramp=2000.0,  # updates
+    )
 
 
 def sgd_yolov4(lr: float = 0.01) -> Config:

@@ -25,7 +25,7 @@ def make(cfg, segments: int = 1) -> TrainingRecipe:
     block = cfg.optim
     if block.name == "adamw":
         schedule = _schedule(block, cfg.train.num_iterations, segments)
-        return TrainingRecipe(optim.adamw(schedule, block.weight_decay), schedule)
+        return TrainingRecipe(optim.adamw(schedule, block.weight_decay), schedule, _averaging(block))
     if block.name != "sgd":
         raise InputError(f"optim.name={block.name!r}, expected adamw or sgd")
     if block.schedule == "yolov4":
@@ -76,4 +76,5 @@ def _yolox(cfg) -> TrainingRecipe:
 
 
 def _averaging(block) -> Averaging | None:
-    return Averaging(block.ema_decay, block.ema_ramp) if block.ema_decay else None
+    # Runs that were begun before AdamW had an average have no key for it.
+    return Averaging(block.ema_decay, block.ema_ramp) if block.get("ema_decay") else None

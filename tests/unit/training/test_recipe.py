@@ -1,0 +1,35 @@
+"""The recipe of a config."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdet import config
+from jaxdet.nn.functional import Variables
+from jaxdet.training import average, recipe
+
+
+def _config(**changes):
+    cfg = config.base()
+    cfg.optim = config.adamw(lr=1e-3, weight_decay=0.01)
+    cfg.optim.update(changes)
+    return cfg
+
+
+def test_adamw_has_no_average_unless_its_decay_is_given():
+    assert recipe.make(_config()).averaging is None
+    old = _config()
+    del old.optim.ema_decay, old.optim.ema_ramp  # of a run begun before there was one
+    assert recipe.make(old).averaging is None
+
+
+def test_the_average_is_the_sum_of_all_weights_with_the_shares_of_its_decay():
+    averaging = recipe.make(_config(ema_decay=0.9, ema_ramp=4.0)).averaging
+    weights = np.random.default_rng(0).standard_normal((6, 3))
+    found = average.start(Variables({"w": jnp.asarray(weights[0])}, {}))
+    for row in weights[1:]:
+        found = averaging.follow(found, Variables({"w": jnp.asarray(row)}, {}))
+    # decay of update u: 0.9 (1 - exp(-u / 4)); weights u has the share (1 - d_u) times all later decays.
+    decays = 0.9 * (1 - np.exp(-np.arange(1, 6) / 4))
+    shares = [np.prod(decays), *((1 - decays[u]) * np.prod(decays[u + 1 :]) for u in range(5))]
+    np.testing.assert_allclose(sum(shares), 1, rtol=1e-12)
+    np.testing.assert_allclose(found.variables.params["w"], shares @ weights, rtol=1e-5)
