@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
 from ml_collections import ConfigDict
 
 import jaxdet
 from jaxdet import config_files, released
 from jaxdet.data.events import fit as fits
 from jaxdet.data.events.fit import Fit, View
-from jaxdet.data.images import sets
+from jaxdet.data.images import decoding, sets
 from jaxdet.errors import InputError
 from jaxdet.evaluation import of_weights
 from jaxdet.evaluation.metrics import Metrics
@@ -23,7 +22,7 @@ from jaxdet.exporting import write as exporting
 from jaxdet.inference import folded, restore, sources
 from jaxdet.inference.events import Predictor
 from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
-from jaxdet.inference.live import Stream
+from jaxdet.inference.live import Stream, Streams
 from jaxdet.inference.resized import resized
 from jaxdet.inference.streaming import Limits, StreamDetector
 from jaxdet.models import from_config
@@ -185,9 +184,9 @@ class Model:
             raise InputError(f"fit, region, camera and times are for models of events; this is {self.family}")
         if isinstance(source, (str, os.PathLike)):
             return self._of_path(Path(source))
-        if _is_image(source):
-            return next(self._items().of_sources([_picture(source, bgr)]))
-        return self._items().of_sources(_picture(item, bgr) for item in source)
+        if decoding.is_picture(source):
+            return next(self._items().of_sources([decoding.picture(source, bgr)]))
+        return self._items().of_sources(decoding.picture(item, bgr) for item in source)
 
     def stream(
         self,
@@ -207,22 +206,37 @@ class Model:
         skipped, and silences longer than `max_gap_us` with a fresh memory; `statistics` counts all that is
         left out. A clock that jumps back by more than a second begins another recording.
         """
+        limits = Limits(max_events, max_delay_us, max_gap_us)
+        return self._streams([camera], limits, place)[0]
+
+    def streams(
+        self,
+        cameras: Sequence[str | tuple[int, int] | None],
+        *,
+        max_events: int | None = None,
+        max_delay_us: int | None = None,
+        max_gap_us: int | None = None,
+        **place: Unpack[fits.PlaceOptions],
+    ) -> Streams:
+        """A stream for each camera, as by `stream`; their steps run as one batch while they are in step."""
+        return self._streams(cameras, Limits(max_events, max_delay_us, max_gap_us), place)
+
+    def _streams(self, cameras: Sequence[Any], limits: Limits, place: Any) -> Streams:
         self._check_kind("events", "stream")
-        view = fits.view(None if camera is None else released.height_width(camera), **place)
-        if view != view.live():
-            raise InputError('hot_pixels="find" needs a recording; name them, as `jaxdet info` lists them')
         skeleton, variables = self._folded()
-        detector = StreamDetector(
-            skeleton,
-            variables,
-            start_us=None,
-            class_names=self.class_names,
-            limits=Limits(max_events, max_delay_us, max_gap_us),
-        )
-        detector.reset(None, fit=self._fit(view), filters=view.filters)
-        if max_events is not None:
-            detector.compile()
-        return Stream(detector)
+        detectors = []
+        for camera in cameras:
+            view = fits.view(None if camera is None else released.height_width(camera), **place)
+            if view != view.live():
+                raise InputError(
+                    'hot_pixels="find" needs a recording; name them, as `jaxdet info` lists them'
+                )
+            one = StreamDetector(
+                skeleton, variables, start_us=None, class_names=self.class_names, limits=limits
+            )
+            one.reset(None, fit=self._fit(view), filters=view.filters)
+            detectors.append(one)
+        return Streams(detectors, compile_now=limits.max_events is not None)
 
     def evaluate(
         self, data: str | os.PathLike | None = None, split: str | None = None, protocol: str = "hmnet"
@@ -328,21 +342,3 @@ class Model:
         size = self.geometry.size
         opened = (sources.FittedRecording(Path(path), size, view) for path in paths)
         return (step.boxes for one in opened for step in sources.predict(self._predictor, one, buckets))
-
-
-def _is_image(source: Any) -> bool:
-    return hasattr(source, "__array__") and np.ndim(source) in (2, 3)
-
-
-def _picture(source: Any, bgr: bool) -> Path | np.ndarray:
-    """A path, or an image as OpenCV holds it: uint8 [H, W, 3], blue first."""
-    if isinstance(source, (str, os.PathLike)):
-        return Path(source)
-    image = np.asarray(source)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise InputError(
-            f"an array {image.dtype} {image.shape}; expected an image, uint8 [H, W] or [H, W, 3]"
-        )
-    if image.ndim == 2:
-        return np.repeat(image[..., None], 3, 2)
-    return image if bgr else np.ascontiguousarray(image[..., ::-1])

@@ -82,7 +82,7 @@ def streamed(cfg: Any, cluster: Cluster, num_events: int) -> dict[str, Any]:
     rows = {}
     for phase in sorted(set(patterns)):
         step = jax.jit(partial(programs.stream_step, skeleton, phase), donate_argnums=2)
-        rows[phase] = _report(cluster, step, variables, table, carry, events)
+        rows[phase] = _report(cluster, step, variables, table, (carry,), events)
     mean = {
         key: round(sum(rows[p][key] for p in patterns) / len(patterns), 4)
         for key in ("launches", "of_weights", "host_decisions", "estimated_ms")

@@ -3,11 +3,13 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from jaxdet.data.events.packets import Packet
+from jaxdet.errors import InputError
 from jaxdet.inference.events import StepBoxes
+from jaxdet.inference.lockstep import Lockstep
 from jaxdet.inference.streaming import RESTART_US, StreamDetector
 from jaxdet.structs import Boxes, ReadReport
 
@@ -49,6 +51,55 @@ class Stream:
     def report(self) -> ReadReport:
         """Count of the events that were left out since the last reset, by reason."""
         return self._detector.report
+
+
+class Streams(Sequence[Stream]):
+    """Streams of one detector; made by `Model.streams`.
+
+    Events that are fed to all at once come to boxes in one batch where the streams are in step: each has a
+    step that has ended, and the same memories fire in it, as in streams that began together.
+    """
+
+    def __init__(self, detectors: Sequence[StreamDetector], compile_now: bool):
+        self._lockstep = Lockstep(detectors)
+        self._streams = [Stream(detector) for detector in detectors]
+        if compile_now:
+            self._lockstep.compile()
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._streams[index]
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def feed(self, packets: Sequence[tuple[Any, Any, Any, Any] | None]) -> list[list[Boxes]]:
+        """Boxes by stream, from columns (t_us, x, y, polarity) for each; see `Stream.feed`.
+
+        None: the camera sent nothing; `advance` says that its time went on.
+        """
+        if len(packets) != len(self):
+            raise InputError(f"events of {len(packets)} cameras for {len(self)} streams; give None for none")
+        for detector, packet in zip(self._lockstep.lanes, packets):
+            if packet is not None:
+                detector.feed(*packet)
+        return self._boxes()
+
+    def advance(self, now_us: Sequence[int]) -> list[list[Boxes]]:
+        """Boxes by stream of the steps that end by the time `now_us` of each camera's clock."""
+        for detector, now in zip(self._lockstep.lanes, now_us, strict=True):
+            detector.advance(now)
+        return self._boxes()
+
+    @property
+    def num_batches(self) -> int:
+        """Steps that all streams made in one batch."""
+        return self._lockstep.num_batches
+
+    def _boxes(self) -> list[list[Boxes]]:
+        found: list[list[Boxes]] = [[] for _ in self._streams]
+        for number, step in self._lockstep.due():
+            found[number].append(step.boxes)
+        return found
 
 
 class Backlog:

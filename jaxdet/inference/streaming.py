@@ -15,8 +15,7 @@ from jaxdet.data.events import fit as fits
 from jaxdet.data.events.filters import EventFilter, Filters
 from jaxdet.data.events.fit import Fit
 from jaxdet.data.events.sequences import SKIPPED
-from jaxdet.data.events.streams import EventChunk, concatenate
-from jaxdet.errors import InputError
+from jaxdet.data.events.streams import EventChunk, columns, concatenate
 from jaxdet.inference import programs
 from jaxdet.inference.events import StepBoxes
 from jaxdet.nn import functional
@@ -66,16 +65,16 @@ class StreamDetector:
         limits: Limits = Limits(),  # noqa: B008   (immutable)
         clock: Callable[[], float] = time.perf_counter,
     ):
-        self._skeleton, self._event_sizes = skeleton, sorted(event_sizes)
+        self.skeleton, self._event_sizes = skeleton, sorted(event_sizes)
         if (most := limits.max_events) is not None:
             self._event_sizes = [*(size for size in self._event_sizes if size < most), most]
-        self.limits, self.class_names, self._clock = limits, tuple(class_names), clock
-        self._variables = jax.device_put(variables)
-        backbone = functional.merge(skeleton, self._variables).backbone
+        self.limits, self.class_names, self.clock = limits, tuple(class_names), clock
+        self.variables = jax.device_put(variables)
+        backbone = functional.merge(skeleton, self.variables).backbone
         self._backbone_cycle, self._pattern = backbone.cycle, backbone.pattern
         self.geometry: EventGeometry = backbone.geometry
         self._columns = backbone.grid[1]
-        self._table = functional.compiled(programs.event_table, skeleton)(self._variables)
+        self.table = functional.compiled(programs.event_table, skeleton)(self.variables)
         self.reset(start_us, fit=fit)
 
     def reset(
@@ -105,17 +104,17 @@ class StreamDetector:
         self._busy_s = 0.0
 
     def _begin(self, start_us: int | None) -> None:
-        merged = functional.merge(self._skeleton, self._variables)
+        merged = functional.merge(self.skeleton, self.variables)
         # Copies: the state is donated, and the initial latents are parameters.
         self._carry = jax.tree.map(jnp.array, merged.init_carry(1))
         self._steps, self._start_us = 0, start_us
 
-    def compile(self, real_events: bool | None = None) -> None:
+    def compile(self, real_events: bool | None = None, num_lanes: int = 1) -> None:
         """Compile all steps before the first event, by default for the coordinates of this fit."""
         real_events = self.fit.real if real_events is None else real_events
         for phase in sorted({self._pattern(p) for p in range(self._backbone_cycle)}):
             for size in self._event_sizes:
-                programs.step(self._skeleton, phase, size, real_events)
+                programs.step(self.skeleton, phase, size, real_events, num_lanes)
 
     @property
     def end_us(self) -> int | None:
@@ -145,8 +144,8 @@ class StreamDetector:
         step that was already yielded, are left out and counted. `arrived` is the time of arrival by the
         clock, by default now. InputError for another polarity, or columns of unequal length.
         """
-        now = self._clock() if arrived is None else arrived
-        return self.feed_packets([(_columns(t_us, x, y, polarity), now)])
+        now = self.clock() if arrived is None else arrived
+        return self.feed_packets([(columns(t_us, x, y, polarity), now)])
 
     def feed_packets(self, packets: Iterable[tuple[EventChunk, float]]) -> Iterator[StepBoxes]:
         """As `feed`, for packets of any number of events with the times of their arrival."""
@@ -174,7 +173,7 @@ class StreamDetector:
     def _take_in(self, packets: list[EventChunk]) -> None:
         if not packets:
             return
-        events = _columns(*concatenate(packets))
+        events = columns(*concatenate(packets))
         if self._start_us is None:
             step_us = self.geometry.step_us
             self._start_us = int(events.t_us.min()) // step_us * step_us
@@ -220,44 +219,55 @@ class StreamDetector:
         if delay_us is None or self.end_us is None:
             return 0
         late = self.steps_due - max(delay_us // step_us, 1)
-        overdue = bisect_left(self._arrivals, self._clock() - delay_us / 1e6, key=itemgetter(1))
+        overdue = bisect_left(self._arrivals, self.clock() - delay_us / 1e6, key=itemgetter(1))
         if overdue:  # every step that ended with these packets has waited for too long
             late = max(late, (self._arrivals[overdue - 1][0] - self.end_us) // step_us)
         return min(late, self.steps_due - 1)
 
     def due(self) -> Iterator[StepBoxes]:
         """Boxes of the steps that have ended; those that are not taken now come later."""
-        while self.steps_due:
-            self._skip()
-            if not self.steps_due:
-                return
-            begin, step_us = self.end_us, self.geometry.step_us
-            assert begin is not None
-            parts = []
-            for number, events in enumerate(self._waiting):
-                cut = int(np.searchsorted(events.t_us, begin + step_us))
-                parts.append(events.take(slice(0, cut)))
-                self._waiting[number] = events.take(slice(cut, None))
-            self._waiting = [events for events in self._waiting if len(events.t_us)]
-            events = concatenate(parts)
-            if len(parts) > 1:
-                events = events.take(np.argsort(events.t_us, kind="stable"))
-            yield self._step(events._replace(t_us=events.t_us - begin))
+        while (events := self.next_events()) is not None:
+            yield from run([self], [events])
 
-    def _step(self, events: EventChunk) -> StepBoxes:
-        """Boxes after one step with these events, whose times count from the start of the step."""
+    @property
+    def state(self) -> Any:
+        """The memory after the last step, which the next one is given for good."""
+        return self._carry
+
+    @property
+    def phase(self) -> int:
+        """The first phase of the cycle at which the memories of the next step fire."""
+        return self._pattern(self._steps % self._backbone_cycle)
+
+    def next_events(self) -> EventChunk | None:
+        """Take the events of the next step that has ended, whose times count from its start; None: none has.
+
+        `finish` must follow.
+        """
+        if self.steps_due:
+            self._skip()
+        if not self.steps_due:
+            return None
+        begin, step_us = self.end_us, self.geometry.step_us
+        assert begin is not None
+        parts = []
+        for number, events in enumerate(self._waiting):
+            cut = int(np.searchsorted(events.t_us, begin + step_us))
+            parts.append(events.take(slice(0, cut)))
+            self._waiting[number] = events.take(slice(cut, None))
+        self._waiting = [events for events in self._waiting if len(events.t_us)]
+        events = concatenate(parts)
+        if len(parts) > 1:
+            events = events.take(np.argsort(events.t_us, kind="stable"))
         most = self.limits.max_events
         if most is not None and len(events.t_us) > most:
             self.report.add(OVER_LIMIT, len(events.t_us) - most)
             events = events.take(slice(-most, None))
-        phase = self._pattern(self._steps % self._backbone_cycle)
-        size = self._size(len(events.t_us))
-        run = programs.step(self._skeleton, phase, size, self.fit.real)
-        begin = self._clock()
-        packed = self._pack(events, size)
-        found, self._carry = run(self._variables, self._table, self._carry, packed)
-        rows = jax.device_get(found)
-        done = self._clock()
+        return events._replace(t_us=events.t_us - begin)
+
+    def finish(self, events: EventChunk, carry: Any, rows: np.ndarray, begin: float) -> StepBoxes:
+        """Boxes of the step of these events, begun at `begin`, from its state and rows [D, 6]."""
+        self._carry, done = carry, self.clock()
         rows = rows[rows[:, 5] >= 0]
         self._busy_s += done - begin
         self._steps, self.num_steps = self._steps + 1, self.num_steps + 1
@@ -272,8 +282,8 @@ class StreamDetector:
             self.end_us,
             image_size=self.geometry.size,
         )
-        columns = events.x, events.y, events.p
-        return StepBoxes(self.fit.boxes(of_step), events=columns, seconds=done - begin)
+        seen = events.x, events.y, events.p
+        return StepBoxes(self.fit.boxes(of_step), events=seen, seconds=done - begin)
 
     def latents(self) -> tuple[np.ndarray, ...]:
         """The latent of each memory after the last step, [h, w, C]."""
@@ -306,44 +316,44 @@ class StreamDetector:
         if self._arrivals:
             self.latencies.append(done - self._arrivals[0][1])
 
-    def _size(self, count: int) -> int:
+    def size_for(self, events: EventChunk) -> int:
+        """Events that the program of a step with these has room for."""
+        count = len(events.t_us)
         size = next((s for s in self._event_sizes if s >= count), self._event_sizes[-1])
         while size < count:
             size *= 2
         return size
 
-    def _pack(self, events: EventChunk, size: int) -> Any:
-        """Events of one step and lane as `programs.stream_step` takes them, sorted by window."""
+    def pack(self, events: EventChunk, packed: Any, lane: int) -> None:
+        """Put the events of a step, sorted by window, into a lane of `programs.no_events` or its like."""
         window = self.geometry.window
         x, y = self._pixels.x[events.x], self._pixels.y[events.y]
         cell = (y // window).astype(np.int64) * self._columns + (x // window).astype(np.int64)
         order = np.argsort(cell, kind="stable")
         count = len(order)
         if self.fit.real:
-            real = programs.no_real_events(size)
-            real.xy[0, :count, 0], real.xy[0, :count, 1] = x[order], y[order]
-            real.t_us[0, :count], real.polarity[0, :count] = events.t_us[order], events.p[order]
-            real.step_start[0, 1] = count
-            return real
-        packed = programs.no_events(size)
-        packed[0, 1] = count
+            packed.xy[lane, :count, 0], packed.xy[lane, :count, 1] = x[order], y[order]
+            packed.t_us[lane, :count], packed.polarity[lane, :count] = events.t_us[order], events.p[order]
+            packed.step_start[lane, 1] = count
+            return
+        packed[lane, 0, 1] = count
         x, y = x.astype(np.int32), y.astype(np.int32)
-        packed[1 : count + 1, 0] = (y << programs.HIGH | x)[order]
-        packed[1 : count + 1, 1] = (events.t_us.astype(np.int32) << 1 | events.p)[order]
-        return packed
+        packed[lane, 1 : count + 1, 0] = (y << programs.HIGH | x)[order]
+        packed[lane, 1 : count + 1, 1] = (events.t_us.astype(np.int32) << 1 | events.p)[order]
 
 
-def _columns(t_us: Any, x: Any, y: Any, polarity: Any) -> EventChunk:
-    """Events [N] from columns of any integer type; polarity -1 becomes 0."""
-    columns = [np.asarray(column) for column in (t_us, x, y, polarity)]
-    if len({column.shape for column in columns}) != 1 or columns[0].ndim != 1:
-        shapes = ", ".join(str(column.shape) for column in columns)
-        raise InputError(f"columns of shapes {shapes}; expected t_us, x, y and polarity of one length")
-    times, x, y, signs = columns
-    if signs.dtype == bool:
-        signs = signs.astype(np.int8)
-    low, high = (signs.min(), signs.max()) if len(signs) else (0, 0)
-    if low < -1 or high > 1 or (low == -1 and (signs == 0).any()):
-        raise InputError(f"polarity from {low} to {high}; expected 0 and 1, or -1 and 1")
-    times, x, y = (column.astype(np.int64, copy=False) for column in (times, x, y))
-    return EventChunk(times, x, y, (signs > 0).astype(np.int8))
+def run(lanes: Sequence[StreamDetector], events: Sequence[EventChunk]) -> list[StepBoxes]:
+    """Boxes after one step of detectors of one skeleton and its variables, in one call.
+
+    `events` are those of each, from `next_events`; all are at the same phase, with coordinates of one kind.
+    """
+    first, num_lanes = lanes[0], len(lanes)
+    size, real = max(first.size_for(of_lane) for of_lane in events), first.fit.real
+    step = programs.step(first.skeleton, first.phase, size, real, num_lanes)
+    begin = first.clock()
+    packed = programs.no_real_events(size, num_lanes) if real else programs.no_events(size, num_lanes)
+    for number, (lane, of_lane) in enumerate(zip(lanes, events, strict=True)):
+        lane.pack(of_lane, packed, number)
+    found, carries = step(first.variables, first.table, tuple(lane.state for lane in lanes), packed)
+    steps = zip(lanes, events, carries, jax.device_get(found), strict=True)
+    return [lane.finish(of_lane, carry, rows, begin) for lane, of_lane, carry, rows in steps]

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,6 +102,25 @@ def concatenate(chunks: Iterable[EventChunk]) -> EventChunk:
     if not columns:
         return EventChunk(*(np.zeros(0, d) for d in (np.int64, np.int16, np.int16, np.int8)))
     return EventChunk(*(np.concatenate(column) for column in columns))
+
+
+def columns(t_us: Any, x: Any, y: Any, polarity: Any) -> EventChunk:
+    """Events [N] from columns of any integer type; polarity -1 becomes 0.
+
+    InputError for another polarity, or columns of unequal length.
+    """
+    given = [np.asarray(column) for column in (t_us, x, y, polarity)]
+    if len({column.shape for column in given}) != 1 or given[0].ndim != 1:
+        shapes = ", ".join(str(column.shape) for column in given)
+        raise InputError(f"columns of shapes {shapes}; expected t_us, x, y and polarity of one length")
+    times, x, y, signs = given
+    if signs.dtype == bool:
+        signs = signs.astype(np.int8)
+    low, high = (signs.min(), signs.max()) if len(signs) else (0, 0)
+    if low < -1 or high > 1 or (low == -1 and (signs == 0).any()):
+        raise InputError(f"polarity from {low} to {high}; expected 0 and 1, or -1 and 1")
+    times, x, y = (column.astype(np.int64, copy=False) for column in (times, x, y))
+    return EventChunk(times, x, y, (signs > 0).astype(np.int8))
 
 
 def ordered(

@@ -7,6 +7,7 @@ format. Pixels of 16 bits or floats are radiometric counts more often than pictu
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -242,3 +243,22 @@ def _orientation(exif: bytes) -> int:
     except struct.error:
         pass
     return 1
+
+
+def is_picture(source: Any) -> bool:
+    """True for an array of the shape of an image."""
+    return hasattr(source, "__array__") and np.ndim(source) in (2, 3)
+
+
+def picture(source: Any, bgr: bool) -> Path | np.ndarray:
+    """A path, or an image as OpenCV holds it: uint8 [H, W, 3], blue first; InputError for another array."""
+    if isinstance(source, (str, os.PathLike)):
+        return Path(source)
+    image = np.asarray(source)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise InputError(
+            f"an array {image.dtype} {image.shape}; expected an image, uint8 [H, W] or [H, W, 3]"
+        )
+    if image.ndim == 2:
+        return np.repeat(image[..., None], 3, 2)
+    return image if bgr else np.ascontiguousarray(image[..., ::-1])
