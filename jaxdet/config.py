@@ -101,6 +101,7 @@ def gen1(stage: str = "short", batch_size: int = 16, root: str = "data/gen1") ->
         max_slots=4 if stage == "tbptt" else 1,
         augment=True,
         erase=0,  # regions of the sensor that are silent for a while, in each window
+        label_every=1,  # labelled times of a recording: 1 of so many is trained on
         warmup="segment",  # warm-up steps at the start of each segment, or of each "recording"
         workers=0,
         skip_corrupt=False,

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from jaxdet.data.events import recordings
+from jaxdet.data.events import labels, recordings
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.errors import InputError
 
@@ -23,15 +23,17 @@ class Unreadable(InputError):
 
 
 class Recordings:
-    """The recordings of `split` under `root`, by number.
+    """The recordings of `split` under `root`, by number, with every `label_every`-th labelled time.
 
     Open files are not pickled, so every worker process opens its own. Every failure to read is raised as
     `Unreadable`, which names the recording; a recording of another sensor size is an InputError.
     """
 
-    def __init__(self, root: str | os.PathLike, split: str, height: int, width: int):
+    def __init__(self, root: str | os.PathLike, split: str, height: int, width: int, label_every: int = 1):
+        if label_every < 1:
+            raise InputError(f"data.label_every is {label_every}, expected 1 or more")
         self.paths: list[Path] = recordings.find(root, split)
-        self._size = (width, height)
+        self._size, self._label_every = (width, height), label_every
         self._close_all()
 
     def _close_all(self) -> None:
@@ -39,7 +41,7 @@ class Recordings:
         self._lock = threading.Lock()
 
     def __getstate__(self):
-        return {"paths": self.paths, "_size": self._size}
+        return {"paths": self.paths, "_size": self._size, "_label_every": self._label_every}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -57,7 +59,15 @@ class Recordings:
         return self._read(index, lambda recording: int(recording.duration_ms))
 
     def labels(self, index: int) -> tuple[np.ndarray, int]:
-        """Label rows of a recording and its label interval in microseconds."""
+        """Label rows of a recording and its label interval in microseconds, thinned by `label_every`."""
+        rows, interval_us = self._all_labels(index)
+        return labels.thinned(rows, interval_us, self._label_every)[0], interval_us * self._label_every
+
+    def label_times_left_out(self, index: int) -> int:
+        """Number of a recording's labelled times that `label_every` leaves out."""
+        return labels.thinned(*self._all_labels(index), self._label_every)[1]
+
+    def _all_labels(self, index: int) -> tuple[np.ndarray, int]:
         return self._read(index, lambda recording: (recording.labels, int(recording.label_interval_us)))
 
     def count(self, index: int, edges_ms: np.ndarray) -> np.ndarray:

@@ -44,6 +44,20 @@ def interval_us(labels: np.ndarray) -> int:
     return int(min(steps.min(), MAX_INTERVAL_US)) if len(steps) else MAX_INTERVAL_US
 
 
+def thinned(labels: np.ndarray, interval_us: int, every: int) -> tuple[np.ndarray, int]:
+    """Every `every`-th labelled time of a recording, from its first on, and the number of times left out.
+
+    `labels` have times on a grid of `interval_us` or near it; a frame without boxes counts as well, so that
+    the kept ones lie on a grid of `every * interval_us`.
+    """
+    times = labels["t"].astype(np.int64)
+    if every == 1 or not len(times):
+        return labels, 0
+    frames = np.round((times - times.min()) / interval_us).astype(np.int64)
+    kept = labels[frames % every == 0]
+    return kept, len(np.unique(times)) - len(np.unique(kept["t"]))
+
+
 def suspicious(
     boxes: np.ndarray, labels: np.ndarray, duration_ms: int, num_classes: int = 2
 ) -> dict[str, int]:

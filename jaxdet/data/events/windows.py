@@ -38,13 +38,15 @@ class Windows:
     max_boxes, augment (bool), erase (regions a window, see `erasing`; 0 if it is not there), warmup (labels
     count only from step `warmup_steps` + 1 on, of every segment if "segment", as released, of the window if
     "recording"), overfit (N > 0: only the first N windows of the shuffled list, always with the same draws),
-    skip_corrupt (an unreadable recording gives an empty lane, counted, instead of an error).
+    skip_corrupt (an unreadable recording gives an empty lane, counted, instead of an error),
+    label_every (keep one of so many labelled times; 1 if it is not there).
 
     `process` is this process's index and the number of processes: it gets lanes `index * B / count` onwards.
     """
 
     def __init__(self, config: Any, split: str, process: tuple[int, int] = (0, 1), warmup_steps: int = 20):
-        self._recordings = Recordings(config.root, split, config.height, config.width)
+        every = int(getattr(config, "label_every", 1))
+        self._recordings = Recordings(config.root, split, config.height, config.width, every)
         self._layout = _Layout.of(config, warmup_steps)
         self._seed, self._overfit = int(config.seed), int(config.overfit)
         self._skip = bool(config.skip_corrupt)
@@ -78,10 +80,11 @@ class Windows:
             logger.info("training, first %d recordings, before augmentation: %s", len(counts) - 1, line)
 
     def _label_times(self, max_boxes: int) -> list[np.ndarray]:
-        times = []
+        times, left_out = [], 0
         for index in range(len(self._recordings)):
             try:
                 labels = self._recordings.labels(index)[0]
+                left_out += self._recordings.label_times_left_out(index)
             except Unreadable:
                 if not self._skip:
                     raise
@@ -93,6 +96,11 @@ class Windows:
                     "raise data.max_boxes"
                 )
             times.append(labels["t"])
+        if left_out:
+            kept = sum(len(np.unique(t)) for t in times)
+            logger.info(
+                "training: left out %d of %d labelled times (data.label_every)", left_out, left_out + kept
+            )
         return times
 
     @property

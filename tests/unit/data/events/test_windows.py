@@ -246,3 +246,16 @@ def test_recordings_are_opened_when_read(root, monkeypatch):
     monkeypatch.setattr(recordings, "open_recording", lambda path: opened.append(path) or real(path))
     source.batch(0)
     assert len(opened) == 1
+
+
+def test_one_of_so_many_labelled_times_is_kept_and_the_others_are_not_negatives(root, caplog):
+    """Labels lie every 50 ms from 200 to 550 ms on: of eight times of a recording two stay, 200 ms apart."""
+    caplog.set_level("INFO")
+    source = Windows(rd.config(root, augment=False, label_every=4), "train")
+    assert "left out 18 of 24 labelled times" in caplog.text
+    for step in range(3):
+        targets = source.batch(step)[0].targets
+        assert (targets.slot_mask.sum(1) <= 1).all()
+        assert targets.box_mask.any(2)[targets.slot_mask].all()
+    with pytest.raises(InputError, match=r"label_every is 0"):
+        Windows(rd.config(root, label_every=0), "train")
