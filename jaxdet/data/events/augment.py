@@ -88,6 +88,20 @@ class PixelMap(NamedTuple):
     cell_x: np.ndarray  # uint16 [width]   column of the 4 x 4 window
     cell_y: np.ndarray  # uint16 [height]  row of the window, times windows a row
 
+    def kept(self, x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+        """Mask of the events inside the crop; None where no pixel of the sensor is outside."""
+        if self.keep_x.all() and self.keep_y.all():
+            return None
+        return self.keep_x[x] & self.keep_y[y]
+
+    def cells(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Window of each event."""
+        return self.cell_x[x] + self.cell_y[y]
+
+    def mapped(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Input column and row of each event, float32 [N, 2]."""
+        return np.stack([self.x[x], self.y[y]], 1)
+
 
 def pixel_map(view: SensorView) -> PixelMap:
     """Tabulate a view.

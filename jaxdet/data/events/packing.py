@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from jaxdet.data.events.affine import AffinePixels
 from jaxdet.data.events.augment import PixelMap
 from jaxdet.data.events.samples import Labels
 from jaxdet.data.events.streams import EventChunk
@@ -65,7 +66,7 @@ def empty(num_lanes: int, num_events: int, num_steps: int, num_slots: int, num_b
 
 
 def put_events(
-    batch: Batch, lane: int, raw: EventChunk, start_us: int, pixels: PixelMap, step_us: int
+    batch: Batch, lane: int, raw: EventChunk, start_us: int, pixels: PixelMap | AffinePixels, step_us: int
 ) -> int:
     """Write the events of one segment, which starts at `start_us`, into a lane of `batch`.
 
@@ -86,14 +87,17 @@ def put_events(
     return int(counts.sum() - starts[-1])
 
 
-def _cropped(raw: EventChunk, pixels: PixelMap, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+def _cropped(
+    raw: EventChunk, pixels: PixelMap | AffinePixels, start: int, stop: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows from `start` to before `stop` that lie inside the crop, and their windows."""
     x, y = raw.x[start:stop], raw.y[start:stop]
     rows = np.arange(start, stop)
-    if not (pixels.keep_x.all() and pixels.keep_y.all()):
-        kept = np.flatnonzero(pixels.keep_x[x] & pixels.keep_y[y])
+    inside = pixels.kept(x, y)
+    if inside is not None:
+        kept = np.flatnonzero(inside)
         rows, x, y = rows[kept], x[kept], y[kept]
-    return rows, pixels.cell_x[x] + pixels.cell_y[y]
+    return rows, pixels.cells(x, y)
 
 
 def _by_cell(cell: np.ndarray, bounds: np.ndarray, limit: int) -> np.ndarray:
@@ -115,8 +119,7 @@ def _by_cell(cell: np.ndarray, bounds: np.ndarray, limit: int) -> np.ndarray:
 
 def _gather(out, lane, raw, rows, starts, start_us, pixels, step_us) -> None:
     num = len(rows)
-    out.xy[lane, :num, 0] = pixels.x[raw.x[rows]]
-    out.xy[lane, :num, 1] = pixels.y[raw.y[rows]]
+    out.xy[lane, :num] = pixels.mapped(raw.x[rows], raw.y[rows])
     out.polarity[lane, :num] = raw.p[rows]
     step_time = np.repeat(start_us + step_us * np.arange(len(starts) - 1), np.diff(starts))
     out.t_us[lane, :num] = raw.t_us[rows] - step_time

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdet.data.events import augment
+from jaxdet.data.events import affine, augment
 
 MIN_DIAGONAL = 30  # pixels; smaller boxes are present but not scored
 MIN_SIDE = 10  # pixels
@@ -29,6 +29,7 @@ class Labels(NamedTuple):
     boxes: np.ndarray  # int64 [R, 4]   xyxy, input pixels
     classes: np.ndarray  # int32 [R]
     ignore: np.ndarray  # bool [R]
+    num_outside: int = 0  # boxes of the window that an affine map took off the sensor
 
     def between(self, low: int, high: int) -> "Labels":
         """The labelled steps from `low` to before `high`, still counted from the window's start."""
@@ -68,8 +69,9 @@ def window_labels(
     window_ms: int,
     step_us: int,
     view: augment.SensorView | None = None,
+    warp: affine.AffineMap | None = None,
 ) -> Labels:
-    """Labelled steps of the window, with boxes in the pixels of `view`.
+    """Labelled steps of the window, with boxes in the pixels of `view`, before which comes `warp`.
 
     `labels` are structured rows (t, x, y, w, h, class_id, invalid) of a recording and `interval_us` is its
     label interval. Frames without boxes are completed on the grid of the interval, so they count as labelled
@@ -82,11 +84,18 @@ def window_labels(
     times = rows["t"].astype(np.int64) - start_us
     classes = rows["class_id"].astype(np.int32)
     boxes = integer_boxes(rows)
+    num_outside = 0
+    if warp is not None:
+        hulls, keep = affine.map_boxes(warp, boxes)
+        num_outside = int((~keep & (times < window_us)).sum())
+        # Labels of HMNet are whole pixels.
+        boxes, times, classes = np.rint(hulls).astype(np.int64), times[keep], classes[keep]
     if view is not None:
         boxes, keep = augment.map_boxes(boxes, view)
         times, classes = times[keep], classes[keep]
     markers = frame_times(times, window_us, interval_us)
-    return _by_step(times, markers, boxes, classes, window_us, step_us)
+    found = _by_step(times, markers, boxes, classes, window_us, step_us)
+    return found._replace(num_outside=num_outside)
 
 
 def integer_boxes(rows: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdet.data.events import affine, erasing, packing, samples
 from jaxdet.data.events import augment as events
-from jaxdet.data.events import erasing, packing, samples
 from jaxdet.data.events.cache import Recordings, Unreadable
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch
@@ -27,6 +27,7 @@ class DroppedEvents(NamedTuple):
     """Counts of the events and lanes that a batch had to leave out; the iterator adds them up."""
 
     events: int = 0  # that did not fit the largest bucket
+    boxes: int = 0  # that an affine augmentation took off the sensor
     lanes: int = 0  # recordings that could not be read, with data.skip_corrupt
 
 
@@ -39,7 +40,8 @@ class Windows:
     count only from step `warmup_steps` + 1 on, of every segment if "segment", as released, of the window if
     "recording"), overfit (N > 0: only the first N windows of the shuffled list, always with the same draws),
     skip_corrupt (an unreadable recording gives an empty lane, counted, instead of an error),
-    label_every (keep one of so many labelled times; 1 if it is not there).
+    label_every (keep one of so many labelled times; 1 if it is not there), affine (see `affine.Ranges`; none
+    if it is not there).
 
     `process` is this process's index and the number of processes: it gets lanes `index * B / count` onwards.
     """
@@ -127,18 +129,19 @@ class Windows:
             lay.max_boxes,
         )
         out.reset[:] = segment == 0
-        lost_events = lost_lanes = 0
+        lost = DroppedEvents()
         for lane, position in enumerate(self._lanes):
             place = group * self.batch_size + position
             try:
-                lost_events += self._fill(out, lane, place, segment)
+                found = self._fill(out, lane, place, segment)
             except Unreadable:
                 if not self._skip:
                     raise
-                lost_lanes += 1
-        return out, DroppedEvents(lost_events, lost_lanes)
+                found = DroppedEvents(lanes=1)
+            lost = DroppedEvents(*(a + b for a, b in zip(lost, found, strict=True)))
+        return out, lost
 
-    def _fill(self, out: Batch, lane: int, position: int, segment: int) -> int:
+    def _fill(self, out: Batch, lane: int, position: int, segment: int) -> DroppedEvents:
         sample, draws = self._window(position)
         lay, index = self._layout, int(self._samples.recording[sample])
         start = draws.start_ms + segment * lay.segment_ms
@@ -146,14 +149,20 @@ class Windows:
         raw = erasing.erase(raw, self._erased(position), 1000 * draws.start_ms)
         table, interval_us = self._recordings.labels(index)
         view = events.view(draws, lay.height, lay.width) if lay.augment else None
-        pixels = events.pixel_map(view or events.identity(lay.height, lay.width))
-        labels = samples.window_labels(table, interval_us, draws.start_ms, lay.window_ms, lay.step_us, view)
+        whole, warp = view or events.identity(lay.height, lay.width), self._warp(position)
+        pixels = events.pixel_map(whole) if warp is None else affine.pixel_map(warp, whole)
+        labels = samples.window_labels(
+            table, interval_us, draws.start_ms, lay.window_ms, lay.step_us, view, warp
+        )
+        outside = 0 if segment else labels.num_outside  # counted once a window
         first = segment * lay.segment_steps
         min_step = lay.warmup_steps + 1 + (first if lay.warmup == "segment" else 0)
         labels = labels.between(max(first, min_step), first + lay.segment_steps)
         origin = packing.Origin(self._recordings.name(index), index, 1000 * draws.start_ms, lay.step_us)
         packing.put_labels(out, lane, labels, first, origin)
-        return packing.put_events(out, lane, raw, 1000 * start, pixels, lay.step_us)
+        return DroppedEvents(
+            packing.put_events(out, lane, raw, 1000 * start, pixels, lay.step_us), boxes=outside
+        )
 
     def _window(self, position: int) -> tuple[int, events.Draws]:
         """Sample and draws of entry `position` of the endless list of windows."""
@@ -180,6 +189,13 @@ class Windows:
         lay = self._layout
         rng = np.random.default_rng([self._seed, 2, position])
         return erasing.draw(rng, lay.erase, lay.height, lay.width, 1000 * lay.window_ms)
+
+    def _warp(self, position: int) -> affine.AffineMap | None:
+        """Affine map of a window, by random numbers of its own."""
+        lay = self._layout
+        return affine.draw(
+            np.random.default_rng([self._seed, 3, position]), lay.affine, lay.height, lay.width
+        )
 
     def _num_events(self, group: int) -> np.ndarray:
         """Number of events per lane of a group, also of other processes, and segment: int64 [B, S]."""
@@ -213,6 +229,7 @@ class _Layout(NamedTuple):
     max_boxes: int
     augment: bool
     erase: int
+    affine: affine.Ranges
     warmup: str
     warmup_steps: int
 
@@ -244,6 +261,7 @@ class _Layout(NamedTuple):
             int(config.max_boxes),
             bool(config.augment),
             erase,
+            affine.Ranges.of(config.affine) if hasattr(config, "affine") else affine.Ranges(),
             config.warmup,
             warmup_steps,
         )
