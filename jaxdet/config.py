@@ -103,6 +103,7 @@ def gen1(stage: str = "short", batch_size: int = 16, root: str = "data/gen1") ->
         # Largest random turn, shift (of the sensor), zoom and slant of a whole window; as here: none.
         affine=block(rotation=0.0, translation=0.0, scale=1.0, shear=0.0),
         erase=0,  # regions of the sensor that are silent for a while, in each window
+        balance=False,  # classes take turns in the order of windows
         label_every=1,  # labelled times of a recording: 1 of so many is trained on
         warmup="segment",  # warm-up steps at the start of each segment, or of each "recording"
         workers=0,

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdet.data.events import affine, erasing, packing, samples
+from jaxdet.data.events import affine, balance, erasing, packing, samples
 from jaxdet.data.events import augment as events
 from jaxdet.data.events.cache import Recordings, Unreadable
+from jaxdet.data.events.recordings import LABEL_DTYPE
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch
 
@@ -41,7 +42,7 @@ class Windows:
     "recording"), overfit (N > 0: only the first N windows of the shuffled list, always with the same draws),
     skip_corrupt (an unreadable recording gives an empty lane, counted, instead of an error),
     label_every (keep one of so many labelled times; 1 if it is not there), affine (see `affine.Ranges`; none
-    if it is not there).
+    if it is not there), balance (the classes take turns, see `balance`; false if it is not there).
 
     `process` is this process's index and the number of processes: it gets lanes `index * B / count` onwards.
     """
@@ -61,8 +62,15 @@ class Windows:
         self._say_what_will_not_fit()
         local = self.batch_size // count
         self._lanes = range(index * local, (index + 1) * local)
-        self._samples = samples.sample_list(self._label_times(int(config.max_boxes)))
+        tables = self._label_tables(int(config.max_boxes))
+        self._samples = samples.sample_list([rows["t"] for rows in tables])
         num = len(self._samples.recording)
+        self._turns = balance.class_turns(self._samples, tables) if self._layout.balance else None
+        if self._turns is not None:
+            never = self._turns.num_never(num)
+            logger.info(
+                "training: classes take turns; %d of %d labelled times hold no scored box", never, num
+            )
         if num < self.batch_size and not self._overfit:
             raise InputError(
                 f"{config.root}: split {split} has {num} labelled times, fewer than the batch size "
@@ -81,8 +89,8 @@ class Windows:
         if line := packing.overflow(np.concatenate(counts), self._layout.event_buckets, span_ms):
             logger.info("training, first %d recordings, before augmentation: %s", len(counts) - 1, line)
 
-    def _label_times(self, max_boxes: int) -> list[np.ndarray]:
-        times, left_out = [], 0
+    def _label_tables(self, max_boxes: int) -> list[np.ndarray]:
+        tables, left_out = [], 0
         for index in range(len(self._recordings)):
             try:
                 labels = self._recordings.labels(index)[0]
@@ -90,20 +98,20 @@ class Windows:
             except Unreadable:
                 if not self._skip:
                     raise
-                labels = np.zeros(0, [("t", np.int64)])
+                labels = np.zeros(0, LABEL_DTYPE)
             most = np.unique(labels["t"], return_counts=True)[1].max(initial=0)
             if most > max_boxes:
                 raise InputError(
                     f"{self._recordings.name(index)}: {most} boxes at one time, room for {max_boxes}; "
                     "raise data.max_boxes"
                 )
-            times.append(labels["t"])
+            tables.append(labels)
         if left_out:
-            kept = sum(len(np.unique(t)) for t in times)
+            kept = sum(len(np.unique(rows["t"])) for rows in tables)
             logger.info(
                 "training: left out %d of %d labelled times (data.label_every)", left_out, left_out + kept
             )
-        return times
+        return tables
 
     @property
     def num_segments(self) -> int:
@@ -171,7 +179,10 @@ class Windows:
             position %= min(self._overfit, num)
         per_epoch = max(num - num % self.batch_size, 1) if not self._overfit else num
         epoch, place = divmod(position, per_epoch)
-        sample = int(_permutation(self._seed, epoch, num)[place])
+        if self._turns is not None:
+            sample = self._turns.sample(self._seed, position)
+        else:
+            sample = int(_permutation(self._seed, epoch, num)[place])
         index, label_ms = int(self._samples.recording[sample]), int(self._samples.label_ms[sample])
         try:
             duration = self._recordings.duration_ms(index)
@@ -230,6 +241,7 @@ class _Layout(NamedTuple):
     augment: bool
     erase: int
     affine: affine.Ranges
+    balance: bool
     warmup: str
     warmup_steps: int
 
@@ -262,6 +274,7 @@ class _Layout(NamedTuple):
             bool(config.augment),
             erase,
             affine.Ranges.of(config.affine) if hasattr(config, "affine") else affine.Ranges(),
+            bool(getattr(config, "balance", False)),
             config.warmup,
             warmup_steps,
         )
