@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypedDict, Unpack
 
 from ml_collections import ConfigDict
 
@@ -115,6 +115,14 @@ def open_weights_of(flags: Any) -> tuple[Any, Skeleton, Variables]:
         size=flags.size,
         model_size=flags.model_size,
     )
+
+
+class _Form(TypedDict, total=False):
+    raw: bool
+    batch: int | str | None
+    dtype: str | None
+    int8: bool
+    num_events: int
 
 
 class Model:
@@ -271,29 +279,32 @@ class Model:
         self,
         path: str | os.PathLike,
         *,
-        raw: bool = False,
         check: bool = True,
         source: str | os.PathLike | None = None,
-        num_events: int = exporting.NUM_EVENTS,
+        annotations: str | os.PathLike | None = None,
         licence: str = "not stated",
+        **form: Unpack[_Form],
     ) -> list[checks.Comparison]:
         """Write an .onnx or .stablehlo file, and what there is to know about it to `path` + ".json".
 
         The file is run beside jaxdet on `source` (images, or a recording), or on simulated input, and the
-        comparisons are returned; InputError, and no file, if it differs. `raw` leaves decoding and
-        suppression out. A step of a model of events takes up to `num_events`.
+        comparisons are returned; InputError, and no file, if it differs. COCO `annotations` of `source` add
+        the AP of both. `raw` leaves decoding and suppression out. `batch` is the number of images, or "any";
+        `dtype` "float16" or "bfloat16" computes in half precision, and `int8` quantises convolutions by the
+        images of `source`. A step of a model of events takes up to `num_events`.
         """
+        folder = None if source is None else Path(source)
         return exporting.export(
             Path(path),
             self.config,
             self._skeleton,
             self._variables,
+            exporting.Form(**form),
             version=jaxdet.__version__,
-            raw=raw,
             check=check,
-            source=None if source is None else Path(source),
-            num_events=num_events,
+            source=folder,
             licence=licence,
+            measure=of_weights.measure(self.config.data, folder, annotations) if annotations else None,
         )
 
     def _check_kind(self, kind: str, what: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import jaxdet
 from jaxdet import api, cli
 from jaxdet.errors import InputError
+from jaxdet.evaluation import of_weights
 from jaxdet.exporting import write
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,12 @@ def _flags(flags: cli.Flags) -> None:
     cli.model_flags(flags)
     flags.string("out", None, "file to write: .onnx or .stablehlo", required=True)
     flags.boolean("raw", False, "outputs of the head, without decoding and suppression")
+    flags.string("batch", None, "number of images, or any; default: 1 in .onnx, any in .stablehlo")
+    flags.choice("dtype", None, list(write.TYPES), "type of the computation; default: that of the model")
+    flags.boolean("int8", False, "quantise the convolutions of an .onnx file by the values on --images")
     flags.boolean("check", True, "run the file and compare it with jaxdet")
     flags.string("images", None, "images to compare on: a folder, a .txt list or one image")
+    flags.string("annotations", None, "COCO annotations of --images, by which AP is measured")
     flags.string("input", None, "recording to compare on (DAT or RAW), or images")
     flags.integer("events", write.NUM_EVENTS, "most events in a step of a model of events")
     flags.string("licence", "not stated", "licence of the weights, for the manifest")
@@ -41,16 +46,20 @@ def _run(flags: cli.Flags) -> None:
         raise InputError("--nocheck compares nothing, so it takes neither --images nor --input")
     if flags.events < 1:
         raise InputError(f"--events={flags.events}: expected at least 1")
-    found = api.open_weights_of(flags)
+    if flags.annotations and (flags.raw or not flags.check):
+        raise InputError("--annotations measure the boxes of the check; leave --raw and --nocheck out")
+    cfg, skeleton, variables = api.open_weights_of(flags)
     write.export(
         Path(flags.out),
-        *found,
+        cfg,
+        skeleton,
+        variables,
+        write.Form(flags.raw, flags.batch, flags.dtype, flags.int8, flags.events),
         version=jaxdet.__version__,
-        raw=flags.raw,
         check=flags.check,
         source=Path(source) if source else None,
-        num_events=flags.events,
         licence=flags.licence,
+        measure=of_weights.measure(cfg.data, source, flags.annotations) if flags.annotations else None,
     )
     logger.info("%s written", flags.out)
 

@@ -18,7 +18,7 @@ from jaxdet.evaluation import seqyolo_ap
 from jaxdet.evaluation.evaluator import evaluate
 from jaxdet.evaluation.metrics import Metrics
 from jaxdet.formats import coco
-from jaxdet.inference.images import ImageResult, ItemPredictor
+from jaxdet.inference.images import ImageResult, PredictsItems
 from jaxdet.structs import Boxes, ReadReport
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Result(NamedTuple):
 
 
 def annotated(
-    predictor: ItemPredictor,
+    predictor: PredictsItems,
     folder: str | Path,
     annotations: str | Path,
     class_names: Sequence[str],
@@ -89,7 +89,7 @@ def _evaluated(known: coco.Annotations, class_names: Sequence[str], path) -> tup
     return tuple(name for i, name in enumerate(known.class_names) if i not in strange)
 
 
-def _shared(predictor: ItemPredictor, items: Sequence[ImageItem]) -> Iterable[ImageResult]:
+def _shared(predictor: PredictsItems, items: Sequence[ImageItem]) -> Iterable[ImageResult]:
     """Detections of all images, in the same order for any number of processes, which divide the batches."""
     share = distributed.index(), distributed.count()
     found = terminal.track(predictor.items(items, sort=True, share=share), "evaluate", len(items), "images")
@@ -100,7 +100,7 @@ def _shared(predictor: ItemPredictor, items: Sequence[ImageItem]) -> Iterable[Im
 
 
 def labelled(
-    predictor: ItemPredictor,
+    predictor: PredictsItems,
     items: Sequence[ImageItem],
     class_names: Sequence[str],
     backend: str = "pycocotools",
@@ -116,7 +116,7 @@ def labelled(
 
 
 def with_labels(
-    predictor: ItemPredictor,
+    predictor: PredictsItems,
     items: Sequence[ImageItem],
     rows: Sequence[np.ndarray],
     class_names: Sequence[str],

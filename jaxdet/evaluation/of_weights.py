@@ -1,5 +1,7 @@
 """Metrics of a model on a split of its data set, or on images that the user names."""
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from jaxdet.evaluation import recordings as on_recordings
 from jaxdet.evaluation.metrics import Metrics
 from jaxdet.inference import folded
 from jaxdet.inference.events import Predictor
-from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor
+from jaxdet.inference.images import VIEWS, ImagePredictor, ItemPredictor, PredictsItems
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import ReadReport
 
@@ -120,3 +122,21 @@ def of_images(
     if result.num_skipped:
         evaluation.problems.append(f"{result.num_skipped} images could not be read, named above")
     return evaluation
+
+
+def measure(
+    data: Any, images: str | Path | None, annotations: str | os.PathLike
+) -> Callable[[PredictsItems], float]:
+    """A function to the AP of a predictor on COCO-annotated images. Raises InputError without images."""
+    if data.kind != "images":
+        raise InputError("--annotations are of images; this model is of events")
+    if images is None:
+        raise InputError("--annotations without --images; give --images, the folder of the annotated images")
+    names, class_map = tuple(data.classes), dict(getattr(data, "class_map", {}))
+
+    def average_precision(predictor: PredictsItems) -> float:
+        return image_evaluation.annotated(
+            predictor, images, Path(annotations), names, class_map=class_map
+        ).metrics.ap
+
+    return average_precision

@@ -24,6 +24,11 @@ TYPES = {
 }
 
 
+# Length of an axis that is left to the caller of the file, while the graph is made: a prime, so that no other
+# length is a multiple of it.
+ANY = 32_749
+
+
 def onnx() -> Any:
     """The package onnx, which is part of the extra "export" and imported where it is used."""
     return importlib.import_module("onnx")
@@ -100,9 +105,11 @@ class Graph:
 
     def weight(self, array: Any) -> str:
         """Name of a constant tensor; equal ones are stored once."""
+        if any(n % ANY == 0 for n in np.shape(array) if n):
+            raise InputError("the model computes with the number of images; export it with --batch=N")
         array = np.ascontiguousarray(array).reshape(np.shape(array))
         if array.dtype.name not in TYPES:
-            raise InputError(f"{array.dtype.name} has no place in an ONNX file; export the model in float32")
+            raise InputError(f"{array.dtype.name} has no place in an ONNX file; give --dtype=float32")
         key = (array.dtype.str, array.shape, hashlib.blake2b(array.tobytes()).digest())
         root = self._root
         if key not in root._known:
@@ -111,8 +118,14 @@ class Graph:
         return root._known[key]
 
     def ints(self, values: Sequence[int]) -> str:
-        """A constant vector of int64, as ONNX takes shapes and axes."""
+        """A constant vector of int64, as ONNX takes axes and bounds."""
+        if any(n and n % ANY == 0 for n in values):
+            raise InputError("the model computes with the number of images; export it with --batch=N")
         return self.weight(np.asarray(values, np.int64))
+
+    def lengths(self, values: Sequence[int]) -> str:
+        """A constant shape of a reshape; an axis that is left to the caller follows from the others."""
+        return self.ints([-1 if n and n % ANY == 0 else n for n in map(int, values)])
 
     def arranged(self, operand: Operand, order: Sequence[int] | None = None, full: bool = True) -> str:
         """Name of a tensor that holds `operand` with its axes in `order` (JAX's own by default).
@@ -128,7 +141,9 @@ class Graph:
             moved = tuple(operand.order.index(axis) for axis in order)
             name = self._transposed(name, moved)
         if full and operand.single:
-            name = self.node("Expand", [name, self.ints([operand.shape[axis] for axis in order])])
+            # A length of 1 leaves the axis as it is.
+            wanted = [operand.shape[axis] if axis in operand.single else 1 for axis in order]
+            name = self.node("Expand", [name, self.ints(wanted)])
         return name
 
     def _transposed(self, name: str, moved: tuple[int, ...]) -> str:

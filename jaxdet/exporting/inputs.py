@@ -1,5 +1,6 @@
 """Inputs on which an exported file is compared with jaxdet: the user's own, or simulated ones."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,26 +13,41 @@ from jaxdet.inference import sources
 from jaxdet.structs import EventGeometry
 
 MOST_STEPS = 200
-_MOST_IMAGES = 16
+MOST_IMAGES = 16  # to compare on
+MOST_QUANTISED = 256  # whose ranges of values are taken
 _SIMULATED_IMAGES = 2
 
 
-def images(block: Any, size: tuple[int, int], source: Path | None) -> Iterator[np.ndarray]:
+def images(
+    block: Any, size: tuple[int, int], source: Path | None, most: int = MOST_IMAGES
+) -> Iterator[np.ndarray]:
     """Images [1, 3, H, W] float32, placed as the `data` block says; without a source, noise in blocks."""
     if source is None:
         yield from (_noise(size, seed) for seed in range(_SIMULATED_IMAGES))
         return
-    for item in sets.open_input(source)[:_MOST_IMAGES]:
-        yield placed(block, size, letterbox.read(item.path))
+    for item in sets.open_input(source)[:most]:
+        yield placed(block, size, letterbox.read(item.path))[0]
 
 
-def placed(block: Any, size: tuple[int, int], image: np.ndarray) -> np.ndarray:
-    """A decoded image (uint8 [H, W, 3], BGR) as the exported file takes it."""
+def batches(images: Iterator[np.ndarray], batch: int | None) -> Iterator[dict[str, np.ndarray]]:
+    """Inputs of `batch` images, the last one filled up with its last image; None: two and one in turn."""
+    sizes = itertools.cycle((2, 1)) if batch is None else itertools.repeat(batch)
+    for size in sizes:
+        part = list(itertools.islice(images, size))
+        if not part:
+            return
+        part += part[-1:] * (0 if batch is None else size - len(part))
+        yield {"images": np.concatenate(part)}
+
+
+def placed(block: Any, size: tuple[int, int], image: np.ndarray) -> tuple[np.ndarray, letterbox.Placement]:
+    """A decoded image (uint8 [H, W, 3], BGR) as the exported file takes it, and where it lies."""
     if block.placement == "yolov4":
-        pixels = letterbox.fit_yolov4(image, size, size=max(size))[0][..., ::-1]
+        pixels, placement = letterbox.fit_yolov4(image, size, size=max(size))
+        pixels = pixels[..., ::-1]
     else:
-        pixels = letterbox.fit_yolox(image, size)[0]
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)
+        pixels, placement = letterbox.fit_yolox(image, size)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32), placement
 
 
 def _noise(size: tuple[int, int], seed: int) -> np.ndarray:

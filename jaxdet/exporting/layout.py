@@ -37,7 +37,7 @@ def reshape(graph: Graph, operand: Operand, shape: Sequence[int]) -> Operand:
     order = tuple(range(len(shape))) if order is None else order
     if (cheap := _doubled(graph, operand, shape, order)) is not None:
         return graph.value(cheap, shape, operand.dtype, order)
-    stored = graph.node("Reshape", [name, graph.ints([shape[axis] for axis in order])])
+    stored = graph.node("Reshape", [name, graph.lengths([shape[axis] for axis in order])])
     return graph.value(stored, shape, operand.dtype, order)
 
 
@@ -71,7 +71,7 @@ def _doubled(graph: Graph, operand: Value, shape: tuple[int, ...], order: tuple[
     b, h, rows, w, columns, c = operand.shape
     if shape != (b, h * rows, w * columns, c) or order != (0, 3, 1, 2):
         return None
-    small = graph.node("Reshape", [operand.name, graph.ints([b, c, h, w])])
+    small = graph.node("Reshape", [operand.name, graph.lengths([b, c, h, w])])
     scales = graph.weight(np.array([1, 1, rows, columns], np.float32))
     return graph.node(
         "Resize",
@@ -99,6 +99,6 @@ def broadcast(graph: Graph, operand: Operand, shape: Sequence[int], axes: Sequen
     lengths = dict(zip(axes, (1 if a in operand.single else n for a, n in enumerate(operand.shape))))
     name = operand.name
     if len(order) != len(operand.order):
-        name = graph.node("Reshape", [name, graph.ints([lengths.get(axis, 1) for axis in order])])
+        name = graph.node("Reshape", [name, graph.lengths([lengths.get(axis, 1) for axis in order])])
     single = frozenset(axis for axis in single if shape[axis] != 1)
     return Value(name, shape, operand.dtype, tuple(order), single)

@@ -31,7 +31,7 @@ def of(program: Program, cfg: Any, raw: bool, is_onnx: bool, licence: str, versi
         "classes": list(data.classes),
         "weights_licence": licence,
         "inputs": [_row(name, s, _MEANING.get(name, "state")) for name, s in program.inputs.items()],
-        "outputs": "raw outputs of the head" if raw else _outputs(is_onnx),
+        "outputs": "raw outputs of the head" if raw else _outputs(program, is_onnx),
     }
     if program.state:
         names = {name: output_name(name, program.state) if is_onnx else name for name in program.state}
@@ -64,7 +64,12 @@ def _row(name: str, of: Any, meaning: str) -> dict[str, Any]:
     return {"name": name, "shape": shape, "type": np.dtype(of.dtype).name, "meaning": meaning}
 
 
-def _outputs(is_onnx: bool) -> str:
+def _outputs(program: Program, is_onnx: bool) -> str:
+    if is_onnx and next(iter(program.inputs.values())).shape[0] != 1:
+        return (
+            "boxes [N, 4] xyxy in network pixels, scores [N], labels [N], image [N]: the image of each box, "
+            "from 0; image by image, best first"
+        )
     if is_onnx:
         return "boxes [N, 4] xyxy in network pixels, scores [N], labels [N], best first"
     return (

@@ -1,7 +1,7 @@
 """An ONNX file of a program, with its manifest inside and, beyond 2 GB, its weights beside."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +10,47 @@ import numpy as np
 
 from jaxdet.exporting import selection
 from jaxdet.exporting.convert import convert
-from jaxdet.exporting.graph import TYPES, Graph, Operand, onnx
-from jaxdet.exporting.programs import Program
+from jaxdet.exporting.graph import ANY, TYPES, Graph, Operand, onnx
+from jaxdet.exporting.programs import BATCH, Program
 from jaxdet.files import atomic
 
 OPSET = 18
 _IR = 9
 # Protocol buffers hold up to 2 GiB; the nodes take a few megabytes.
 LARGEST = 2_000_000_000
+_BOXES: dict[str, tuple[Any, list[Any]]] = {
+    "boxes": (np.float32, [None, 4]),
+    "scores": (np.float32, [None]),
+    "labels": (np.int32, [None]),
+    "image": (np.int32, [None]),
+}
 _WORTH_MOVING = 256  # bytes of a tensor
 
 
 def build(program: Program, raw: bool) -> tuple[Graph, dict[str, tuple[str, Any, list[Any]]]]:
     """Graph of a program, and for each output by name: its tensor, element type and shape (None: any)."""
     graph = Graph()
-    names = list(program.inputs)
-    inputs = [graph.value(name, s.shape, s.dtype) for name, s in program.inputs.items()]
+    taken = {
+        name: jax.ShapeDtypeStruct([n if isinstance(n, int) else ANY for n in s.shape], s.dtype)
+        for name, s in program.inputs.items()
+    }
+    inputs = [graph.value(name, s.shape, s.dtype) for name, s in taken.items()]
     function = program.raw if raw else program.propose
     closed, shapes = jax.make_jaxpr(
-        lambda *arrays: function(dict(zip(names, arrays, strict=True))), return_shape=True
-    )(*program.inputs.values())
+        lambda *arrays: function(dict(zip(taken, arrays, strict=True))), return_shape=True
+    )(*taken.values())
     tree = jax.tree.structure(shapes)
     results = jax.tree.unflatten(tree, convert(graph, closed, inputs))
     if raw:
         return graph, {name: _output(graph, v) for name, v in results.items()}
     candidates, valid, state = results
     found = selection.select(graph, program.rule, candidates, valid, program.image_size)
-    outputs: dict[str, tuple[str, Any, list[Any]]] = {
-        "boxes": (found["boxes"], np.float32, [None, 4]),
-        "scores": (found["scores"], np.float32, [None]),
-        "labels": (found["labels"], np.int32, [None]),
-    }
+    outputs = {name: (tensor, *_BOXES[name]) for name, tensor in found.items()}
     return graph, outputs | {name: _output(graph, v) for name, v in state.items()}
 
 
 def _output(graph: Graph, operand: Operand) -> tuple[str, Any, list[Any]]:
-    return graph.arranged(operand), operand.dtype, list(operand.shape)
+    return graph.arranged(operand), operand.dtype, [BATCH if n == ANY else n for n in operand.shape]
 
 
 def output_name(name: str, state: tuple[str, ...]) -> str:
@@ -65,7 +70,7 @@ def write(
         graph.nodes.append(helper.make_node("Identity", [tensor], [out]))
         ends.append(helper.make_tensor_value_info(out, TYPES[np.dtype(dtype).name], shape))
     starts = [
-        helper.make_tensor_value_info(name, TYPES[np.dtype(s.dtype).name], s.shape)
+        helper.make_tensor_value_info(name, TYPES[np.dtype(s.dtype).name], _lengths(s.shape))
         for name, s in program.inputs.items()
     ]
     used = _used(graph)
@@ -83,6 +88,11 @@ def write(
     helper.set_model_props(model, dict(metadata))
     with atomic(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
+
+
+def _lengths(shape: Sequence[Any]) -> list[int | str]:
+    """Lengths of axes; one that is left to the caller has a name."""
+    return [n if isinstance(n, int) else str(n) for n in shape]
 
 
 def _used(graph: Graph) -> set[str]:

@@ -68,7 +68,7 @@ def product(graph: Graph, a: Operand, b: Operand, params: dict, shape: Sequence[
     left = _matrix(graph, a, batch_a, free_a, sum_a)
     right = _matrix(graph, b, batch_b, sum_b, free_b)
     name = graph.node("MatMul", [left, right])
-    return graph.value(graph.node("Reshape", [name, graph.ints(shape)]), shape, dtype)
+    return graph.value(graph.node("Reshape", [name, graph.lengths(shape)]), shape, dtype)
 
 
 def _pointwise(graph: Graph, x: Value, kernel: Operand, shape, dtype: Any) -> Value:
@@ -90,5 +90,5 @@ def _matrix(
         return name
     size = lambda axes: int(np.prod([x.shape[i] for i in axes], dtype=np.int64))  # noqa: E731
     return graph.node(
-        "Reshape", [name, graph.ints([*(x.shape[i] for i in batch), size(rows), size(columns)])]
+        "Reshape", [name, graph.lengths([*(x.shape[i] for i in batch), size(rows), size(columns)])]
     )

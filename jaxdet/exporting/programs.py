@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import export, lax
 
 from jaxdet.inference import folded
 from jaxdet.models import events as event_ops
@@ -17,6 +17,7 @@ from jaxdet.ops.select import Candidates
 from jaxdet.structs import EventGeometry
 
 Arrays = dict[str, Any]
+BATCH = "batch"  # name of a number of images that is left to the caller
 
 
 class Program(NamedTuple):
@@ -41,8 +42,11 @@ class Program(NamedTuple):
         return {**self.finish(candidates, valid), **state}
 
 
-def of_images(skeleton: Skeleton, variables: Variables, size: tuple[int, int], batch: Any = 1) -> Program:
-    """A detector of images [batch, 3, height, width], float32, 0..255."""
+def of_images(
+    skeleton: Skeleton, variables: Variables, size: tuple[int, int], batch: int | None = 1
+) -> Program:
+    """A detector of images [batch, 3, height, width], float32, 0..255; None leaves their number to the
+    caller."""
     detector = _merged(skeleton, variables)
 
     def head(inputs: Arrays):
@@ -54,7 +58,8 @@ def of_images(skeleton: Skeleton, variables: Variables, size: tuple[int, int], b
         valid = jnp.ones((inputs["images"].shape[0], 1), bool)
         return detector.head.candidates(*head(inputs)), valid, {}
 
-    shape = jax.ShapeDtypeStruct((batch, 3, *size), jnp.float32)
+    count = export.symbolic_shape(BATCH)[0] if batch is None else batch
+    shape = jax.ShapeDtypeStruct((count, 3, *size), jnp.float32)
     raw = lambda inputs: _named(head(inputs)[0])  # noqa: E731
     finish = _finish(detector)
     return Program({"images": shape}, (), propose, raw, finish, detector.rule, detector.image_size)

@@ -24,8 +24,3 @@ def write(path: Path, program: Program, raw: bool) -> None:
 def read(path: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """The function that a file holds, compiled at its first call."""
     return jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
-
-
-def any_batch() -> Any:
-    """A number of images that is left to the caller of the file."""
-    return export.symbolic_shape("batch")[0]

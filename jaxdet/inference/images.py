@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +123,22 @@ def finish(batch: ImageBatch, started: Detections) -> Iterator[ImageResult]:
         )
         image = batch.originals[row] if batch.originals else None
         yield ImageResult(found, item, network, placement, image)
+
+
+class PredictsItems(Protocol):
+    """The part of `ItemPredictor` that an evaluation asks for."""
+
+    num_skipped: int
+
+    def items(
+        self,
+        items: Sequence[ImageItem],
+        keep: bool = False,
+        sort: bool = False,
+        share: tuple[int, int] = (0, 1),
+    ) -> Iterator[ImageResult]:
+        """Detections of images."""
+        ...
 
 
 class ItemPredictor:

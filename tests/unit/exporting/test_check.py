@@ -36,3 +36,21 @@ def test_one_box_in_a_hundred_may_not_be_missing():
     assert not check.Comparison("x", boxes=100, found=100, matched=99).passed
     assert not check.Comparison("x", boxes=100, found=101, matched=100).passed
     assert not check.Comparison("x", relative={"raw": 1e-3}).passed
+
+
+def test_quantised_boxes_agree_by_overlap_whatever_their_score():
+    allowed = check.TOLERANCES["int8"]
+    found = _boxes((12, 12, 50, 50, 0.4, 1), (90, 10, 120, 50, 0.5, 0))
+    assert check.match(_boxes(A, B), found, allowed)[0] == 1
+    assert check.match(_boxes(A), _boxes((12, 12, 50, 50, 0.4, 0)), allowed)[0] == 0
+
+
+def test_the_table_holds_what_was_allowed():
+    row = check.Comparison("x", allowed=check.TOLERANCES["int8"], ap=0.4, ap_of_jaxdet=0.5).as_json()
+    assert row["allowed"] == {"matched": 0.5, "iou": 0.5, "floor": 0.3}
+    assert (row["ap"], row["ap_of_jaxdet"]) == (0.4, 0.5)
+
+
+def test_boxes_of_several_images_are_told_apart():
+    found = {**_boxes(A, B, A), "image": np.array([0, 1, 1])}
+    assert [len(check.rows(found, image)["scores"]) for image in range(3)] == [1, 2, 0]

@@ -50,3 +50,13 @@ def test_too_many_events_are_one_line(tmp_path):
     np.save(tmp_path / "mine.npy", np.stack(_events(32, 24), 1))
     with pytest.raises(InputError, match="raise --events"):
         list(inputs.steps(GEOMETRY, 128, tmp_path / "mine.npy"))
+
+
+def test_images_are_grouped_and_the_last_group_is_filled():
+    def grouped(count, batch):
+        images = (np.full((1, 3, 4, 4), i, np.float32) for i in range(count))
+        return [one["images"][:, 0, 0, 0].tolist() for one in inputs.batches(images, batch)]
+
+    assert grouped(3, 1) == [[0], [1], [2]]
+    assert grouped(3, 2) == [[0, 1], [2, 2]]
+    assert grouped(5, None) == [[0, 1], [2], [3, 4]]

@@ -15,14 +15,19 @@ from jaxdet.ops.select import BestClass, Candidates, MultiLabel
 _NAMES = ("boxes", "objectness", "classes")
 
 
-def session_of(rule, num, classes, image_size=None):
-    """A function from the candidates of one image and whether it is valid to boxes, scores and labels."""
+def session_of(rule, num, classes, image_size=None, images=1):
+    """A function from candidates and whether an image is valid to boxes, scores and labels.
+
+    Of `images` other than one there are also the images of the boxes; `graph.ANY` takes any number.
+    """
     made = graph.Graph()
-    shapes = dict(zip(_NAMES, ((1, num, 4), (1, num), (1, num, classes))))
+    shapes = dict(zip(_NAMES, ((images, num, 4), (images, num), (images, num, classes))))
     candidates = [made.value(n, s, np.float32) for n, s in shapes.items()]
     found = selection.select(made, rule, candidates, made.value("valid", (1, 1), bool), image_size)
-    inputs = {n: (np.dtype(np.float32), s) for n, s in shapes.items()} | {"valid": (np.dtype(bool), (1, 1))}
-    types = {"boxes": (np.float32, [None, 4]), "scores": (np.float32, [None]), "labels": (np.int32, [None])}
+    free = {n: [None if length == graph.ANY else length for length in s] for n, s in shapes.items()}
+    inputs = {n: (np.dtype(np.float32), s) for n, s in free.items()} | {"valid": (np.dtype(bool), (1, 1))}
+    columns = {"boxes": (np.float32, [None, 4]), "scores": (np.float32, [None])}
+    types = {n: columns.get(n, (np.int32, [None])) for n in found}
     outputs = {found[n]: (np.dtype(d), s) for n, (d, s) in types.items()}
     session = onnx_graphs.session(onnx_graphs.model(made, inputs, outputs))
 
@@ -109,3 +114,16 @@ def test_ties_thresholds_and_empty_results_follow_jaxdet(rule):
 def test_no_more_than_the_limit_is_kept():
     rule = MultiLabel(0.0, 0.9, 300)
     assert assert_equal(rule, session_of(rule, 600, 3), _made_up(1)) == 300
+
+
+@pytest.mark.parametrize("rule", [BestClass(0.25, 0.5), MultiLabel(0.25, 0.5), MultiLabel(0.0, 0.9, 50)])
+@pytest.mark.parametrize("images", [3, graph.ANY])
+def test_boxes_of_several_images_are_those_of_each(rule, images):
+    one, many = session_of(rule, 200, 3), session_of(rule, 200, 3, images=images)
+    nothing = _made_up(0, 200)[0], np.zeros((1, 200), np.float32), np.zeros((1, 200, 3), np.float32)
+    each = [_made_up(1, 200), nothing, _made_up(2, 200)]
+    *found, image = many([np.concatenate(parts) for parts in zip(*each)])
+    expected = [one(candidates) for candidates in each]
+    np.testing.assert_array_equal(image, np.repeat([0, 1, 2], [len(e[1]) for e in expected]))
+    for ours, theirs in zip(zip(*expected), found, strict=True):
+        np.testing.assert_array_equal(theirs, np.concatenate(ours))

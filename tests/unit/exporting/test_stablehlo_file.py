@@ -11,7 +11,7 @@ import pytest
 import tiny_detectors
 from jax import export
 
-from jaxdet.exporting import inputs, stablehlo_file, write
+from jaxdet.exporting import inputs, programs, stablehlo_file, write
 from jaxdet.models import from_config
 from jaxdet.nn import functional
 
@@ -81,7 +81,7 @@ def test_jax_alone_computes_the_same_bits(tmp_path, family):
 def test_the_page_loads_a_file_in_jax_alone(tmp_path):
     cfg = tiny_detectors.get_config("yolox")
     model = functional.split(from_config.build(cfg, 0))
-    program = write._any_batch(cfg, *model)
+    program = programs.of_images(*model, write.image_size(cfg), None)
     stablehlo_file.write(tmp_path / "nano.stablehlo", program, False)
     page = (ROOT / "docs" / "export.md").read_text().split("## StableHLO\n")[1]
     snippet = re.search(r"```python\n(.*?)```", page, re.S)

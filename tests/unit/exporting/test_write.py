@@ -53,7 +53,7 @@ def config(monkeypatch):
 
 
 def _export(path, config, **options):
-    return write.export(path, config, None, None, version="1", raw=True, **options)
+    return write.export(path, config, None, None, write.Form(raw=True), version="1", **options)
 
 
 def test_file_manifest_and_comparison_are_kept_together(tmp_path, config):
@@ -174,6 +174,53 @@ def test_the_package_imports_nothing_of_the_extra():
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_form_that_there_is_not_is_one_line(tmp_path, config):
+    events = tiny_detectors.get_config("hmnet")
+    onnx, stablehlo, here = tmp_path / "m.onnx", tmp_path / "m.stablehlo", tmp_path
+    cases = [
+        ("--dtype=int4: expected one of float32", config, onnx, {"dtype": "int4"}, {}),
+        ("--batch=0: expected a number of images, or any", config, onnx, {"batch": "0"}, {}),
+        ("--batch=few: expected", config, onnx, {"batch": "few"}, {}),
+        ("are for models of images", events, onnx, {"batch": 2}, {}),
+        ("are for models of images", events, stablehlo, {"dtype": "bfloat16"}, {}),
+        ("bfloat16: .* give --dtype=float32", config, onnx, {"dtype": "bfloat16"}, {}),
+        ("--int8 is for .onnx files", config, stablehlo, {"int8": True}, {"source": here}),
+        ("--int8 is for .onnx files", config, onnx, {"int8": True, "dtype": "float16"}, {"source": here}),
+        ("--int8 takes the ranges of values from --images", config, onnx, {"int8": True}, {}),
+        ("goes with neither --raw", config, onnx, {"int8": True, "raw": True}, {"source": here}),
+    ]
+    for message, cfg, path, form, options in cases:
+        with pytest.raises(InputError, match=message) as caught:
+            write.export(path, cfg, None, None, write.Form(**form), version="1", **options)
+        assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.runtimes
+@pytest.mark.parametrize("family", ["yolov4", "yolox"])
+@pytest.mark.parametrize(
+    ("suffix", "form"),
+    [
+        (".onnx", {"batch": "any"}),
+        (".onnx", {"batch": 3}),
+        (".onnx", {"dtype": "float16"}),
+        (".stablehlo", {"batch": 2}),
+        (".stablehlo", {"dtype": "bfloat16"}),
+    ],
+)
+def test_other_forms_of_whole_models_pass_their_check(tmp_path, family, suffix, form):
+    config = tiny_detectors.get_config(family)
+    model = jaxdet.api.Model(config, *functional.split(from_config.build(config, 0)))
+    (found, *_) = model.export(tmp_path / f"m{suffix}", raw=True, **form)
+    assert found.passed
+    # What is rounded to 8 or 11 bits differs.
+    assert (max(found.relative.values()) > 1e-5) == ("dtype" in form)
+    described = json.loads((tmp_path / f"m{suffix}.json").read_text())
+    batch = form.get("batch", "any" if suffix == ".stablehlo" else 1)
+    assert described["inputs"][0]["shape"][0] == ("batch" if batch == "any" else batch)
+    assert described["type"] == form.get("dtype", "float32")
 
 
 @pytest.mark.runtimes

@@ -1,0 +1,58 @@
+"""An exported file as a predictor of image files, so that its AP can be measured as that of a model."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxdet.data.images import letterbox
+from jaxdet.data.images.sets import ImageItem
+from jaxdet.errors import InputError
+from jaxdet.exporting import check, inputs
+from jaxdet.exporting.runtimes import Run
+from jaxdet.inference.images import ImageResult
+from jaxdet.structs import Boxes
+
+
+class FilePredictor:
+    """Boxes of image files, one image at a time; stands for an `ItemPredictor` in an evaluation.
+
+    `run` takes `batch` images, all of them the one that is looked at.
+    """
+
+    def __init__(self, block: Any, size: tuple[int, int], run: Run, batch: int = 1):
+        self._block, self._size, self._run, self._batch = block, size, run, batch
+        self.class_names = tuple(block.classes)
+        self.num_skipped = 0
+
+    def items(
+        self,
+        items: Sequence[ImageItem],
+        keep: bool = False,
+        sort: bool = False,
+        share: tuple[int, int] = (0, 1),
+    ) -> Iterator[ImageResult]:
+        """Detections of images, in their order; those that cannot be read are counted."""
+        for item in items:
+            try:
+                image = letterbox.read(item.path)
+            except InputError:
+                self.num_skipped += 1
+                continue
+            yield self._of_image(item, image, keep)
+
+    def _of_image(self, item: ImageItem, image: np.ndarray, keep: bool) -> ImageResult:
+        pixels, placement = inputs.placed(self._block, self._size, image)
+        found = check.rows(self._run({"images": np.repeat(pixels, self._batch, 0)}), 0)
+        network = np.asarray(found["boxes"], np.float32)
+        if placement.clip:
+            network = network.clip(0, np.array([*self._size[::-1]] * 2, np.float32))
+        boxes = Boxes(
+            letterbox.to_original(network, placement),
+            np.asarray(found["scores"]),
+            np.asarray(found["labels"]),
+            source=item.source or item.path.name,
+            image_size=placement.size,
+            class_names=self.class_names,
+        )
+        return ImageResult(boxes, item, network, placement, image if keep else None)
