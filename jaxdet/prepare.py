@@ -112,6 +112,7 @@ def _event_flags(flags: cli.Flags) -> None:
     flags.string("splits", None, "fractions of train, val and test, or a list of lines `<split> <name>`")
     flags.string("session", None, "regular expression: recordings in which it finds the same share a split")
     flags.string("sensor", None, "WIDTHxHEIGHT of the camera, which overrules the files")
+    event_flags.place_flags(flags)
     _prepared_flags(flags)
 
 
@@ -126,8 +127,7 @@ def _prepared_flags(flags: cli.Flags) -> None:
 
 def _events(flags: cli.Flags) -> None:
     classes = Classes(tuple(flags.classes), _renamed(flags.map))
-    sensor = None if flags.sensor is None else event_flags.size_of(flags.sensor)
-    options = ConversionOptions(sensor, flags.half)
+    options = event_flags.conversion_of(flags)
     found = own_events.find(
         Path(flags.source), Path(flags.labels), classes, options, flags.splits, flags.session
     )

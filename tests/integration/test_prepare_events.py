@@ -108,6 +108,56 @@ def test_recordings_and_labels_are_those_of_the_source(source):
     assert sum(n for s in described["splits"].values() for n in s["labels"].values()) == 6 * 18
 
 
+def test_a_region_of_a_mirrored_camera_without_its_noise(source, caplog):
+    x, y, width, height = 8, 4, 40, 36
+    flags = [
+        f"--region={x},{y},{width},{height}",
+        "--flip=x",
+        "--hot_pixels=10:10,20:20",
+        "--activity_us=90000",
+    ]
+    (source / "labels.csv").write_text("\n".join([*label_lines(), f"rec0,{CLOCK_US + 120_000},50,6,9,9,car"]))
+    assert run(source, "out", *flags) == 0
+    for number, recording in enumerate(dict(sorted(made(source / "out").items())).values()):
+        raw, kept, newest = events_of(number), [], {}
+        for row in zip(*raw, strict=True):
+            t, column, line, sign = map(int, row)
+            if not (x <= column < x + width and y <= line < y + height):
+                continue
+            if (column, line) in ((10, 10), (20, 20)):
+                continue
+            around = [(column + i, line + j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
+            if any(t - newest.get(place, -(10**18)) <= 90_000 for place in around):
+                kept.append((t - recording.start_us, x + width - 1 - column, line - y, sign))
+            newest[column, line] = t
+        assert list(zip(*recording.events(0, 2000), strict=True)) == kept
+        assert 100 < len(kept) < 1500
+        # A box from 5 + number to 35 + number, 6 to 38 of the camera.
+        left = max(5 + number, x)
+        expected = (x + width - (35 + number), 6 - y, 35 + number - left, 32)
+        assert recording.labels[["x", "y", "w", "h"]][0].tolist() == expected
+        left_out = recording.info["left_out"]
+        assert left_out["events outside the region"] > 500
+        assert left_out.get("labels outside the region", 0) == (number == 0)
+        assert (recording.width, recording.height) == (width, height)
+    with caplog.at_level("INFO"):
+        assert run(source, "out", *flags) == 0
+        assert "0 recordings made, 6 kept" in caplog.text
+        assert run(source, "out", *flags[:2]) == 0
+    assert "6 recordings made, 0 kept" in caplog.text
+    assert run(source, "turned", "--rotate=90", "--hot_pixels=find") == 0
+    assert json.loads((source / "turned" / "dataset.json").read_text())["width"] == 48
+
+
+def test_a_region_that_is_not_on_the_camera_is_refused(source):
+    for flag, reason in (
+        ("--region=0,0,65,48", "expected x,y,width,height inside 64x48 pixels"),
+        ("--hot_pixels=64:0", "hot pixel (64, 0); expected one inside 64x48 pixels"),
+    ):
+        assert run(source, "out", flag) == 1
+        assert reason in (source / "out" / "report.txt").read_text()
+
+
 def test_processes_shards_and_a_second_run_change_nothing(source, caplog):
     assert run(source) == 0
     expected = contents(source / "out")

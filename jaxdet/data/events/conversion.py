@@ -1,15 +1,18 @@
 """A prepared recording from event files of any format and labels in their clock, in bounded memory."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxdet.data.events import labels, recordings
-from jaxdet.data.events.fit import OUTSIDE_SENSOR
+from jaxdet.data.events.filters import EventFilter, Filters, find_hot
+from jaxdet.data.events.fit import OUTSIDE_SENSOR, Fit, choose
 from jaxdet.data.events.label_files import ROWS, RecordingLabels
+from jaxdet.data.events.mounting import Mounting
 from jaxdet.data.events.open import open_events
 from jaxdet.data.events.recording_writer import open_writer
 from jaxdet.data.events.streams import RAISED, SLACK_US, EventChunk, EventStream, ordered
@@ -33,6 +36,9 @@ class ConversionOptions:
     sensor: tuple[int, int] | None = None  # height, width, pixels; None: as the files say
     half: str = "no"  # of HALVES
     fallback: tuple[int, int] | None = None  # height, width where neither says it
+    region: Sequence[int] | None = None  # x, y, width, height, camera's pixels; None: the whole sensor
+    mounting: Mounting = Mounting()  # noqa: RUF009   (immutable)
+    filters: Filters = Filters()  # noqa: RUF009   (immutable)
 
 
 class ConversionJob(NamedTuple):
@@ -52,14 +58,12 @@ def origin(events: Iterable[Path], digest: str, options: ConversionOptions) -> d
 
     `digest` stands for the labels and their classes.
     """
-    settings = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()
-    }
-    return {
-        "events": [{"file": path.name, "size": path.stat().st_size} for path in events],
-        "labels": digest,
-        **settings,
-    }
+    settings = {name: getattr(options, name) for name in ("sensor", "half", "fallback")}
+    # Named only where they are used, so that recordings made without them are kept.
+    chosen = {"region": options.region, **options.mounting._asdict(), **options.filters._asdict()}
+    settings |= {name: value for name, value in chosen.items() if value}
+    files = [{"file": path.name, "size": path.stat().st_size} for path in events]
+    return {"events": files, "labels": digest, **json.loads(json.dumps(settings))}
 
 
 def convert(job: ConversionJob) -> dict[str, Any] | str:
@@ -86,13 +90,14 @@ def sensor_of(events: Iterable[Path], options: ConversionOptions) -> tuple[int, 
 
 def _convert(job: ConversionJob) -> dict[str, Any]:
     report = ReadReport(job.left_out)
-    height, width = sensor_of(job.events, job.options)
+    fit = _fit(job)
+    height, width = fit.size
     size = (height, width) if job.options.half == "no" else (height // 2, width // 2)
     recordings.check_size(job.events[0], size[1], size[0])
     start_us = last_us = None
     with open_writer(job.path) as writer:
-        for chunk in _chunks(job.events, job.options.sensor, report):
-            chunk = _halved(_on_sensor(chunk, height, width, report), size, job.options.half, report)
+        for chunk in _placed(job, fit, report):
+            chunk = _halved(chunk, size, job.options.half, report)
             if not len(chunk.t_us):
                 continue
             if start_us is None:
@@ -102,6 +107,7 @@ def _convert(job: ConversionJob) -> dict[str, Any]:
         if start_us is None or last_us is None:
             raise InputError(f"{job.events[0]}: no events on a sensor of {width}x{height} pixels")
         rows, times = _inside(job.labels, start_us, last_us, report)
+        rows = _labels_on(fit, rows, report)
         if job.options.half != "no":
             for side in "xywh":
                 rows[side] *= np.float32(0.5)
@@ -126,6 +132,45 @@ def _convert(job: ConversionJob) -> dict[str, Any]:
                 "source": job.source,
             },
         )
+
+
+def _fit(job: ConversionJob) -> Fit:
+    """The camera's pixels, or those of its region, upright and not scaled."""
+    camera, options = sensor_of(job.events, job.options), job.options
+    columns, rows = (camera[1], camera[0]) if options.region is None else tuple(options.region)[2:]
+    return choose(None, camera, options.mounting.size((rows, columns)), options.region, options.mounting)
+
+
+def _placed(job: ConversionJob, fit: Fit, report: ReadReport) -> Iterator[EventChunk]:
+    """Events of the region that pass the filters, in upright pixels of the region."""
+    options = job.options
+    filters = options.filters
+    if filters.must_look:
+        unread = ReadReport()
+        looked_at = (fit.kept(chunk, unread) for chunk in _chunks(job.events, options.sensor, unread))
+        filters = filters._replace(hot_pixels=find_hot(looked_at, fit.camera))
+    passing, pixels = EventFilter(filters, fit.camera), fit.pixels()
+    for chunk in _chunks(job.events, options.sensor, report):
+        chunk = passing(fit.kept(chunk, report), report)
+        if not fit.is_identity:
+            chunk = fit.upright(chunk)
+            x, y = pixels.x[chunk.x].astype(np.int16), pixels.y[chunk.y].astype(np.int16)
+            chunk = chunk._replace(x=x, y=y)
+        yield chunk
+
+
+def _labels_on(fit: Fit, rows: np.ndarray, report: ReadReport) -> np.ndarray:
+    """Boxes in the pixels of the prepared recording, clipped to it; those of which nothing is left go."""
+    if fit.is_identity:
+        return rows
+    xyxy = np.stack([rows["x"], rows["y"], rows["x"] + rows["w"], rows["y"] + rows["h"]], -1)
+    xyxy = np.clip(fit.to_model(xyxy), 0, np.array(fit.size[::-1] * 2))
+    rows = rows.copy()
+    rows["x"], rows["y"] = xyxy[:, 0], xyxy[:, 1]
+    rows["w"], rows["h"] = xyxy[:, 2] - xyxy[:, 0], xyxy[:, 3] - xyxy[:, 1]
+    kept = (rows["w"] > 0) & (rows["h"] > 0)
+    report.add("labels outside the region", int((~kept).sum()))
+    return rows[kept]
 
 
 def _chunks(
