@@ -245,7 +245,8 @@ class Command:
     """A command, made of its flags and its body; called with `argv=None`, it returns the exit status.
 
     One of `several_processes` joins the others of its job (see `jaxdet.distributed`) before its body runs.
-    One that `saves_when_told` answers SIGTERM itself; others end at once.
+    One that `saves_when_told` answers SIGTERM itself; others end at once. A first word without a name is the
+    value of the flag `first`.
     """
 
     define: Callable[[Flags], None]
@@ -253,6 +254,7 @@ class Command:
     usage: str | None
     several_processes: bool = False
     saves_when_told: bool = False
+    first: str | None = None
 
     def flags(self) -> Flags:
         """The flags, not parsed yet."""
@@ -261,7 +263,9 @@ class Command:
         return flags
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
-        argv = sys.argv[1:] if argv is None else argv
+        argv = list(sys.argv[1:] if argv is None else argv)
+        if self.first and argv and not argv[0].startswith("-"):
+            argv[0] = f"--{self.first}={argv[0]}"
         flags = self.flags()
         _log_plainly()
         if not absl_flags.FLAGS.is_parsed():

@@ -10,7 +10,6 @@ The script is of this version: print it again after an update.
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from jaxdet import __main__ as commands
@@ -55,16 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     return root
 
 
-COMMANDS = {"": cli.Command(_flags, _run, __doc__)}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `completion SHELL`; exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and not argv[0].startswith("-"):
-        argv[0] = f"--shell={argv[0]}"
-    return COMMANDS[""](argv)
-
+main = cli.Command(_flags, _run, __doc__, first="shell")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,7 +10,6 @@ Nothing is written. --sensor=WIDTHxHEIGHT overrules the size that the file state
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +86,7 @@ def _gaps(facts: dict[str, Any]) -> str:
     return f"{facts['num_gaps']} {limit}: {listed}"
 
 
-COMMANDS = {"": cli.Command(_flags, _run, __doc__)}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `info FILE --flags`; exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and not argv[0].startswith("-"):
-        argv[0] = f"--input={argv[0]}"
-    return COMMANDS[""](argv)
-
+main = cli.Command(_flags, _run, __doc__, first="input")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,6 @@ at most, from --start_us on.
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdet import api, cli, event_flags, views
@@ -66,16 +65,7 @@ def _run(flags: cli.Flags) -> None:
     print(f"{out}: {count} pictures, {out.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 
-COMMANDS = {"": cli.Command(_flags, _run, __doc__)}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `view FILE --flags`; exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and not argv[0].startswith("-"):
-        argv[0] = f"--input={argv[0]}"
-    return COMMANDS[""](argv)
-
+main = cli.Command(_flags, _run, __doc__, first="input")
 
 if __name__ == "__main__":
     sys.exit(main())
