@@ -128,6 +128,7 @@ def test_the_command_answers_in_one_line(tmp_path, capsys):
         "--images and --input are two names": ["--weights=w", "--images=a", "--input=b"],
         "--nocheck compares nothing": ["--weights=w", "--nocheck", "--input=b"],
         "--events=0: expected at least 1": ["--weights=w", "--events=0"],
+        "--annotations measure the boxes": ["--weights=w", "--annotations=a", "--raw"],
         "w.pth does not exist": ["--weights=w.pth"],
     }
     for message, flags in cases.items():
