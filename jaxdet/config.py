@@ -149,6 +149,8 @@ def adamw(lr: float, weight_decay: float, schedule: str = "cosine") -> Config:
         schedule=schedule,
         ema_decay=0.0,  # 0: no average, as released
         ema_ramp=2000.0,  # updates
+        teacher_slots=0,  # steps of a segment without a label that the average labels
+        teacher_score=0.5,
     )
 
 

@@ -7,6 +7,7 @@ import optax
 from jaxdet.errors import InputError
 from jaxdet.training import optim, sgd
 from jaxdet.training.average import Averaging
+from jaxdet.training.teacher import Teacher
 
 
 class TrainingRecipe(NamedTuple):
@@ -17,6 +18,7 @@ class TrainingRecipe(NamedTuple):
     averaging: Averaging | None = None
     due: sgd.UpdateSteps | None = None  # which steps move the parameters; None: all
     sum_images: bool = False  # the loss is summed over images
+    teacher: Teacher | None = None  # labels steps without a label, by the average
     l1_from: int = 0  # step from which the head's L1 term counts; 0: it has none
 
 
@@ -25,7 +27,8 @@ def make(cfg, segments: int = 1) -> TrainingRecipe:
     block = cfg.optim
     if block.name == "adamw":
         schedule = _schedule(block, cfg.train.num_iterations, segments)
-        return TrainingRecipe(optim.adamw(schedule, block.weight_decay), schedule, _averaging(block))
+        optimizer = optim.adamw(schedule, block.weight_decay)
+        return TrainingRecipe(optimizer, schedule, _averaging(block), teacher=_teacher(cfg))
     if block.name != "sgd":
         raise InputError(f"optim.name={block.name!r}, expected adamw or sgd")
     if block.schedule == "yolov4":
@@ -73,6 +76,18 @@ def _yolox(cfg) -> TrainingRecipe:
     )
     optimizer = sgd.sgd(rates, block.weight_decay)
     return TrainingRecipe(optimizer, lambda step: rates(step).weights, _averaging(block), l1_from=plain_from)
+
+
+def _teacher(cfg) -> Teacher | None:
+    slots, block = cfg.optim.get("teacher_slots", 0), cfg.optim
+    if not slots:
+        return None
+    if cfg.data.kind != "events" or not block.ema_decay:
+        raise InputError(
+            f"optim.teacher_slots is {slots}, data.kind {cfg.data.kind}, optim.ema_decay {block.ema_decay}: "
+            "a teacher labels recordings by averaged weights; set optim.ema_decay, or teacher_slots to 0"
+        )
+    return Teacher(int(slots), float(block.teacher_score))
 
 
 def _averaging(block) -> Averaging | None:

@@ -40,6 +40,8 @@ def make_train_step(skeleton: Skeleton, recipe: TrainingRecipe, microbatches: in
     def train_step(state: TrainState, carry, batch: Batch):
         accumulate = one_group if microbatches == 1 else _in_groups(one_group, microbatches)
         terms = _terms(recipe, state.step)
+        if recipe.teacher is not None and state.ema is not None:
+            batch = recipe.teacher.label(skeleton, state.ema.variables, batch, carry)
         grads, stats, carry, metrics = accumulate(state.params, state.batch_stats, carry, batch, terms)
         metrics = {**metrics, "gradient_norm": optax.tree.norm(grads)}
         del metrics["loss_weight"]
