@@ -230,9 +230,17 @@ def guessed(path: Path, rows: np.ndarray) -> Columns:
             f"{path}: {width} columns without names whose values leave a choice; give it a header line or "
             "fields t, x, y, p"
         )
-    shown = ", ".join("txyp"[order.index(i)] for i in range(4))
-    logger.info("%s: columns without names taken as %s, by their values", path, shown)
+    _say(path.parent, path.name, ", ".join("txyp"[order.index(i)] for i in range(4)))
     return Columns(order, 0.0)
+
+
+_told: dict[tuple[Path, str], str] = {}  # the file of a folder of which the order of columns was said
+
+
+def _say(folder: Path, name: str, order: str) -> None:
+    """Log the order of columns; of the files of a folder, which may be ten thousands, for the first alone."""
+    if _told.setdefault((folder, order), name) == name:
+        logger.info("%s: columns without names taken as %s, by their values", folder / name, order)
 
 
 _POLARITIES = [{0.0, 1.0}, {-1.0, 1.0}, {0.0}, {1.0}, {-1.0}]

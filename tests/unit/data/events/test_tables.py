@@ -110,3 +110,14 @@ def test_every_damaged_byte_of_a_compressed_archive_is_data_or_one_line(tmp_path
         except InputError:
             refused += 1
     assert refused > len(raw) // 6
+
+
+def test_the_order_of_columns_is_said_for_the_first_file_of_a_folder(tmp_path, caplog):
+    for name in ("a.npy", "b.npy", "c.npy"):
+        np.save(tmp_path / name, np.array(ROWS))
+    np.save(tmp_path / "d.npy", np.array(ROWS)[:, [1, 2, 3, 0]])
+    with caplog.at_level("INFO"):
+        for name in ("a.npy", "b.npy", "a.npy", "c.npy", "d.npy"):
+            assert rows_of(tmp_path / name) == ROWS
+    said = [message for message in caplog.messages if "columns without names" in message]
+    assert {message.split(": ")[0].rpartition("/")[2] for message in said} == {"a.npy", "d.npy"}
