@@ -33,10 +33,10 @@ def reshape(graph: Graph, operand: Operand, shape: Sequence[int]) -> Operand:
         kept = _same_but_ones(operand, shape)
         return kept or Constant(np.reshape(operand.full(), shape), shape)
     order = None if 0 in operand.shape else _new_order(operand, shape)
+    if order is not None and (cheap := _doubled(graph, operand, shape, order)) is not None:
+        return graph.value(cheap, shape, operand.dtype, order)
     name = graph.arranged(operand, operand.order if order is not None else None)
     order = tuple(range(len(shape))) if order is None else order
-    if (cheap := _doubled(graph, operand, shape, order)) is not None:
-        return graph.value(cheap, shape, operand.dtype, order)
     stored = graph.node("Reshape", [name, graph.lengths([shape[axis] for axis in order])])
     return graph.value(stored, shape, operand.dtype, order)
 

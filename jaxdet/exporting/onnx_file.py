@@ -73,7 +73,7 @@ def write(
         helper.make_tensor_value_info(name, TYPES[np.dtype(s.dtype).name], _lengths(s.shape))
         for name, s in program.inputs.items()
     ]
-    used = _used(graph)
+    nodes, used = _needed(graph.nodes, [end.name for end in ends])
     weights = {name: a for name, a in graph.weights.items() if name in used}
     beside = sum(a.nbytes for a in weights.values()) > largest
     data = path.with_name(path.name + ".data")
@@ -81,7 +81,7 @@ def write(
     large = {n: a for n, a in weights.items() if beside and a.nbytes >= _WORTH_MOVING}
     tensors = [numpy_helper.from_array(a, n) for n, a in weights.items() if n not in large]
     tensors += _external(large, data) if large else []
-    body = helper.make_graph(graph.nodes, "jaxdet", starts, ends, tensors)
+    body = helper.make_graph(nodes, "jaxdet", starts, ends, tensors)
     model = helper.make_model(
         body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR, producer_name="jaxdet"
     )
@@ -95,14 +95,23 @@ def _lengths(shape: Sequence[Any]) -> list[int | str]:
     return [n if isinstance(n, int) else str(n) for n in shape]
 
 
-def _used(graph: Graph) -> set[str]:
-    names: set[str] = set()
-    waiting = list(graph.nodes)
-    while waiting:
-        node = waiting.pop()
-        names.update(node.input)
-        waiting += [inner for a in node.attribute if a.HasField("g") for inner in a.g.node]
-    return names
+def _needed(nodes: Sequence[Any], outputs: Sequence[str]) -> tuple[list[Any], set[str]]:
+    """The nodes on which outputs depend, and the names of all tensors that they take.
+
+    ONNX Runtime computes other nodes as well.
+    """
+    kept, names = [], set(outputs)
+    for node in reversed(nodes):
+        if names.isdisjoint(node.output):
+            continue
+        kept.append(node)
+        waiting = [node]
+        while waiting:
+            inner = waiting.pop()
+            names.update(inner.input)
+            waiting += [n for a in inner.attribute if a.HasField("g") for n in a.g.node]
+            names.update(end.name for a in inner.attribute if a.HasField("g") for end in a.g.output)
+    return kept[::-1], names
 
 
 def _external(weights: Mapping[str, np.ndarray], path: Path) -> list[Any]:

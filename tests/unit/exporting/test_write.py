@@ -166,6 +166,23 @@ def test_large_weights_lie_beside_the_file(tmp_path):
     )
 
 
+def test_no_node_is_written_that_nothing_needs(tmp_path):
+    """Nearest-neighbour enlargement is one node, and what was broadcast for it is not repeated."""
+
+    def doubled(inputs):
+        small = jnp.transpose(inputs["images"], (0, 2, 3, 1))
+        wide = jnp.broadcast_to(small[:, :, None, :, None], (1, 64, 2, 64, 2, 3))
+        return {"raw": jnp.transpose(wide.reshape(1, 128, 128, 3), (0, 3, 1, 2))}
+
+    onnx_file.write(tmp_path / "m.onnx", _program()._replace(raw=doubled), True, {})
+    graph = onnx_graphs.onnx.load(str(tmp_path / "m.onnx")).graph
+    ops = [node.op_type for node in graph.node]
+    assert "Resize" in ops
+    assert "Expand" not in ops
+    taken = {name for node in graph.node for name in node.input} | {end.name for end in graph.output}
+    assert all(taken.intersection(node.output) for node in graph.node)
+
+
 def test_the_package_imports_nothing_of_the_extra():
     assert "jaxdet.exporting.write" in sys.modules
     # JAX takes flatbuffers where it is there.
