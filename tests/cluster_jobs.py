@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import recordings_data
 from cluster_config import SIZE
+from xla_flags import FAST_COMPILES
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "tests" / "cluster_config.py"
@@ -36,9 +37,7 @@ def environment(devices: int, **more: str) -> dict[str, str]:
     """Variables of a process with `devices` CPU devices; float64 and patient unless told otherwise."""
     own = {
         "PYTHONPATH": str(ROOT),
-        # Compiling takes longer than running here.
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0 "
-        "--xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {FAST_COMPILES}",
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": "1",
         "PYTHONUNBUFFERED": "1",

@@ -4,13 +4,10 @@ import gc
 import os
 from pathlib import Path
 
+from xla_flags import FAST_COMPILES
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Most of the time goes into compiling programs that run once or twice. Optimised less, they take two thirds
-# of the time; the older emitter of fused loops takes another quarter or more off.
-_flags = (
-    "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
-)
+_flags = f"--xla_force_host_platform_device_count=4 {FAST_COMPILES}"
 os.environ["XLA_FLAGS"] = f"{_flags} {os.environ.get('XLA_FLAGS', '')}"
 _cache = Path(__file__).parent.parent / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache))

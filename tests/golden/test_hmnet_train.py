@@ -15,6 +15,7 @@ import optax
 import pytest
 import yolo_training
 from flax import nnx
+from xla_flags import KNOWS_FUSION_EMITTERS
 
 from jaxdet import models
 from jaxdet.nn import functional
@@ -59,7 +60,7 @@ def batch(g, prefix, start, stop, size, reset):
 OPTIMISED = {
     "xla_backend_optimization_level": 2,
     "xla_llvm_disable_expensive_passes": False,
-    "xla_cpu_use_fusion_emitters": True,
+    **({"xla_cpu_use_fusion_emitters": True} if KNOWS_FUSION_EMITTERS else {}),
 }
 
 
