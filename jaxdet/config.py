@@ -121,7 +121,7 @@ def synthetic() -> Config:
     cfg = base()
     # One memory on a grid of 16-pixel cells: a twentieth of B1's arithmetic.
     cfg.model = hmnet(
-        "b1", 2, widths=(32,), num_heads=(2,), out_features=64, event_features=32, window=16, warm_up_steps=31
+        "b1", 2, widths=(32,), num_heads=(2,), out_features=64, event_features=24, window=16, warm_up_steps=31
     )
     cfg.model.event_sizes = (128, 384, 768)
     cfg.model.nms_iou = 0.3  # boxes of so short a training lie less exactly; at 0.65 many objects have two
@@ -133,9 +133,9 @@ def synthetic() -> Config:
     # Recordings that are simulated if `root` does not exist.
     cfg.data.simulate = block(train=36, val=2, test=8, duration_s=6.0, seed=0)
     cfg.optim = adamw(lr=3e-3, weight_decay=0.01)
-    cfg.train.num_iterations = 600
-    cfg.train.iterations_per_epoch = 600
-    cfg.train.checkpoint_every = 300
+    cfg.train.num_iterations = 480
+    cfg.train.iterations_per_epoch = 480
+    cfg.train.checkpoint_every = 240
     return cfg
 
 

@@ -81,10 +81,10 @@ def _run(flags: cli.Flags) -> None:
             f"{cfg.model.num_classes}; make them agree"
         )
     if "simulate" in cfg.data:
-        if not flags.dry_run and distributed.is_main():
-            print(example.announcement(cfg, workdir, _FILM), flush=True)
         if distributed.count() == 1:
             sharding.divide_cpu(cfg.data.batch_size)
+        if not flags.dry_run and distributed.is_main():
+            print(example.announcement(cfg, workdir, _FILM), flush=True)
         distributed.main_first(lambda: _simulate(cfg.data))
     batches = _open(cfg)
     cli.check_losses(getattr(batches.source, "report", ReadReport()), flags.strict, "nothing was trained")

@@ -2,14 +2,12 @@
 
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxdet import terminal
+from jaxdet.benchmarks import timing
 from jaxdet.benchmarks.side_by_side import Film, Truth
 from jaxdet.data.events.labels import interval_us
 from jaxdet.evaluation import recordings
@@ -23,8 +21,8 @@ from jaxdet.viewing import drawing, plots
 _STRIDE = 10  # steps per picture
 _MIN_SCORE = 0.3
 
-# CPU seconds of the parts on the machine where they were measured, and of the sort in `estimate_s` there.
-_FIXED_S, _SIMULATE_S, _STEP_S, _SORT_S = 75.0, 45.0, 1.06, 0.0113
+# CPU seconds of the parts on the machine where they were measured, and of the unit of `timing` there.
+_FIXED_S, _SIMULATE_S, _STEP_S, _UNIT_S = 50.0, 20.0, 1.15, 0.020
 
 
 def compare(
@@ -103,19 +101,9 @@ Ctrl-C saves; the same command resumes."""
 
 
 def estimate_s(cfg: Any) -> float:
-    """Seconds that the example takes on idle cores here, by the time of sorting on this processor.
-
-    The clock is that of the thread, so that other programs do not lengthen it.
-    """
-    values = np.sin(np.arange(400_000, dtype=np.float32))
-    times = []
-    for _ in range(7):
-        began = time.thread_time()
-        np.sort(values)
-        times.append(time.thread_time() - began)
-    cores = len(os.sched_getaffinity(0))
-    slower = min(times) / _SORT_S
-    parallel = min(cores, cfg.data.batch_size)
+    """Seconds that the example takes on idle cores here, by the time of the unit of `timing`."""
+    parallel = min(len(os.sched_getaffinity(0)), cfg.data.batch_size)
+    slower = timing.unit_seconds() / _UNIT_S
     return slower * (_FIXED_S + (_SIMULATE_S + _STEP_S * cfg.train.num_iterations) / parallel)
 
 
