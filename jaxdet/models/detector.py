@@ -21,7 +21,6 @@ class BackboneOutput(NamedTuple):
     features: list[Array]  # [B * K, h, w, C] per level, slots of a lane side by side
     valid: Array  # bool [B, K]   the slot's step lies in the segment and the network has an output there
     carry: Carry  # () for still images
-    metrics: Metrics
 
 
 class Detector(nnx.Module):
@@ -77,7 +76,7 @@ class Detector(nnx.Module):
         raw, sizes = self._raw(out.features, True, used.reshape(-1))
         flat = Targets(*(jnp.reshape(a, (-1, *a.shape[2:])) for a in targets))
         total, parts = self.head.loss(raw, sizes, flat, selected.reshape(-1), **terms)
-        metrics = {**parts, "num_slots": selected.sum(), **out.metrics}
+        metrics = {**parts, "num_slots": selected.sum()}
         return total, metrics, lax.stop_gradient(out.carry)
 
     def predict(

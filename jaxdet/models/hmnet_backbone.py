@@ -185,9 +185,9 @@ class Hmnet(nnx.Module):
         features = [m.readout(s.reshape(-1, *s.shape[2:])) for m, s in zip(self.memories, slots, strict=True)]
         valid = self._valid(at_step, num_steps, steps_before)
         features = [f * valid.reshape(-1, 1, 1, 1).astype(f.dtype) for f in features]
-        return BackboneOutput(features, valid, carry, {})
+        return BackboneOutput(features, valid, carry)
 
-    def event_table(self) -> Float[Array, "R 2 h d"]:
+    def event_table(self) -> Float[Array, "R 2 H d"]:
         """Keys and values of all events with integer coordinates."""
         first = self.memories[0]
         return event_ops.key_value_table(first.embed, first.write_bottom_up, first.init_latent[...].dtype)

@@ -40,4 +40,4 @@ class ImageBackbone(nnx.Module):
     ) -> BackboneOutput:
         """Slots with `at_step` below 0 are padding."""
         valid = at_step >= 0
-        return BackboneOutput(self.features(inputs.pixels, train, valid[:, 0]), valid, (), {})
+        return BackboneOutput(self.features(inputs.pixels, train, valid[:, 0]), valid, ())

@@ -46,7 +46,7 @@ class Backbone(nnx.Module):
         valid = (at_step >= 0) & (steps > 9)
         features = jnp.stack((steps, events), -1) * valid[:, :, None]
         carry = CounterCarry(carry.latent + starts[:, -1:], carry.message, carry.steps + starts.shape[1] - 1)
-        return BackboneOutput([features.reshape(-1, 1, 1, 2).astype(jnp.float32)], valid, carry, {})
+        return BackboneOutput([features.reshape(-1, 1, 1, 2).astype(jnp.float32)], valid, carry)
 
 
 class Counter(nnx.Module):
