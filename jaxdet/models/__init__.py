@@ -15,9 +15,8 @@ from jaxdet.models.yolox import yolox
 class Entry(NamedTuple):
     """A model that a config can name; the names of its loss terms are an attribute of its head."""
 
-    build: Callable[
-        ..., Detector
-    ]  # its keyword arguments are those of the config's `model` block, and `rngs`
+    # Its keyword arguments are those of the config's `model` block, and `rngs`.
+    build: Callable[..., Detector]
     reads: Literal["events", "images"]  # models of events also take `geometry` and `warm_up_once`
 
 

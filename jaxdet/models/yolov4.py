@@ -144,11 +144,9 @@ def yolov4(
     rngs: nnx.Rngs,
     dtype=None,
 ) -> Detector:
-    """YOLOv4 from its tables.
+    """YOLOv4 from its tables: channels of `stem`, (channels, depth) of `stages`, channels of `neck`'s levels.
 
-    They give `stem` channels, (channels, depth) of `stages` and channels of the levels of `neck`.
-
-    `width` and `depth` multiply all of them. `anchors` [levels][anchors][2] are pixels.
+    `width` and `depth` multiply all of them. `anchors` [levels][anchors][2] are widths and heights in pixels.
     """
     rows = [(scale_channels(c, width), scale_depth(n, depth)) for c, n in stages]
     channels = [scale_channels(c, width) for c in neck]

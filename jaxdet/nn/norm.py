@@ -65,7 +65,7 @@ class GroupNorm(nnx.Module):
         y = y if plus is None else plus + y
         return (jax.nn.silu(y) if silu else y).astype(dtype or x.dtype)
 
-    def _normalised(self, x):
+    def _normalised(self, x: Array) -> Array:
         b, h, w, c = x.shape
         wide = _wide(x).reshape(b, h * w, c // self.group_size, self.group_size)
         mean = wide.mean((1, 3), keepdims=True)
@@ -75,7 +75,7 @@ class GroupNorm(nnx.Module):
         return (y * _per_channel(self.scale[...], 4) + _per_channel(self.bias[...], 4)).astype(x.dtype)
 
 
-def _moments_in_two_passes(x, weight, count, near):
+def _moments_in_two_passes(x: Array, weight: Array, count: Array, near: Array) -> tuple[Array, Array]:
     """Mean and biased variance [C] of the rows of `x` with `weight` 1."""
     axes = tuple(range(x.ndim - 1))
     mean = (x * weight).sum(axes) / count
@@ -83,7 +83,7 @@ def _moments_in_two_passes(x, weight, count, near):
     return mean, (centred * centred).sum(axes) / count
 
 
-def _moments_in_one_pass(x, weight, count, near):
+def _moments_in_one_pass(x: Array, weight: Array, count: Array, near: Array) -> tuple[Array, Array]:
     """The same of sums about `near` [C], which is close to the mean, so that little cancels.
 
     On GPUs both sums are one kernel, and several devices exchange them at once.

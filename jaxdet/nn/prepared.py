@@ -46,7 +46,9 @@ class ScaleAndShift(nnx.Module):
         factor = norm.scale[...] * lax.rsqrt(norm.var[...] + norm.eps)
         self.scale, self.bias = nnx.Param(factor), nnx.Param(norm.bias[...] - norm.mean[...] * factor)
 
-    def __call__(self, x: Shaped[Array, "B *S C"], train: bool = False, mask=None) -> Shaped[Array, "B *S C"]:
+    def __call__(
+        self, x: Shaped[Array, "B *S C"], train: bool = False, mask: Array | None = None
+    ) -> Shaped[Array, "B *S C"]:
         wide, shape = jnp.promote_types(x.dtype, jnp.float32), (1,) * (x.ndim - 1) + (-1,)
         y = x.astype(wide) * self.scale[...].reshape(shape) + self.bias[...].reshape(shape)
         return y.astype(x.dtype)
@@ -93,7 +95,7 @@ def output_major(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Va
     return split(model)
 
 
-def _output_major(module):
+def _output_major(module: nnx.Module) -> nnx.Module:
     """The `OutputMajorConv` of a convolution that is not pointwise, else `module`."""
     if isinstance(module, Conv) and module.kernel.shape[:2] != (1, 1):
         return OutputMajorConv(module)

@@ -6,6 +6,7 @@ about 1e-5 of the largest output in float32; half types are too coarse for it.
 
 import functools
 import operator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -97,11 +98,11 @@ def trained_conv3x3(
     return conv3x3(x, transform_kernel(kernel))
 
 
-def _trained_fwd(x, kernel):
+def _trained_fwd(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     return trained_conv3x3(x, kernel), (x, kernel)
 
 
-def _trained_bwd(residuals, dy):
+def _trained_bwd(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = residuals
     dx = conv3x3(dy, transform_kernel(jnp.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))))
     products = jnp.einsum("pni,pno->pio", _input_tiles(x), _gradient_tiles(dy))
@@ -156,7 +157,9 @@ def accelerate(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Vari
     return _replaced(skeleton, variables, WinogradConv)
 
 
-def _replaced(skeleton: Skeleton, variables: Variables, replacement) -> tuple[Skeleton, Variables]:
+def _replaced(
+    skeleton: Skeleton, variables: Variables, replacement: Callable[[Conv], nnx.Module]
+) -> tuple[Skeleton, Variables]:
     model = merge(skeleton, variables)
     for _, module in list(nnx.iter_modules(model)):
         for name, child in list(vars(module).items()):

@@ -138,9 +138,7 @@ def _geometry(truth, centres, strides, rule):
 
 
 def _class_cost(labels, class_logits, object_logits):
-    """Binary cross entropy [M, A] of sqrt(class x objectness) with the one-hot class of each box.
-
-    It is summed over the classes.
+    """Binary cross entropy [M, A] of sqrt(class x objectness) with the one-hot class, summed over classes.
 
     Logarithms are clamped at -100, as torch does.
     """

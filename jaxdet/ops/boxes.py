@@ -23,7 +23,7 @@ def area(boxes: Shaped[Array, "*S 4"]) -> Shaped[Array, "*S"]:
 
 
 def intersection(a: Shaped[Array, "*S 4"], b: Shaped[Array, "*S 4"]) -> Shaped[Array, "*S"]:
-    """Overlap area of `xyxy` boxes, broadcast over leading axes of equal rank."""
+    """Overlap area of paired `xyxy` boxes in square pixels."""
     sides = jnp.minimum(a[..., 2:], b[..., 2:]) - jnp.maximum(a[..., :2], b[..., :2])
     sides = jnp.maximum(sides, 0)
     return sides[..., 0] * sides[..., 1]

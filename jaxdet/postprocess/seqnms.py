@@ -140,7 +140,7 @@ def select(
     return [_columns(rows) for rows in kept]
 
 
-def _columns(rows):
+def _columns(rows: list[tuple[Any, ...]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     index, scores, labels = zip(*rows) if rows else ((), (), ())
     return np.array(index, np.int64), np.array(scores, np.float64), np.array(labels, np.int64)
 
@@ -190,7 +190,9 @@ def _segments(video: PaddedVideo, options: SeqNMSOptions) -> list[overlaps.Pairs
     return [segment if len(ranges) == 1 else segment.packed() for segment in segments]
 
 
-def _rescore_classes(video, segments, classes, use_max) -> list[list[np.ndarray]]:
+def _rescore_classes(
+    video: PaddedVideo, segments: list[overlaps.Pairs], classes: list[int], use_max: bool
+) -> list[list[np.ndarray]]:
     """`_rescore` of every class; those after the first, which compiles, run in a thread each."""
     first = _rescore(video, segments, classes[0], use_max)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -212,7 +214,7 @@ def _rescore(
         return [np.asarray(part)[: s.stop - s.first] for part, s in zip(new, segments)]
 
 
-def _rescore_pieces(segments, scores, use_max):
+def _rescore_pieces(segments: list[overlaps.Pairs], scores: list[np.ndarray], use_max: bool) -> list[Any]:
     """The rounds of `paths.run` over pieces of a video, with the best path and single box of all pieces."""
     num_ids = sum(part.size for part in scores)
     first_ids = np.cumsum([0, *(part.size for part in scores)])
@@ -237,16 +239,16 @@ def _rescore_pieces(segments, scores, use_max):
             states[i] = paths.take_segment(masks, states[i], found[i], best, single, num_ids, use_max)
 
 
-def _masks(segment):
+def _masks(segment: overlaps.Pairs) -> paths.Masks:
     return paths.Masks(*(jnp.asarray(mask) for mask in (segment.arrive, segment.leave, segment.overlap)))
 
 
-def _units(scores):
+def _units(scores: np.ndarray) -> np.ndarray:
     units = 2 * np.rint(scores * (paths.UNITS_PER_SCORE // 2)).astype(np.int64)
     return np.where(scores < 0, -1, units)
 
 
-def _padded(rows, shape):
+def _padded(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     out = np.full(shape, -1.0)
     out[: rows.shape[0], : rows.shape[1]] = rows
     return out

@@ -40,7 +40,7 @@ class TrackOptions:
 
 
 class _Tracks:
-    """State of T tracks: means [T, 8] (centre, sides, their velocities) and a covariance [T, 4, 2, 2].
+    """State of T tracks: means [T, 2, 4] (centre and sides, their velocities) and covariances [T, 4, 2, 2].
 
     The four coordinates are filtered apart, each with its velocity.
     """
@@ -96,7 +96,7 @@ class _Tracks:
 
 
 class Tracker:
-    """Gives the boxes of one clip after another frame an identity.
+    """Gives the boxes of one clip an identity, one frame after another.
 
     A call returns the boxes with `track_ids`: numbers from 1 on, -1 for boxes of no track.
     """
