@@ -180,6 +180,8 @@ def _check(flags: cli.Flags) -> None:
         raise InputError("--fit, --region, --sensor, times and filters of events are for --input")
     if flags.speed_test and flags.max_gap is not None:
         raise InputError("--max_gap does not go with --speed_test; give --start_us and --end_us")
+    if flags.view_port and not flags.view:
+        raise InputError("--view_port is for --view")
     live = source and packets.is_address(source)
     if not live and (flags.max_events is not None or flags.max_delay_ms is not None):
         raise InputError("--max_events and --max_delay_ms are for a live --input")

@@ -16,9 +16,9 @@
 them. `events` takes own recordings in any format, with labels as _bbox.npy, COCO json, CSV, YOLO text or VOC
 xml (docs/events.md).
 `synthetic` simulates recordings in that layout, to be prepared like them (`prepare gen1 --duration_s=0`), or
-with --layout in that of another set of recordings, of own data (`events`) or of a thermal data set. Those
-become a folder of images and COCO annotations per split. A run that was stopped resumes when it is started
-again.
+with --layout in that of another set of recordings, of own data (`events`) or of a thermal data set. Thermal
+sets become a folder of images and COCO annotations per split. A run that was stopped resumes when it is
+started again.
 Several processes of a job (launch/) divide the recordings among them.
 """
 

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdet import terminal
+from jaxdet import class_names, terminal
+from jaxdet.data.datasets import event_sets
 from jaxdet.data.events import label_files, recordings, sequences
 from jaxdet.data.events.fit import View
+from jaxdet.data.events.recordings import Recording
 from jaxdet.data.images import letterbox, sets
 from jaxdet.detections import files
 from jaxdet.errors import InputError
@@ -28,8 +30,10 @@ from jaxdet.viewing.viewer import Heading, Moment
 logger = logging.getLogger(__name__)
 
 _OF_BOXES = (".h5", ".hdf5", ".npy", ".json", ".pkl", ".npz", ".csv")
+_GEN1 = (240, 304)  # height, width of the sensor whose sets have no description
+_UNREAD = "images that cannot be read"
 _GREY = 40  # of a picture that is not at hand
-_LARGEST = 4096  # pixels a side of such a picture
+_LARGEST = 4096  # pixels a side of a picture that is made here
 _PICTURES_PER_S = 5.0  # of single images
 
 
@@ -54,6 +58,7 @@ class _Show(NamedTuple):
     classes: tuple[str, ...]
     moments: Iterator[Moment]
     rate: float  # pictures a second
+    left_out: ReadReport  # of the pictures, complete when the moments end
 
 
 def write(
@@ -62,18 +67,18 @@ def write(
     """Write the page of a recording, a video, images or a file of boxes; return the number of pictures.
 
     With a `detector` of events the page shows its boxes and the size of its latents as well. What was left
-    out while reading is logged. Raises InputError for a source and options that do not go together, and for
-    files that cannot be read.
+    out while reading is logged and stands on the page. Raises InputError for a source and options that do not
+    go together, for files that cannot be read, for boxes of which none belongs to a picture, and, when the
+    page is written, for images that could not be read.
     """
     path, report = Path(source), ReadReport()
     if not path.exists():
         raise InputError(f"{path}: no such file; expected a recording, a video, images or boxes")
-    if options.most < 1 or options.every_ms < 1:
-        raise InputError(f"--most={options.most} --every_ms={options.every_ms}, expected 1 or more")
+    _check(options)
     kind = _kind(path)
     if kind == "boxes":
         options = options._replace(detections=[str(path), *options.detections])
-        show = _of_boxes(path, options, detector)
+        show = _of_boxes(path, options, detector, report)
     elif kind == "images":
         show = _of_images(path, options, detector, report)
     else:
@@ -83,16 +88,44 @@ def write(
     if not shown:
         raise InputError(f"{path}: nothing to show; expected events or pictures")
     more = next(left, None) is not None
-    note = f"the first {len(shown)} pictures" if more else ""
+    notes = [f"the first {len(shown)} pictures"] if more else []
     if more:
-        logger.info("%s: %s; --most shows more, --start_us another part of a recording", path, note)
+        logger.info("%s: %s; --most shows more, --start_us another part of a recording", path, notes[0])
+    _check_shown(show, shown, more)
+    report.merge(show.left_out)
     if report:
         logger.warning("%s", report.line(str(path)))
+        notes.append(report.line())
     detectors = tuple(one.name for one in show.found)
     labelled = show.truth is not None
-    heading = Heading(path.name, show.classes, detectors, show.rate, options.score, note, labelled)
-    viewer.write(out, heading, shown)
+    note = "; ".join(notes)
+    viewer.write(
+        out, Heading(path.name, show.classes, detectors, show.rate, options.score, note, labelled), shown
+    )
+    if unread := report.counts[_UNREAD]:
+        raise InputError(f"{unread} images could not be read, named above; {out} shows the others")
     return len(shown)
+
+
+def _check(options: Options) -> None:
+    if options.most < 1 or options.every_ms < 1:
+        raise InputError(f"--most={options.most} --every_ms={options.every_ms}, expected 1 or more")
+    if not 0 <= options.score <= 1:
+        raise InputError(f"--score={options.score:g}, expected 0 to 1")
+
+
+def _check_shown(show: _Show, shown: Sequence[dict[str, Any]], more: bool) -> None:
+    """Raise InputError for a file whose boxes are in none of the pictures; log it if there are `more`."""
+    counts = [(one, sum(len(m["found"][k]) for m in shown)) for k, one in enumerate(show.found)]
+    if show.truth is not None:
+        counts.append((show.truth, sum(len(moment["truth"] or ()) for moment in shown)))
+    for one, count in counts:
+        total = sum(map(len, one.frames))
+        if total and not count:
+            told = f"{one.name}: none of {total} boxes belongs to one of the {len(shown)} pictures"
+            if not more:
+                raise InputError(f"{told}; check that the files belong together")
+            logger.warning("%s", told)
 
 
 def _kind(path: Path) -> str:
@@ -128,15 +161,20 @@ def _of_recording(path: Path, options: Options, detector: StreamDetector | None,
     if stream.height is None or stream.width is None:
         raise InputError(f"{path}: the file states no sensor; give --sensor=WIDTHxHEIGHT")
     camera = (stream.height, stream.width)
+    if max(camera) > _LARGEST:
+        raise InputError(
+            f"{path}: a sensor of {camera[1]}x{camera[0]} pixels, expected at most {_LARGEST} a side; "
+            "--sensor=WIDTHxHEIGHT overrules the file"
+        )
     source = FittedRecording(path, detector.geometry.size if detector else camera, options.view)
-    found = [box_sets.of_recording(box_sets.read(file), source.name) for file in options.detections]
+    found = [box_sets.of_recording(box_sets.read(file, report), source.name) for file in options.detections]
     if detector is not None:
         detector.reset(source.origin_us, source.name, source.fit, options.view.filters)
         found.append(BoxSet(options.detector, [], detector.class_names))
     truth = _labels(source, camera, options.labels, report)
     found, truth, classes = box_sets.aligned(found, truth, options.classes)
     moments = _of_events(source, camera, 1000 * options.every_ms, found, truth, detector)
-    return _Show(found, truth, classes, moments, 1000 / options.every_ms)
+    return _Show(found, truth, classes, moments, 1000 / options.every_ms, source.report)
 
 
 def _labels(
@@ -149,7 +187,7 @@ def _labels(
             return None
         frames, _ = npy.frames_of(recording.labels, source.name, str(source.path))
         frames = [replace(boxes, time_us=(boxes.time_us or 0) + recording.start_us) for boxes in frames]
-        return BoxSet("labels", frames, ())
+        return BoxSet("labels", frames, _classes_of_set(recording))
     problems: list[str] = []
     parts = label_files.read(label_files.find(path), lambda _: camera, report, problems)
     if problems:
@@ -162,6 +200,14 @@ def _labels(
     return BoxSet("labels", frames, own[0].class_names)
 
 
+def _classes_of_set(recording: Recording) -> tuple[str, ...]:
+    """Classes of the labels of a prepared recording; () if neither its set nor its sensor says them."""
+    root = recording.path.resolve().parents[1]
+    if (root / event_sets.DESCRIPTION).is_file():
+        return tuple(map(str, event_sets.read_description(root)["classes"]))
+    return class_names.GEN1 if (recording.height, recording.width) == _GEN1 else ()
+
+
 def _of_events(
     source: FittedRecording,
     camera: tuple[int, int],
@@ -170,7 +216,10 @@ def _of_events(
     truth: BoxSet | None,
     detector: StreamDetector | None,
 ) -> Iterator[Moment]:
-    """A picture of every window, with the label in it and the boxes nearest to that, or to its end."""
+    """A picture of every window, with the label in it and the boxes nearest to that, or to its end.
+
+    Boxes further away than half a window are of another picture.
+    """
     timed, labels = [ByTime(one.frames) for one in found], ByTime(truth.frames if truth else ())
     pictures = EventPictures(camera)
     for segment in sequences.of_chunks(source.chunks(), window_us, window_us):
@@ -183,14 +232,14 @@ def _of_events(
             maps = {f"memory {i}": _norm(latent) for i, latent in enumerate(detector.latents(), 1)}
         label = labels.within(segment.start_us, end_us)
         now_us = end_us if label is None or label.time_us is None else label.time_us
-        boxes = [one.nearest(now_us, window_us) for one in timed]
+        boxes = [one.nearest(now_us, window_us // 2) for one in timed]
         yield _moment(f"{end_us / 1e6:.3f} s", camera, pictures.take(end_us), label, boxes, maps)
 
 
 def _of_images(path: Path, options: Options, detector: StreamDetector | None, report: ReadReport) -> _Show:
     _check_still(path, detector)
     video = sets.VideoFile(path) if sets.is_video(path) else None
-    found, truth, classes = _sets_of_images(options)
+    found, truth, classes = _sets_of_images(options, report)
     if video is not None:
         stem = path.stem
         frames = ((Boxes.none(source=stem, frame=k), lambda p=picture: p) for k, picture in enumerate(video))
@@ -200,25 +249,30 @@ def _of_images(path: Path, options: Options, detector: StreamDetector | None, re
             for item in sets.open_input(path, report)
         )
     rate = video.frame_rate if video else _PICTURES_PER_S
-    return _Show(found, truth, classes, _stills(frames, found, truth, report), rate)
+    left_out = ReadReport()
+    return _Show(found, truth, classes, _stills(frames, found, truth, left_out), rate, left_out)
 
 
-def _of_boxes(path: Path, options: Options, detector: StreamDetector | None) -> _Show:
+def _of_boxes(path: Path, options: Options, detector: StreamDetector | None, report: ReadReport) -> _Show:
     """Boxes on grey, where no picture is at hand; a frame of the labels, or of the first detector, each."""
     _check_still(path, detector)
-    found, truth, classes = _sets_of_images(options)
+    found, truth, classes = _sets_of_images(options, report)
     everything = [*found, truth] if truth else found
     size = _extent(boxes for one in everything for boxes in one.frames)
     shown = everything[-1 if truth else 0].frames
     frames = (
         (boxes, lambda s=boxes.image_size or size: np.full((*s, 3), _GREY, np.uint8)) for boxes in shown
     )
-    return _Show(found, truth, classes, _stills(frames, found, truth, ReadReport()), _PICTURES_PER_S)
+    left_out = ReadReport()
+    moments = _stills(frames, found, truth, left_out)
+    return _Show(found, truth, classes, moments, _PICTURES_PER_S, left_out)
 
 
-def _sets_of_images(options: Options) -> tuple[list[BoxSet], BoxSet | None, tuple[str, ...]]:
-    found = [box_sets.read(file) for file in options.detections]
-    truth = None if options.labels is None else box_sets.read(options.labels, "labels")
+def _sets_of_images(
+    options: Options, report: ReadReport
+) -> tuple[list[BoxSet], BoxSet | None, tuple[str, ...]]:
+    found = [box_sets.read(file, report) for file in options.detections]
+    truth = None if options.labels is None else box_sets.read(options.labels, report, "labels")
     return box_sets.aligned(found, truth, options.classes)
 
 
@@ -244,7 +298,7 @@ def _stills(
             picture = open_picture()
         except InputError as error:
             logger.warning("%s", error)
-            report.add("images that cannot be read")
+            report.add(_UNREAD)
             continue
         boxes, label = [find(frame) for find in finders], labelled(frame)
         yield _moment(names.file_name(frame), picture.shape, {"picture": picture}, label, boxes, {})

@@ -1,5 +1,6 @@
 """Boxes of several detectors beside labels: of one list of classes, found by time or by image, matched."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from jaxdet.evaluation import error_kinds
 from jaxdet.evaluation.matching import ImageIndex
 from jaxdet.formats import coco, names
 from jaxdet.formats.text import read_json
-from jaxdet.structs import Boxes
+from jaxdet.structs import Boxes, ReadReport
+
+logger = logging.getLogger(__name__)
 
 FALSE_ALARM, NOT_JUDGED = -1, -2
 
@@ -63,28 +66,37 @@ def finder(frames: Sequence[Boxes]) -> Callable[[Boxes], Boxes | None]:
     return find
 
 
-def read(path: str | Path, name: str | None = None) -> BoxSet:
-    """Boxes of a file in any format, COCO annotations included, called by `name` or that of the file."""
+def read(path: str | Path, report: ReadReport, name: str | None = None) -> BoxSet:
+    """Boxes of a file in any format, COCO annotations included, called by `name` or that of the file.
+
+    `report` counts what is left out of it.
+    """
     name = name or Path(path).name
+    content = None
     if Path(path).suffix.lower() == ".json":
         content = read_json(path, "COCO annotations or results")
-        if isinstance(content, dict):
-            known = coco.annotations_of(content, path)
-            return BoxSet(name, known.frames, known.class_names)
+    if isinstance(content, dict):
+        known = coco.annotations_of(content, path)
+        report.merge(known.report)
+        return BoxSet(name, known.frames, known.class_names)
     found = files.read(path)
+    report.merge(found.report)
     return BoxSet(name, found.frames, found.class_names)
 
 
 def of_recording(boxes: BoxSet, name: str) -> BoxSet:
-    """The boxes of one recording; of a file with a single recording, all, whatever its name."""
-    sources = {frame.source for frame in boxes.frames}
+    """The boxes of one recording; of a file with a single one all, which is said if its name differs."""
+    sources = {label_files.recording_name(frame.source) for frame in boxes.frames}
     untimed = next((frame for frame in boxes.frames if frame.time_us is None), None)
     if untimed is not None:
         raise InputError(f"{boxes.name}: {names.file_name(untimed)} has no time, which a recording needs")
     own = [frame for frame in boxes.frames if label_files.recording_name(frame.source) == name]
-    if boxes.frames and not own and len(sources) > 1:
+    if not sources or own:
+        return boxes._replace(frames=own)
+    if len(sources) > 1:
         raise InputError(f"{boxes.name}: boxes of {len(sources)} recordings, none of {name}")
-    return boxes._replace(frames=own or boxes.frames)
+    logger.info("%s: boxes of %s, taken for those of %s", boxes.name, sources.pop(), name)
+    return boxes
 
 
 def aligned(
@@ -93,22 +105,32 @@ def aligned(
     """All boxes with labels that index one list of classes, and the list.
 
     Files that name no classes are taken to have those that are given, or those of the first file that names
-    any.
+    any, which is logged. A label beyond the names is a class of its own.
     """
     everything = [*found] if truth is None else [*found, truth]
     assumed = given or next((one.class_names for one in everything if one.class_names), ())
-    most = max((int(b.labels.max()) + 1 for one in everything for b in one.frames if len(b)), default=0)
-    assumed += tuple(f"class_{k}" for k in range(len(assumed), most))
-    classes = tuple(dict.fromkeys([*assumed, *(name for one in everything for name in one.class_names)]))
-    place = {name: number for number, name in enumerate(classes)}
+    shown = ", ".join(assumed) if len(assumed) < 10 else f"{assumed[0]} ... {assumed[-1]}"
+    for one in everything:
+        if assumed and any(map(len, one.frames)) and not one.class_names:
+            logger.info("%s names no classes; taken as %s", one.name, shown)
 
-    def moved(one: BoxSet) -> BoxSet:
+    def name(one: BoxSet, label: int) -> str:
         own = one.class_names or assumed
-        to = np.array([place.get(name, 0) for name in (*own, *assumed[len(own) :])], np.int32)
-        frames = [replace(boxes, labels=to[boxes.labels], class_names=classes) for boxes in one.frames]
-        return BoxSet(one.name, frames, classes)
+        return own[label] if label < len(own) else f"class_{label}"
 
-    return [moved(one) for one in found], None if truth is None else moved(truth), classes
+    present = [np.unique([k for b in one.frames for k in np.unique(b.labels)]) for one in everything]
+    named = [[name(one, int(k)) for k in labels] for one, labels in zip(everything, present, strict=True)]
+    stated = (one.class_names for one in everything)
+    classes = tuple(dict.fromkeys([*assumed, *(n for group in (*stated, *named) for n in group)]))
+    moved = []
+    for one, labels, own in zip(everything, present, named, strict=True):
+        to = np.array([classes.index(n) for n in own], np.int32)
+        frames = [
+            replace(boxes, labels=to[np.searchsorted(labels, boxes.labels)], class_names=classes)
+            for boxes in one.frames
+        ]
+        moved.append(BoxSet(one.name, frames, classes))
+    return moved[: len(found)], None if truth is None else moved[-1], classes
 
 
 def hits(found: Boxes, truth: Boxes | None) -> np.ndarray:

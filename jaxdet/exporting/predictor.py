@@ -1,5 +1,6 @@
 """An exported file as a predictor of image files, so that its AP can be measured as that of a model."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from jaxdet.exporting.runtimes import Run
 from jaxdet.inference.images import ImageResult
 from jaxdet.structs import Boxes
 
+logger = logging.getLogger(__name__)
+
 
 class FilePredictor:
     """Boxes of image files, one image at a time; stands for an `ItemPredictor` in an evaluation.
@@ -25,23 +28,18 @@ class FilePredictor:
         self.class_names = tuple(block.classes)
         self.num_skipped = 0
 
-    def items(
-        self,
-        items: Sequence[ImageItem],
-        keep: bool = False,
-        sort: bool = False,
-        share: tuple[int, int] = (0, 1),
-    ) -> Iterator[ImageResult]:
-        """Detections of images, in their order; those that cannot be read are counted."""
+    def items(self, items: Sequence[ImageItem], **order: Any) -> Iterator[ImageResult]:
+        """Detections of all images, in their order whatever `order` says; the unreadable are counted."""
         for item in items:
             try:
                 image = letterbox.read(item.path)
-            except InputError:
+            except InputError as error:
+                logger.warning("%s", error)
                 self.num_skipped += 1
                 continue
-            yield self._of_image(item, image, keep)
+            yield self._of_image(item, image)
 
-    def _of_image(self, item: ImageItem, image: np.ndarray, keep: bool) -> ImageResult:
+    def _of_image(self, item: ImageItem, image: np.ndarray) -> ImageResult:
         pixels, placement = inputs.placed(self._block, self._size, image)
         found = check.rows(self._run({"images": np.repeat(pixels, self._batch, 0)}), 0)
         network = np.asarray(found["boxes"], np.float32)
@@ -55,4 +53,4 @@ class FilePredictor:
             image_size=placement.size,
             class_names=self.class_names,
         )
-        return ImageResult(boxes, item, network, placement, image if keep else None)
+        return ImageResult(boxes, item, network, placement, None)

@@ -156,7 +156,7 @@ def _refuse_form(path: Path, cfg: Any, form: Form, check: bool, source: Path | N
     if not form.int8:
         return
     if not is_onnx or (form.dtype or cfg.model.get("dtype")) in TYPES[1:]:
-        raise InputError("--int8 is for .onnx files of models in float32; leave --dtype out")
+        raise InputError("--int8 is for .onnx files, from float32; name --out .onnx and leave --dtype out")
     if source is None:
         raise InputError("--int8 takes the ranges of values from --images; give some like those of its use")
     if form.raw or not check:

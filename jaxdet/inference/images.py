@@ -133,11 +133,12 @@ class PredictsItems(Protocol):
     def items(
         self,
         items: Sequence[ImageItem],
+        *,
         keep: bool = False,
         sort: bool = False,
         share: tuple[int, int] = (0, 1),
     ) -> Iterator[ImageResult]:
-        """Detections of images."""
+        """Detections of images; the options are those of `ItemPredictor.items`."""
         ...
 
 

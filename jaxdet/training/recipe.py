@@ -87,9 +87,21 @@ def _teacher(cfg) -> Teacher | None:
             f"optim.teacher_slots is {slots}, data.kind {cfg.data.kind}, optim.ema_decay {block.ema_decay}: "
             "a teacher labels recordings by averaged weights; set optim.ema_decay, or teacher_slots to 0"
         )
+    if slots < 0 or not 0 <= block.teacher_score <= 1:
+        raise InputError(
+            f"optim.teacher_slots is {slots}, teacher_score {block.teacher_score}; expected a number of "
+            "steps and a score from 0 to 1"
+        )
     return Teacher(int(slots), float(block.teacher_score))
 
 
 def _averaging(block) -> Averaging | None:
     # Runs that were begun before AdamW had an average have no key for it.
-    return Averaging(block.ema_decay, block.ema_ramp) if block.get("ema_decay") else None
+    if not block.get("ema_decay"):
+        return None
+    if not 0 < block.ema_decay < 1 or not block.ema_ramp > 0:
+        raise InputError(
+            f"optim.ema_decay is {block.ema_decay}, ema_ramp {block.ema_ramp}; expected a decay from 0 to "
+            "below 1 and a ramp above 0"
+        )
+    return Averaging(block.ema_decay, block.ema_ramp)

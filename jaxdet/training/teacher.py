@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdet.errors import InputError
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.structs import Batch, Detections, Targets
@@ -37,7 +38,15 @@ class Teacher(NamedTuple):
         return batch._replace(targets=joined, source=jnp.concatenate([batch.source, nowhere], 1))
 
     def _steps(self, first: int, last: int, targets: Targets) -> jax.Array:
-        """Steps [B, slots] that the teacher looks at, -1 where the step has a label."""
+        """Steps [B, slots] that the teacher looks at, -1 where the step has a label.
+
+        InputError if there are fewer steps than slots, which would count some twice.
+        """
+        if self.slots > last - first + 1:
+            raise InputError(
+                f"optim.teacher_slots is {self.slots}, a segment has {last - first + 1} steps after its "
+                "warm-up; expected at most as many"
+            )
         steps = jnp.round(jnp.linspace(first, last, self.slots)).astype(jnp.int32)
         steps = jnp.broadcast_to(steps, (targets.at_step.shape[0], self.slots))
         same = targets.at_step[:, :, None] == steps[:, None, :]

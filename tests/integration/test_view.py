@@ -1,7 +1,9 @@
 """`jaxdet view`, its page in a browser, and the live page of `predict --view`."""
 
 import json
+import os
 import re
+import shutil
 
 import browser
 import cv2
@@ -11,6 +13,7 @@ import recordings_data
 import tiny_detectors
 
 from jaxdet import view
+from jaxdet.data.events import dat
 from jaxdet.detections import files
 from jaxdet.models import from_config
 from jaxdet.nn import functional
@@ -161,16 +164,62 @@ def test_images_videos_and_boxes_have_pages(tmp_path, capsys):
     counts = {}
     for name, source, boxes in (("i", folder, "i.npz"), ("v", tmp_path / "clip.avi", "v.npz")):
         out = tmp_path / f"{name}.html"
-        assert view.main([str(source), f"--detections={tmp_path / boxes}", f"--out={out}"]) == 0
+        status = view.main([str(source), f"--detections={tmp_path / boxes}", f"--out={out}"])
+        assert status == (1 if name == "i" else 0)  # one of the images is damaged; the page has the others
         counts[name] = [len(m["found"][0]) for m in _content(out)["moments"]]
+    assert "1 images could not be read" in capsys.readouterr().err
+    assert "left out 1 images" in _content(tmp_path / "i.html")["note"]
     assert counts == {"i": [1, 1, 0], "v": [0, 0, 1]}
     assert view.main([str(tmp_path / "i.npz"), f"--out={tmp_path / 'b.html'}"]) == 0
     assert [m["size"] for m in _content(tmp_path / "b.html")["moments"]] == [[42, 32]] * 2
 
 
+def test_a_cut_recording_is_shown_and_said_to_be_cut(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    events = recordings_data.chunk(rng, 500, 100, 64, 64)
+    dat.write_dat(tmp_path / "cut_td.dat", events, 64, 64)
+    os.truncate(tmp_path / "cut_td.dat", (tmp_path / "cut_td.dat").stat().st_size - 3)
+    assert view.main([str(tmp_path / "cut_td.dat"), f"--out={tmp_path / 'x.html'}"]) == 0
+    assert "bytes after the last whole event" in caplog.text
+    assert "bytes after the last whole event" in _content(tmp_path / "x.html")["note"]
+
+
+def test_boxes_of_other_clocks_recordings_and_names_are_said_or_refused(recording, tmp_path, caplog, capsys):
+    """Boxes that belong to no picture would leave a page that looks as if nothing had been found."""
+    out, one = tmp_path / "x.html", [np.array([[1.0, 2, 30, 40]]), np.array([0.8]), np.zeros(1, np.int32)]
+    for name, t_us in (("own", START_US + 200_000), ("late", 300_000)):
+        files.write(tmp_path / f"{name}.csv", [Boxes(*one, NAMES, source="other", time_us=t_us)], NAMES)
+    assert view.main([str(recording), f"--detections={tmp_path / 'late.csv'}", f"--out={out}"]) == 1
+    assert "late.csv: none of 1 boxes belongs to one of the 12 pictures" in capsys.readouterr().err
+    assert not out.exists()
+    with caplog.at_level("INFO"):
+        assert view.main([str(recording), f"--detections={tmp_path / 'own.csv'}", f"--out={out}"]) == 0
+    assert "own.csv: boxes of other, taken for those of street" in caplog.text
+    assert "labels names no classes; taken as car" in caplog.text
+
+
+def test_labels_of_a_prepared_set_have_its_classes_whatever_a_file_of_boxes_names(recording, tmp_path):
+    keys = {"width": 64, "height": 64, "label_interval_us": 50_000, "most_boxes": 2}
+    keys |= {"most_labelled_times_in_200_ms": 4, "load": {}, "format_version": 1}
+    root = tmp_path / "set"
+    shutil.copytree(recording, root / "test" / "street")
+    (root / "dataset.json").write_text(json.dumps({"classes": NAMES, **keys}))
+    one = [np.array([[2.5, 1.5, 7.5, 6.5]]), np.array([0.8]), np.zeros(1, np.int32)]
+    frame = Boxes(*one, ("person",), source="street", time_us=START_US + 200_000)
+    files.write(tmp_path / "people.csv", [frame], ("person",))
+    out = tmp_path / "x.html"
+    flags = [str(root / "test" / "street"), f"--detections={tmp_path / 'people.csv'}", f"--out={out}"]
+    assert view.main(flags) == 0
+    content = _content(out)
+    (box,) = (box for moment in content["moments"] for box in moment["found"][0] if box[7] != -2)
+    assert content["classes"][int(box[5])] == "person"
+    assert box[7] == 1  # the label of a person, which is the second
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (["street", "--score=7"], "--score=7, expected 0 to 1"),
         (["missing.raw"], "no such file"),
         (["notes.bin"], "no video, image or file of boxes"),
         (["street", "--most=0"], "--most=0"),

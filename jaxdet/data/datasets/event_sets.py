@@ -63,7 +63,7 @@ def make(
     """
     if not found.sources:
         reason = f": {found.problems[0]}" if found.problems else ""
-        raise InputError(f"no recording with labels found{reason}; check --source and --labels")
+        raise InputError(f"no recording with labels found{reason}; check the folders of data and labels")
     if num_classes > MAX_CLASSES:
         raise InputError(f"{num_classes} classes, a prepared recording numbers at most {MAX_CLASSES}")
     _check_splits(found.sources, out)

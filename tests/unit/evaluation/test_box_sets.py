@@ -11,7 +11,7 @@ from jaxdet.detections import files
 from jaxdet.errors import InputError
 from jaxdet.evaluation import box_sets
 from jaxdet.evaluation.box_sets import FALSE_ALARM, NOT_JUDGED, BoxSet, ByTime
-from jaxdet.structs import Boxes
+from jaxdet.structs import Boxes, ReadReport
 
 
 def _boxes(rng, num, classes=2):
@@ -52,10 +52,12 @@ def test_classes_are_those_of_the_names_and_else_by_number():
     other = BoxSet("b", [frame], ("person", "dog"))
     unnamed = BoxSet("c", [replace(frame, labels=np.array([0, 2], np.int32))], ())
     (a, b), c, classes = box_sets.aligned([named, other], unnamed, ())
-    assert classes == ("car", "person", "class_2", "dog")
+    assert classes == ("car", "person", "dog", "class_2")
     assert [classes[k] for k in a.frames[0].labels] == ["car", "person"]
     assert [classes[k] for k in b.frames[0].labels] == ["person", "dog"]
     assert [classes[k] for k in c.frames[0].labels] == ["car", "class_2"]
+    huge = BoxSet("d", [replace(frame, labels=np.array([5, 2**31 - 1], np.int32))], ())
+    assert box_sets.aligned([huge], None, ())[2] == ("class_5", f"class_{2**31 - 1}")
     _, c, classes = box_sets.aligned([], unnamed, ("x", "y", "z"))
     assert [classes[k] for k in c.frames[0].labels] == ["x", "z"]
 
@@ -85,5 +87,5 @@ def test_boxes_of_one_recording_of_several_and_refusals(tmp_path):
         box_sets.of_recording(BoxSet("x", [Boxes.none(source="a.jpg")], ()), "a")
     one = Boxes(np.array([[0.0, 0, 5, 5]]), np.ones(1), np.zeros(1, np.int32), source="a.jpg")
     files.write(tmp_path / "boxes.npz", [one], ("dog",))
-    found = box_sets.read(tmp_path / "boxes.npz")
+    found = box_sets.read(tmp_path / "boxes.npz", ReadReport())
     assert (found.name, found.class_names, len(found.frames)) == ("boxes.npz", ("dog",), 1)

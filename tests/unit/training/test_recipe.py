@@ -2,8 +2,10 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxdet import config
+from jaxdet.errors import InputError
 from jaxdet.nn.functional import Variables
 from jaxdet.training import average, recipe
 
@@ -20,6 +22,26 @@ def test_adamw_has_no_average_unless_its_decay_is_given():
     old = _config()
     del old.optim.ema_decay, old.optim.ema_ramp  # of a run begun before there was one
     assert recipe.make(old).averaging is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"ema_decay": 2.0}, "ema_decay is 2.0"),
+        ({"ema_decay": -1.0}, "ema_decay is -1.0"),
+        ({"ema_decay": 0.9, "ema_ramp": 0.0}, "ema_ramp 0.0"),
+        ({"ema_decay": float("nan")}, "ema_decay is nan"),
+        ({"teacher_slots": 2}, "set optim.ema_decay"),
+        ({"teacher_slots": -1, "ema_decay": 0.9}, "teacher_slots is -1"),
+        ({"teacher_slots": 2, "ema_decay": 0.9, "teacher_score": 2.0}, "teacher_score 2.0"),
+    ],
+)
+def test_numbers_that_are_no_average_and_no_teacher_are_one_line(changes, told):
+    cfg = _config(**changes)
+    cfg.data = config.gen1()
+    with pytest.raises(InputError, match=told) as error:
+        recipe.make(cfg)
+    assert "\n" not in str(error.value)
 
 
 def test_the_average_is_the_sum_of_all_weights_with_the_shares_of_its_decay():

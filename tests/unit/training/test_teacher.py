@@ -80,9 +80,9 @@ def test_where_the_teacher_is_sure_of_nothing_the_update_is_that_without_a_teach
     cfg = a_config()
     cfg.optim.ema_decay = 0.9
     plain = recipe.make(cfg)
-    cfg.optim.teacher_slots, cfg.optim.teacher_score = 2, 1.1
+    cfg.optim.teacher_slots, cfg.optim.teacher_score = 2, 1.0
     taught = recipe.make(cfg)
-    assert (plain.teacher, taught.teacher) == (None, Teacher(2, 1.1))
+    assert (plain.teacher, taught.teacher) == (None, Teacher(2, 1.0))
     ends = []
     for made in (plain, taught):
         step = jax.jit(make_train_step(skeleton, made))
@@ -97,3 +97,9 @@ def test_a_teacher_without_an_average_is_refused():
     cfg.optim.teacher_slots = 2
     with pytest.raises(InputError, match=r"teacher_slots is 2, .*set optim.ema_decay"):
         recipe.make(cfg)
+
+
+def test_more_slots_than_steps_are_refused(parts):
+    skeleton, variables, carry = parts
+    with pytest.raises(InputError, match="teacher_slots is 7, a segment has 6 steps"):
+        Teacher(7, 0.5).label(skeleton, variables, a_batch(), carry)
