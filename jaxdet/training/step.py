@@ -40,10 +40,13 @@ def make_train_step(skeleton: Skeleton, recipe: TrainingRecipe, microbatches: in
     def train_step(state: TrainState, carry, batch: Batch):
         accumulate = one_group if microbatches == 1 else _in_groups(one_group, microbatches)
         terms = _terms(recipe, state.step)
+        guessed = {}
         if recipe.teacher is not None and state.ema is not None:
+            labelled = batch.targets.box_mask.sum()
             batch = recipe.teacher.label(skeleton, state.ema.variables, batch, carry)
+            guessed = {"num_teacher_boxes": batch.targets.box_mask.sum() - labelled}
         grads, stats, carry, metrics = accumulate(state.params, state.batch_stats, carry, batch, terms)
-        metrics = {**metrics, "gradient_norm": optax.tree.norm(grads)}
+        metrics = {**metrics, **guessed, "gradient_norm": optax.tree.norm(grads)}
         del metrics["loss_weight"]
         if recipe.sum_images:
             grads = jax.tree.map(lambda g: g * metrics["num_slots"].astype(g.dtype), grads)

@@ -83,11 +83,21 @@ def test_where_the_teacher_is_sure_of_nothing_the_update_is_that_without_a_teach
     cfg.optim.teacher_slots, cfg.optim.teacher_score = 2, 1.0
     taught = recipe.make(cfg)
     assert (plain.teacher, taught.teacher) == (None, Teacher(2, 1.0))
-    ends = []
-    for made in (plain, taught):
-        step = jax.jit(make_train_step(skeleton, made))
-        fresh = state.create(variables, made.optimizer, ema=True)
-        ends.append(step(fresh, carry, a_batch()))
+
+    def with_teacher(fresh, batch, min_score):
+        made = taught._replace(teacher=Teacher(2, min_score))
+        return make_train_step(skeleton, made)(fresh, carry, batch)
+
+    def with_score(min_score):
+        fresh = state.create(variables, taught.optimizer, ema=True)
+        return jitted(fresh, a_batch(), min_score)
+
+    jitted = jax.jit(with_teacher)
+    fresh = state.create(variables, plain.optimizer, ema=True)
+    ends = [jax.jit(make_train_step(skeleton, plain))(fresh, carry, a_batch()), with_score(1.0)]
+    # Without a limit of the score all slots are full.
+    guessed = [end[2].pop("num_teacher_boxes", None) for end in (*ends, with_score(0.0))]
+    assert guessed == [None, 0, 2 * 2 * BOXES]
     for a, b in zip(*(jax.tree.leaves((end[0].params, end[2])) for end in ends), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
