@@ -1,6 +1,7 @@
 """The head of YOLOv4: objectness, class scores and box size against a few anchors per cell."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -43,9 +44,9 @@ class AnchorHead(nnx.Module):
 
     def __init__(
         self,
-        in_features,
-        anchors,
-        strides,
+        in_features: Sequence[int],
+        anchors: Sequence[Sequence[Sequence[float]]],
+        strides: Sequence[int],
         num_classes: int,
         *,
         rngs: nnx.Rngs,
@@ -58,7 +59,7 @@ class AnchorHead(nnx.Module):
             [self._pred(c, len(level), s, rngs) for c, level, s in zip(in_features, self.anchors, strides)]
         )
 
-    def _pred(self, channels, num_anchors, stride, rngs):
+    def _pred(self, channels: int, num_anchors: int, stride: int, rngs: nnx.Rngs):
         outputs = num_anchors * (5 + self.num_classes)
         conv = Conv(channels, outputs, 1, use_bias=True, rngs=rngs, kernel_init=torch_uniform)
         noise = torch_uniform(next_key(rngs), (channels, outputs), jnp.float32)[0]
@@ -68,7 +69,9 @@ class AnchorHead(nnx.Module):
         conv.bias = nnx.data(nnx.Param(noise + jnp.asarray(prior * num_anchors)))
         return conv
 
-    def __call__(self, features, train: bool = False, mask=None) -> list[Float[Array, "B a _ _ P"]]:
+    def __call__(
+        self, features: Sequence[Array], train: bool = False, mask: Array | None = None
+    ) -> list[Float[Array, "B a _ _ P"]]:
         """Raw outputs of each level, at least float32: x, y, w, h, objectness, classes; P = 5 + classes."""
         outputs = []
         for conv, level, x in zip(self.preds, self.anchors, features, strict=True):
@@ -93,13 +96,19 @@ class AnchorHead(nnx.Module):
             candidates.append(rows.reshape(b, a * h * w, p))
         return jnp.concatenate(candidates, 1)
 
-    def candidates(self, raw: list[Float[Array, "B a _ _ P"]], sizes) -> Candidates:
+    def candidates(
+        self, raw: list[Float[Array, "B a _ _ P"]], sizes: Sequence[tuple[int, int]]
+    ) -> Candidates:
         """Boxes, objectness and class scores of all candidates; `sizes` follow from the outputs."""
         rows = self.decode(raw)
         return Candidates(box_ops.cxcywh_to_xyxy(rows[..., :4]), rows[..., 4], rows[..., 5:])
 
     def loss(
-        self, raw: list[Float[Array, "S a _ _ P"]], sizes, targets: Targets, slot_mask: Bool[Array, " S"]
+        self,
+        raw: list[Float[Array, "S a _ _ P"]],
+        sizes: Sequence[tuple[int, int]],
+        targets: Targets,
+        slot_mask: Bool[Array, " S"],
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Mean loss and its parts for `targets` whose arrays lead with S slots.
 
@@ -128,9 +137,9 @@ class AnchorHead(nnx.Module):
         total = parts["loss_box"] + parts["loss_obj"] + parts["loss_cls"]
         return total, {**parts, "loss": total, "num_positives": pairs.sum(), "loss_weight": slot_mask.sum()}
 
-    def _level_sums(self, raw, boxes, labels, box_mask, anchors):
+    def _level_sums(self, raw: Array, boxes: Array, labels: Array, box_mask: Array, anchors: Array):
         """Sums (box, objectness, classes, pairs) of one slot and level: raw [a, h, w, P], boxes in cells."""
-        a, size = raw.shape[0], raw.shape[1:3]
+        a, size = raw.shape[0], (raw.shape[1], raw.shape[2])
         matches = assign.anchor_ratio(boxes, box_mask, anchors, size, self.rule.most)
         mask = matches.mask
         found = raw[jnp.arange(a).reshape(1, a, 1), matches.row, matches.column]
@@ -156,7 +165,7 @@ class AnchorHead(nnx.Module):
             cls = jnp.where(mask[..., None], cls, 0).sum()
         return box, obj, cls, mask.sum()
 
-    def _level_means(self, sums, cells_per_slot, slot_mask):
+    def _level_means(self, sums: tuple[Array, Array, Array, Array], cells_per_slot: int, slot_mask: Array):
         box, obj, cls, pairs = sums
         pairs = pairs.sum()
         number = jnp.maximum(pairs, 1).astype(box.dtype)
@@ -164,7 +173,7 @@ class AnchorHead(nnx.Module):
         obj = jnp.where(slot_mask, obj, 0).sum() / cells
         return box.sum() / number, obj, cls.sum() / (number * self.num_classes), pairs
 
-    def _entropy(self, logits, targets, positive_weight):
+    def _entropy(self, logits: Array, targets: Array, positive_weight: float):
         loss = losses.bce_with_logits(logits, targets, positive_weight)
         if self.rule.focal_gamma > 0:
             loss = loss * losses.focal_factor(logits, targets, self.rule.focal_gamma)

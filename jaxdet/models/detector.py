@@ -1,5 +1,6 @@
 """One interface for all detectors: backbone, neck and head."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -118,15 +119,23 @@ class Detector(nnx.Module):
         found = Detections(boxes, scores, labels, keep)
         return Detections(*(jnp.reshape(a, (*valid.shape, *a.shape[1:])) for a in found))
 
-    def _run(self, inputs, at_step, reset, carry, train, start_phase) -> BackboneOutput:
+    def _run(
+        self,
+        inputs: Events | Images,
+        at_step: Array,
+        reset: Array,
+        carry: Carry,
+        train: bool,
+        start_phase: int,
+    ) -> BackboneOutput:
         phase = {"start_phase": start_phase} if start_phase else {}
         return self.backbone(inputs, at_step, reset, carry, train, **phase)
 
-    def _raw(self, features, train, mask):
+    def _raw(self, features: Sequence[Array], train: bool, mask: Array | None):
         features = self.neck(features, train, mask)
         return self.head(features, train, mask), [f.shape[1:3] for f in features]
 
-    def _selected(self, targets, reset, carry):
+    def _selected(self, targets: Targets, reset: Array, carry: Carry):
         steps = targets.at_step
         if self.warm_up_once:
             steps = steps + jnp.where(reset, 0, carry.steps)[:, None]

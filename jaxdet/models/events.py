@@ -1,12 +1,13 @@
 """From events to the first memory: embedding, slices of a step, and the sparse write."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxdet.nn.conv import Linear
@@ -36,11 +37,19 @@ def gelu(x: Array) -> Array:
 class EmbeddingLayer(nnx.Module):
     """Affine map, optionally with layer norm and ReLU."""
 
-    def __init__(self, in_features: int, out_features: int, norm: bool, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        norm: bool,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike | None = None,
+    ):
         self.linear = Linear(in_features, out_features, rngs=rngs, dtype=dtype)
         self.norm = LayerNorm(out_features) if norm else None
 
-    def __call__(self, x):
+    def __call__(self, x: Array):
         x = self.linear(x)
         return x if self.norm is None else jax.nn.relu(self.norm(x))
 
@@ -48,7 +57,7 @@ class EmbeddingLayer(nnx.Module):
 class PositionEmbedding(nnx.Module):
     """Learned function [..., k] -> [..., features] of a position."""
 
-    def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.embed = nnx.List(
             [
                 EmbeddingLayer(in_features, features, True, rngs=rngs, dtype=dtype),
@@ -56,7 +65,7 @@ class PositionEmbedding(nnx.Module):
             ]
         )
 
-    def __call__(self, x):
+    def __call__(self, x: Array):
         first, second = self.embed
         return second(first(x))
 
@@ -64,7 +73,9 @@ class PositionEmbedding(nnx.Module):
 class EventEmbedding(nnx.Module):
     """Embedding [..., 3 * features] of an event's place in its window, its time bin and its polarity."""
 
-    def __init__(self, features: int, geometry: EventGeometry, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(
+        self, features: int, geometry: EventGeometry, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None
+    ):
         self.geometry = geometry
         self.xy = PositionEmbedding(2, features, rngs=rngs, dtype=dtype)
         self.time = PositionEmbedding(1, features, rngs=rngs, dtype=dtype)
@@ -90,18 +101,26 @@ class EventEmbedding(nnx.Module):
 class Mlp(nnx.Module):
     """Affine, GELU, affine."""
 
-    def __init__(self, features: int, ratio: int = 4, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, features: int, ratio: int = 4, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.fc1 = Linear(features, ratio * features, rngs=rngs, dtype=dtype)
         self.fc2 = Linear(ratio * features, features, rngs=rngs, dtype=dtype)
 
-    def __call__(self, x):
+    def __call__(self, x: Array):
         return kept(self.fc2(gelu(kept(self.fc1(x)))))
 
 
 class EventAttention(nnx.Module):
     """Projections of the event write, and the logit of its dustbin."""
 
-    def __init__(self, features: int, event_features: int, num_heads: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(
+        self,
+        features: int,
+        event_features: int,
+        num_heads: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike | None = None,
+    ):
         self.dustbin_weights = nnx.Param(jnp.zeros(num_heads))
         self.q = Linear(features, features, rngs=rngs, dtype=dtype)
         self.kv = Linear(event_features, 2 * features, rngs=rngs, dtype=dtype)
@@ -123,7 +142,15 @@ class EventAttention(nnx.Module):
 class EventWrite(nnx.Module):
     """Write block of the first memory: cells attend to their events and to a dustbin, then an MLP."""
 
-    def __init__(self, features: int, event_features: int, num_heads: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(
+        self,
+        features: int,
+        event_features: int,
+        num_heads: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike | None = None,
+    ):
         self.norm_latent = LayerNorm(features)
         self.norm_input = LayerNorm(event_features)
         self.attn = EventAttention(features, event_features, num_heads, rngs=rngs, dtype=dtype)
@@ -163,13 +190,15 @@ def time_bins(t_us: Array, geometry: EventGeometry) -> Int[Array, "*S"]:
     return t_us.astype(jnp.int32) * geometry.time_bins // geometry.step_us
 
 
-def key_values(embed: EventEmbedding, write: EventWrite, xy, t_us, polarity, dtype):
+def key_values(
+    embed: EventEmbedding, write: EventWrite, xy: Array, t_us: Array, polarity: Array, dtype: DTypeLike
+):
     """Keys and values [..., 2, H, d] of events with real coordinates."""
     inside = jnp.mod(xy.astype(dtype), embed.geometry.window)
     return write.key_value(embed(inside, time_bins(t_us, embed.geometry), polarity))
 
 
-def key_value_table(embed: EventEmbedding, write: EventWrite, dtype) -> Float[Array, "R 2 H d"]:
+def key_value_table(embed: EventEmbedding, write: EventWrite, dtype: DTypeLike) -> Float[Array, "R 2 H d"]:
     """Keys and values of all events that integer coordinates allow, rows as `table_rows` gives them."""
     side = jnp.arange(embed.geometry.window)
     axes = jnp.arange(embed.geometry.time_bins), side, side, jnp.arange(2)
@@ -203,14 +232,14 @@ class StepEvents:
         # Over all lanes once, so that devices need not ask each other at every step.
         self.largest = self.counts.max(0)
 
-    def over(self, step: Array, function):
+    def over(self, step: Array, function: Callable[..., Array]):
         """`function(xy, t_us, polarity, cell)` on the events of `step`; padding has cell `num_cells`."""
         start = lax.dynamic_index_in_dim(self.step_start, step, 1, keepdims=False)
         count = lax.dynamic_index_in_dim(self.counts, step, 1, keepdims=False)
 
-        def reader(size):
+        def reader(size: int):
             @jax.checkpoint
-            def read(start, count):
+            def read(start: Array, count: Array):
                 cut = jax.vmap(lambda a, s: lax.dynamic_slice_in_dim(a, s, size))
                 xy, t_us, polarity = (cut(a, start) for a in self.flat)
                 real = jnp.arange(size)[None, :] < count[:, None]
@@ -235,7 +264,7 @@ class StepEvents:
         return some if per_lane else jnp.broadcast_to(some.any(0, keepdims=True), some.shape)
 
 
-def attend(write: EventWrite, latent, key_value, cell, in_order: bool = True) -> Array:
+def attend(write: EventWrite, latent: Array, key_value: Array, cell: Array, in_order: bool = True) -> Array:
     """The message that each cell of `latent` gathers from events with `key_value` [B, E, 2, H, d]."""
     query = write.query(latent)
     key, value = key_value[:, :, 0], key_value[:, :, 1]

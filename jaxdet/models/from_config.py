@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array
 
 from jaxdet import models
 from jaxdet.errors import InputError
@@ -43,7 +44,7 @@ def build(cfg: Any, seed: int) -> Detector:
     return model
 
 
-def _check_kind(cfg, reads: str) -> None:
+def _check_kind(cfg: Any, reads: str) -> None:
     kind = cfg.data.get("kind", reads)
     if kind != reads:
         raise InputError(
@@ -51,5 +52,5 @@ def _check_kind(cfg, reads: str) -> None:
         )
 
 
-def _widened(leaf):
+def _widened(leaf: Array):
     return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf

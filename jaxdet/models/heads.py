@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from jaxdet.nn.block import ConvBlock, DepthwiseBlock
@@ -28,7 +29,15 @@ class HeadLevel(nnx.Module):
     """One pyramid level: [S, h, w, Ci] -> [S, h, w, 5 + classes] as box (4), object, classes."""
 
     def __init__(
-        self, in_features: int, hidden: int, num_classes: int, stem: bool, depthwise: bool, dtype, *, rngs
+        self,
+        in_features: int,
+        hidden: int,
+        num_classes: int,
+        stem: bool,
+        depthwise: bool,
+        dtype: DTypeLike | None,
+        *,
+        rngs: nnx.Rngs,
     ):
         brick = DepthwiseBlock if depthwise else ConvBlock
         kwargs = {"rngs": rngs, "dtype": dtype, "kernel_init": torch_uniform}
@@ -44,7 +53,7 @@ class HeadLevel(nnx.Module):
             assert prediction.bias is not None
             prediction.bias.set_value(jnp.full_like(prediction.bias[...], _RARE))
 
-    def __call__(self, x, train: bool = False, mask=None):
+    def __call__(self, x: Array, train: bool = False, mask: Array | None = None):
         if self.stem is not None:
             x = self.stem(x, train, mask)
         cls = reg = x
@@ -79,7 +88,7 @@ class DecoupledHead(nnx.Module):
         rule: assign.SimotaRule = assign.YOLOX_RULE,
         integer_boxes: bool = False,
         ignored_as_background: bool = True,
-        dtype=None,
+        dtype: DTypeLike | None = None,
     ):
         self.levels = nnx.List(
             [HeadLevel(n, hidden, num_classes, stem, depthwise, dtype, rngs=rngs) for n in in_features]
@@ -87,7 +96,9 @@ class DecoupledHead(nnx.Module):
         self.strides, self.num_classes, self.rule = tuple(strides), num_classes, rule
         self.integer_boxes, self.ignored_as_background = integer_boxes, ignored_as_background
 
-    def __call__(self, features, train: bool = False, mask=None) -> Float[Array, "S A O"]:
+    def __call__(
+        self, features: Sequence[Array], train: bool = False, mask: Array | None = None
+    ) -> Float[Array, "S A O"]:
         """Raw outputs of all levels, row-major within a level, in at least float32.
 
         `mask` [S] tells which slots are real; only they reach the batch statistics.
@@ -181,13 +192,15 @@ class DecoupledHead(nnx.Module):
         positives = assigned.positive.sum()
         return total, {**parts, "loss": total, "num_positives": positives, "loss_weight": positives}
 
-    def assign(self, raw, predicted, sizes: Sizes, truth, labels, box_mask) -> assign.Assignment:
+    def assign(
+        self, raw: Array, predicted: Array, sizes: Sizes, truth: Array, labels: Array, box_mask: Array
+    ) -> assign.Assignment:
         """`ops.assign.simota` for each of S slots: raw [S, A, O], predicted and truth `xyxy` pixels."""
         corner, stride = self.cells(sizes)
         stride = jnp.asarray(stride, raw.dtype)
         centres = (jnp.asarray(corner, raw.dtype) + 0.5) * stride[:, None]
 
-        def one(truth, labels, box_mask, predicted, raw):
+        def one(truth: Array, labels: Array, box_mask: Array, predicted: Array, raw: Array):
             return assign.simota(
                 truth, labels, box_mask, predicted, raw[:, 5:], raw[:, 4], centres, stride, self.rule
             )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxdet.errors import InputError
 from jaxdet.models.detector import Detector
@@ -32,7 +33,7 @@ def hmnet(
     nms_iou: float = 0.65,
     *,
     rngs: nnx.Rngs,
-    dtype=None,
+    dtype: DTypeLike | None = None,
     **backbone,
 ) -> Detector:
     """HMNet with one memory per entry of `widths`; `geometry.window` is the stride of the first.

@@ -6,7 +6,7 @@ but the choice of the slice size for the events.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxdet.errors import InputError
@@ -68,7 +69,7 @@ class Hmnet(nnx.Module):
         empty_step_per_lane: bool = False,
         remat: bool = True,
         keep_products: bool = False,
-        dtype=None,
+        dtype: DTypeLike | None = None,
     ):
         _check(geometry, image_size, widths, num_heads, depths, periods)
         grids = resize.grids_of(image_size, geometry.window, len(widths))
@@ -155,14 +156,14 @@ class Hmnet(nnx.Module):
             jnp.zeros((at_step.shape[0], at_step.shape[1], *z.shape[1:]), z.dtype) for z in carry.latent
         )
 
-        def one_step(state, step, phase):
+        def one_step(state: tuple[HmnetCarry, tuple[Array, ...]], step: Array, phase: int):
             carry, slots = state
             carry = stepper(carry, step, phase)
             slot = lax.dynamic_index_in_dim(slot_of_step, step, 1, keepdims=False)
             shown = (carry.latent[0], *carry.published)
             return carry, tuple(_put(s, slot, z) for s, z in zip(slots, shown, strict=True))
 
-        def one_cycle(state, first):
+        def one_cycle(state: tuple[HmnetCarry, tuple[Array, ...]], first: Array):
             for i in range(self.cycle):
                 state = one_step(state, first + i, (start_phase + i) % self.cycle)
             return state, None
@@ -202,8 +203,8 @@ class Hmnet(nnx.Module):
         in_order = self.geometry.window == event_ops.SORTED_BY
         written = events.written(per_lane)
 
-        def write(latent, step):
-            def attend(xy, t_us, polarity, cell):
+        def write(latent: Array, step: Array):
+            def attend(xy: Array, t_us: Array, polarity: Array, cell: Array):
                 if rows is None:
                     kv = event_ops.key_values(first.embed, first.write_bottom_up, xy, t_us, polarity, dtype)
                 else:
@@ -215,7 +216,7 @@ class Hmnet(nnx.Module):
 
         return lambda carry, step, phase: self.step(carry, lambda latent: write(latent, step), phase)
 
-    def step(self, carry: HmnetCarry, write_events, phase: int) -> HmnetCarry:
+    def step(self, carry: HmnetCarry, write_events: Callable[[Array], Array], phase: int) -> HmnetCarry:
         """One step of all memories; `write_events` maps the first latent to the one the events wrote to.
 
         All memories read what the step before left: the lower latent, the message from above. `phase` is the
@@ -241,11 +242,11 @@ class Hmnet(nnx.Module):
             latent[i] = memory.updated(z)
         return HmnetCarry(tuple(latent), tuple(message), tuple(published), carry.steps + 1)
 
-    def _reset(self, reset, carry):
+    def _reset(self, reset: Array, carry: HmnetCarry):
         fresh = self.init_carry(reset.shape[0])
         return jax.tree.map(lambda a, b: _where(reset, a, b), fresh, carry)
 
-    def _valid(self, at_step, num_steps, steps_before):
+    def _valid(self, at_step: Array, num_steps: int, steps_before: Array):
         """Slots inside the segment where every memory has published."""
         inside = (at_step >= 0) & (at_step < num_steps)
         if self.num_memories == 1:
@@ -253,7 +254,14 @@ class Hmnet(nnx.Module):
         return inside & (steps_before[:, None] + at_step >= self.cycle)
 
 
-def _check(geometry, image_size, widths, num_heads, depths, periods):
+def _check(
+    geometry: EventGeometry,
+    image_size: Sequence[int],
+    widths: Sequence[int],
+    num_heads: Sequence[int],
+    depths: Sequence[int],
+    periods: Sequence[int],
+):
     if len({len(widths), len(num_heads), len(depths), len(periods)}) != 1:
         raise InputError(
             f"{len(widths)} widths, {len(num_heads)} num_heads, {len(depths)} depths, {len(periods)} "
@@ -272,7 +280,7 @@ def _check(geometry, image_size, widths, num_heads, depths, periods):
         raise InputError(f"periods {tuple(periods)}: the first must be 1 and each must divide the next")
 
 
-def _where(lanes: Bool[Array, " B"], a, b):
+def _where(lanes: Bool[Array, " B"], a: Array, b: Array):
     return jnp.where(lanes.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
 
 

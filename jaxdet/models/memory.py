@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxdet.models.events import EventEmbedding, EventWrite, Mlp, gelu, kept
@@ -17,101 +18,112 @@ from jaxdet.structs import EventGeometry
 WINDOW = 7  # cells a side of the windows in which memories attend to each other
 
 
-def _group_norm(features):
+def _group_norm(features: int):
     return GroupNorm(features, min(32, features))
 
 
 class ConvNorm(nnx.Module):
     """3x3 convolution, group norm, `plus` and SiLU."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.conv = Conv(features, features, 3, rngs=rngs, dtype=dtype)
         self.norm = _group_norm(features)
 
-    def __call__(self, x, plus=None, dtype=None):
+    def __call__(self, x: Array, plus: Array | None = None, dtype: DTypeLike | None = None):
         return self.norm(kept(self.conv(x)), plus, silu=True, dtype=dtype)
 
 
 class NormConv(nnx.Module):
     """Group norm, SiLU, convolution."""
 
-    def __init__(self, in_features, out_features, kernel_size, stride=1, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int,
+        stride: int = 1,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike | None = None,
+    ):
         self.norm = _group_norm(in_features)
         self.conv = Conv(in_features, out_features, kernel_size, stride, rngs=rngs, dtype=dtype)
 
-    def __call__(self, x):
+    def __call__(self, x: Array):
         return kept(self.conv(self.norm(x, silu=True, dtype=self.conv.dtype)))
 
 
 class ResidualPair(nnx.Module):
     """The two convolutions of a residual block, to the activation behind the second."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.conv1 = ConvNorm(features, rngs=rngs, dtype=dtype)
         self.conv2 = ConvNorm(features, rngs=rngs, dtype=dtype)
 
-    def __call__(self, x, dtype=None):
+    def __call__(self, x: Array, dtype: DTypeLike | None = None):
         return self.conv2(self.conv1(x), x, dtype)
 
 
 class ResidualBlock(nnx.Module):
     """`silu(x + two convolutions of x)`, in `dtype` if it is given."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.residual = ResidualPair(features, rngs=rngs, dtype=dtype)
 
-    def __call__(self, x, dtype=None):
+    def __call__(self, x: Array, dtype: DTypeLike | None = None):
         return self.residual(x, dtype)
 
 
 class InputResize(nnx.Module):
     """The lower latent brought to this memory's grid and width."""
 
-    def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.downsample = NormConv(in_features, in_features, 3, 2, rngs=rngs, dtype=dtype)
         self.proj = NormConv(in_features, features, 1, rngs=rngs, dtype=dtype)
 
-    def __call__(self, x):
+    def __call__(self, x: Array):
         return self.proj(self.downsample(x))
 
 
 class StridedReduction(nnx.Module):
     """Layer norm and a strided convolution with bias."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.reductions = nnx.List([Conv(features, features, 3, 2, use_bias=True, rngs=rngs, dtype=dtype)])
         self.norm = LayerNorm(features)
 
-    def __call__(self, x):
+    def __call__(self, x: Array):
         return self.reductions[0](self.norm(x))
 
 
 class NormLinear(nnx.Module):
     """Layer norm, GELU, affine map."""
 
-    def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(
+        self, in_features: int, out_features: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None
+    ):
         self.norm = LayerNorm(in_features)
         self.linear = Linear(in_features, out_features, rngs=rngs, dtype=dtype)
 
-    def __call__(self, x):
+    def __call__(self, x: Array):
         return self.linear(gelu(self.norm(x)))
 
 
 class MessageResize(nnx.Module):
     """The lower latent as the message generator sees it."""
 
-    def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.downsample = StridedReduction(in_features, rngs=rngs, dtype=dtype)
         self.proj = NormLinear(in_features, features, rngs=rngs, dtype=dtype)
 
-    def __call__(self, x):
+    def __call__(self, x: Array):
         return self.proj(self.downsample(x))
 
 
 class QueryKeyValue(nnx.Module):
     """Projections of window attention."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.q = Linear(features, features, rngs=rngs, dtype=dtype)
         self.kv = Linear(features, 2 * features, rngs=rngs, dtype=dtype)
 
@@ -137,7 +149,7 @@ class WindowAttention(nnx.Module):
     `in_kernel`, for inference on CUDA: attention is one kernel, where `ops.window_attention_kernel` takes it.
     """
 
-    def __init__(self, features: int, num_heads: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, features: int, num_heads: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.qkv = QueryKeyValue(features, rngs=rngs, dtype=dtype)
         self.proj = Linear(features, features, rngs=rngs, dtype=dtype)
         self.relative_position_bias = RelativePositionBias(num_heads, rngs=rngs)
@@ -163,7 +175,15 @@ class WindowAttention(nnx.Module):
 class WindowWrite(nnx.Module):
     """Bottom-up write of an upper memory: window attention to the lower latent, then an MLP."""
 
-    def __init__(self, in_features: int, features: int, num_heads: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        num_heads: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike | None = None,
+    ):
         self.input_resize = InputResize(in_features, features, rngs=rngs, dtype=dtype)
         self.norm_latent = LayerNorm(features)
         self.norm_input = LayerNorm(features)
@@ -171,7 +191,7 @@ class WindowWrite(nnx.Module):
         self.norm_mlp = LayerNorm(features)
         self.mlp = Mlp(features, rngs=rngs, dtype=dtype)
 
-    def __call__(self, latent, lower):
+    def __call__(self, latent: Array, lower: Array):
         source = self.input_resize(lower)
         latent = latent + self.attn(self.norm_latent(latent), self.norm_input(source))
         return latent + self.mlp(self.norm_mlp(latent))
@@ -180,11 +200,11 @@ class WindowWrite(nnx.Module):
 class TopDownWrite(nnx.Module):
     """A message from above is added, then an MLP."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, features: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.norm_mlp = LayerNorm(features)
         self.mlp = Mlp(features, rngs=rngs, dtype=dtype)
 
-    def __call__(self, latent, message):
+    def __call__(self, latent: Array, message: Array):
         latent = latent + message
         return latent + self.mlp(self.norm_mlp(latent))
 
@@ -192,14 +212,22 @@ class TopDownWrite(nnx.Module):
 class MessageGenerator(nnx.Module):
     """Message for the memory below, of the size of its grid, from its latent and this memory's."""
 
-    def __init__(self, in_features: int, features: int, num_heads: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        num_heads: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike | None = None,
+    ):
         self.input_resize = MessageResize(in_features, features, rngs=rngs, dtype=dtype)
         self.norm_latent = LayerNorm(features)
         self.norm_input = LayerNorm(features)
         self.attn = WindowAttention(features, num_heads, rngs=rngs, dtype=dtype)
         self.out_proj = NormLinear(features, in_features, rngs=rngs, dtype=dtype)
 
-    def __call__(self, latent, lower):
+    def __call__(self, latent: Array, lower: Array):
         merged = self.attn(self.norm_input(self.input_resize(lower)), self.norm_latent(latent))
         return resize.bilinear(self.out_proj(merged), lower.shape[1:3]).astype(latent.dtype)
 
@@ -207,11 +235,11 @@ class MessageGenerator(nnx.Module):
 class Readout(nnx.Module):
     """Affine, layer norm, GELU."""
 
-    def __init__(self, features: int, out_features: int, *, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, features: int, out_features: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.linear = Linear(features, out_features, rngs=rngs, dtype=dtype)
         self.norm = LayerNorm(out_features)
 
-    def __call__(self, x):
+    def __call__(self, x: Array):
         return gelu(self.norm(self.linear(x)))
 
 
@@ -234,7 +262,7 @@ class LatentMemory(nnx.Module):
         event_features: int,
         geometry: EventGeometry,
         rngs: nnx.Rngs,
-        dtype=None,
+        dtype: DTypeLike | None = None,
     ):
         kwargs = {"rngs": rngs, "dtype": dtype}
         init = jax.nn.initializers.normal(0.02)
@@ -257,7 +285,7 @@ class LatentMemory(nnx.Module):
         """The learned latent before the first step."""
         return self.init_latent[...].reshape(1, *self.grid, -1)
 
-    def updated(self, latent):
+    def updated(self, latent: Array):
         """The latent after its residual blocks; the layer norm replaces it, as released."""
         x = self.update_norm(latent)
         if self.dtype is not None:
@@ -267,6 +295,6 @@ class LatentMemory(nnx.Module):
             x = block(x)
         return last(x, latent.dtype)
 
-    def readout(self, latent):
+    def readout(self, latent: Array):
         """Features [B, H, W, out] that the neck reads."""
         return self.proj_out(self.norm_out(latent))

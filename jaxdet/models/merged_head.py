@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array
 
 from jaxdet.models.heads import HeadLevel
 from jaxdet.nn.block import ConvBlock
@@ -27,7 +28,7 @@ class MergedLevel(nnx.Module):
         self.pairs = nnx.List(blocks)
         self.pred = _one_prediction(level)
 
-    def __call__(self, x, train: bool = False, mask=None):
+    def __call__(self, x: Array, train: bool = False, mask: Array | None = None):
         if self.stem is not None:
             x = self.stem(x)
         x = self.both(x)
@@ -59,7 +60,7 @@ def _one_prediction(level: HeadLevel) -> Conv:
     return conv
 
 
-def _set(conv: Conv, kernel, bias) -> None:
+def _set(conv: Conv, kernel: Array, bias: Array) -> None:
     conv.kernel, conv.bias = nnx.Param(kernel), nnx.data(nnx.Param(bias))
 
 

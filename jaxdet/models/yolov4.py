@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Shaped
 
 from jaxdet.models.anchor_head import AnchorHead
@@ -39,7 +40,7 @@ class Stage(nnx.Module):
         else:
             self.block = BottleneckCSP(out_features, out_features, depth, rngs=rngs)
 
-    def __call__(self, x, train=False, mask=None):
+    def __call__(self, x: Array, train: bool = False, mask: Array | None = None):
         return self.block(self.down(x, train, mask), train, mask)
 
 
@@ -50,7 +51,15 @@ class YOLOv4Backbone(ImageBackbone):
     (channels, depth) for each stage. Pixels are RGB, 0..255.
     """
 
-    def __init__(self, stem: int, stages, num_levels: int, dtype=None, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        stem: int,
+        stages: Sequence[tuple[int, int]],
+        num_levels: int,
+        dtype: DTypeLike | None = None,
+        *,
+        rngs: nnx.Rngs,
+    ):
         self.stem = MishBlock(3, stem, 3, rngs=rngs) if stem else None
         before = [stem or 3, *(channels for channels, _ in stages)]
         self.stages = nnx.List(
@@ -58,7 +67,9 @@ class YOLOv4Backbone(ImageBackbone):
         )
         self.num_levels, self.dtype = num_levels, dtype
 
-    def features(self, pixels: Shaped[Array, "B H W 3"], train: bool = False, mask=None) -> list[Array]:
+    def features(
+        self, pixels: Shaped[Array, "B H W 3"], train: bool = False, mask: Array | None = None
+    ) -> list[Array]:
         """Features of every level [B, H / stride, W / stride, C]."""
         x = self.typed(pixels) / 255
         if self.stem is not None:
@@ -78,7 +89,7 @@ class _TopDown(nnx.Module):
         self.route = MishBlock(fine, channels, 1, rngs=rngs)
         self.merge = BottleneckCSP2(2 * channels, channels, depth, rngs=rngs)
 
-    def __call__(self, coarse, fine, train=False, mask=None):
+    def __call__(self, coarse: Array, fine: Array, train: bool = False, mask: Array | None = None):
         up = upsample(self.reduce(coarse, train, mask))
         joined = jnp.concatenate([self.route(fine, train, mask), up], -1)
         return self.merge(joined, train, mask)
@@ -91,7 +102,7 @@ class _BottomUp(nnx.Module):
         self.down = MishBlock(fine, coarse, 3, 2, rngs=rngs)
         self.merge = BottleneckCSP2(2 * coarse, coarse, depth, rngs=rngs)
 
-    def __call__(self, fine, coarse, train=False, mask=None):
+    def __call__(self, fine: Array, coarse: Array, train: bool = False, mask: Array | None = None):
         joined = jnp.concatenate([self.down(fine, train, mask), coarse], -1)
         return self.merge(joined, train, mask)
 
@@ -103,7 +114,9 @@ class PathAggregation(nnx.Module):
     bottlenecks of a merge on the way down and on the way up.
     """
 
-    def __init__(self, in_features, channels, depths: tuple[int, int], *, rngs: nnx.Rngs):
+    def __init__(
+        self, in_features: Sequence[int], channels: Sequence[int], depths: tuple[int, int], *, rngs: nnx.Rngs
+    ):
         levels = range(len(channels))
         self.spp = SPPCSP(in_features[-1], channels[-1], rngs=rngs)
         self.top_down = nnx.List(
@@ -117,7 +130,7 @@ class PathAggregation(nnx.Module):
         )
         self.out = nnx.List([MishBlock(channels[i], in_features[i], 3, rngs=rngs) for i in levels])
 
-    def __call__(self, features, train=False, mask=None):
+    def __call__(self, features: Sequence[Array], train: bool = False, mask: Array | None = None):
         x = self.spp(features[-1], train, mask)
         coarse = [x]
         for step, fine in zip(reversed(self.top_down), reversed(features[:-1]), strict=True):
@@ -142,7 +155,7 @@ def yolov4(
     nms_iou: float = 0.5,
     *,
     rngs: nnx.Rngs,
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> Detector:
     """YOLOv4 from its tables: channels of `stem`, (channels, depth) of `stages`, channels of `neck`'s levels.
 

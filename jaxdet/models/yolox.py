@@ -3,10 +3,12 @@
 Attribute names are those of the released state dicts. All norms have eps 1e-3 and momentum 0.03.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Shaped
 
 from jaxdet.models.detector import Detector
@@ -32,7 +34,7 @@ class Focus(nnx.Module):
     def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs):
         self.conv = _Block(4 * in_features, out_features, 3, rngs=rngs)
 
-    def __call__(self, x, train=False, mask=None):
+    def __call__(self, x: Array, train: bool = False, mask: Array | None = None):
         # (row, column) parity: both even, odd row, odd column, both odd.
         parts = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         return self.conv(jnp.concatenate(parts, -1), train, mask)
@@ -46,7 +48,7 @@ class ResidualUnit(nnx.Module):
         self.conv2 = _spatial(depthwise)(features, features, 3, rngs=rngs)
         self.shortcut = shortcut
 
-    def __call__(self, x, train=False, mask=None):
+    def __call__(self, x: Array, train: bool = False, mask: Array | None = None):
         y = self.conv2(self.conv1(x, train, mask), train, mask)
         return x + y if self.shortcut else y
 
@@ -54,14 +56,23 @@ class ResidualUnit(nnx.Module):
 class CSPLayer(nnx.Module):
     """Half of the channels through `depth` bottlenecks, half past them, every convolution with norm."""
 
-    def __init__(self, in_features, out_features, depth, depthwise, shortcut=False, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        depth: int,
+        depthwise: bool,
+        shortcut: bool = False,
+        *,
+        rngs: nnx.Rngs,
+    ):
         hidden = out_features // 2
         self.conv1 = _Block(in_features, hidden, 1, rngs=rngs)
         self.conv2 = _Block(in_features, hidden, 1, rngs=rngs)
         self.conv3 = _Block(2 * hidden, out_features, 1, rngs=rngs)
         self.m = nnx.List([ResidualUnit(hidden, shortcut, depthwise, rngs=rngs) for _ in range(depth)])
 
-    def __call__(self, x, train=False, mask=None):
+    def __call__(self, x: Array, train: bool = False, mask: Array | None = None):
         a = self.conv1(x, train, mask)
         for block in self.m:
             a = block(a, train, mask)
@@ -76,18 +87,20 @@ class SPP(nnx.Module):
         self.conv1 = _Block(in_features, in_features // 2, 1, rngs=rngs)
         self.conv2 = _Block(2 * in_features, out_features, 1, rngs=rngs)
 
-    def __call__(self, x, train=False, mask=None):
+    def __call__(self, x: Array, train: bool = False, mask: Array | None = None):
         return self.conv2(spatial_pyramid(self.conv1(x, train, mask)), train, mask)
 
 
 class YOLOXBackbone(ImageBackbone):
     """CSPDarknet: images to features at strides 8, 16 and 32. Pixels are BGR, 0..255."""
 
-    def __init__(self, width: float, depth: float, depthwise: bool, dtype=None, *, rngs: nnx.Rngs):
+    def __init__(
+        self, width: float, depth: float, depthwise: bool, dtype: DTypeLike | None = None, *, rngs: nnx.Rngs
+    ):
         base, n = int(64 * width), max(round(3 * depth), 1)
         down = _spatial(depthwise)
 
-        def stage(channels, blocks):
+        def stage(channels: int, blocks: int):
             csp = CSPLayer(2 * channels, 2 * channels, blocks, depthwise, shortcut=True, rngs=rngs)
             return nnx.List([down(channels, 2 * channels, 3, 2, rngs=rngs), csp])
 
@@ -105,7 +118,9 @@ class YOLOXBackbone(ImageBackbone):
         )
         self.dtype = dtype
 
-    def features(self, pixels: Shaped[Array, "B H W 3"], train: bool = False, mask=None) -> list[Array]:
+    def features(
+        self, pixels: Shaped[Array, "B H W 3"], train: bool = False, mask: Array | None = None
+    ) -> list[Array]:
         """Features at strides 8, 16 and 32, [B, H / stride, W / stride, C]."""
         x = self.stem(self.typed(pixels), train, mask)
         outputs = []
@@ -132,10 +147,10 @@ class PAFPN(nnx.Module):
         self.bu_conv1 = down(c4, c4, 3, 2, rngs=rngs)
         self.C3_n4 = CSPLayer(2 * c4, c5, n, depthwise, rngs=rngs)
 
-    def __call__(self, features, train=False, mask=None):
+    def __call__(self, features: Sequence[Array], train: bool = False, mask: Array | None = None):
         f3, f4, f5 = features
 
-        def join(module, a, b):
+        def join(module: CSPLayer, a: Array, b: Array):
             return module(jnp.concatenate([a, b], -1), train, mask)
 
         lateral = self.lateral_conv0(f5, train, mask)
@@ -156,7 +171,7 @@ def yolox(
     nms_iou: float = 0.65,
     *,
     rngs: nnx.Rngs,
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> Detector:
     """YOLOX of a width and depth multiple; `depthwise` makes every 3x3 convolution but the stem separable."""
     features = [int(c * width) for c in (256, 512, 1024)]

@@ -127,7 +127,7 @@ def last_match(matches: AnchorMatches, size: tuple[int, int]) -> Int[Array, "a _
     return empty.at[anchor, matches.row, matches.column].max(order)
 
 
-def _geometry(truth, centres, strides, rule):
+def _geometry(truth: Array, centres: Array, strides: Array, rule: SimotaRule):
     """Masks [M, A] of cell centres strictly inside each box, and within `radius` strides of its centre."""
     low, high = truth[:, None, :2], truth[:, None, 2:]
     point = centres[None, :, :]
@@ -137,7 +137,7 @@ def _geometry(truth, centres, strides, rule):
     return ((point > low) & (point < high)).all(-1), near
 
 
-def _class_cost(labels, class_logits, object_logits):
+def _class_cost(labels: Array, class_logits: Array, object_logits: Array):
     """Binary cross entropy [M, A] of sqrt(class x objectness) with the one-hot class, summed over classes.
 
     Logarithms are clamped at -100, as torch does.

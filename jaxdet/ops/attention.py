@@ -27,13 +27,13 @@ def event_attention(
     return jax.vmap(one_lane, (0, 0, 0, 0, None))(query, key, value, cell, dustbin)
 
 
-def _event_attention(query, key, value, cell, dustbin, in_order):
+def _event_attention(query: Array, key: Array, value: Array, cell: Array, dustbin: Array, in_order: bool):
     wide = jnp.promote_types(query.dtype, jnp.float32)
     num_cells = query.shape[0]
     real = cell < num_cells
     row = jnp.minimum(cell, num_cells - 1)
 
-    def total(x):
+    def total(x: Array):
         return jax.ops.segment_sum(x, cell, num_cells + 1, indices_are_sorted=in_order)[:num_cells]
 
     logits = (key * query[row]).astype(wide).sum(-1)

@@ -6,7 +6,9 @@ tile of its positions, takes both passes over what it holds, and adds, activates
 and squares of tiles are joined by the rule of Chan, Golub and LeVeque 1983, so that nothing cancels.
 """
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,24 +94,24 @@ class _Tiling:
             mask = jnp.broadcast_to((row < self.positions)[:, None], (self.rows, self.group_size))
             yield (image, row[:, None], columns), mask
 
-    def columns(self, group):
+    def columns(self, group: Array):
         return group * self.group_size + lax.iota(jnp.int32, self.group_size)
 
 
-def _load(ref, index, mask):
+def _load(ref: Any, index: Any, mask: Array):
     from jax.experimental.pallas import triton
 
     return triton.load(ref.at[index], mask=mask, other=0.0).astype(jnp.float32)
 
 
-def _moments(parts):
+def _moments(parts: Sequence[tuple[Array, Array]]):
     """Mean and sum of squares about it of the arrays (values, mask), and their count."""
     count = sum(jnp.sum(mask.astype(jnp.float32)) for _, mask in parts)
     mean = sum(jnp.sum(values) for values, _ in parts) / count
     return mean, sum(jnp.sum(jnp.where(mask, (v - mean) * (v - mean), 0.0)) for v, mask in parts), count
 
 
-def _measure(tiling, x, means, squares):
+def _measure(tiling: _Tiling, x: Any, means: Any, squares: Any):
     from jax.experimental import pallas as pl
 
     mean, square, _ = _moments([(_load(x, index, mask), mask) for index, mask in tiling.parts()])
@@ -117,7 +119,17 @@ def _measure(tiling, x, means, squares):
     means[here], squares[here] = mean, square
 
 
-def _apply(tiling, eps, silu, num_statistics, num_plus, x, scale, bias, *rest):
+def _apply(
+    tiling: _Tiling,
+    eps: float,
+    silu: bool,
+    num_statistics: int,
+    num_plus: int,
+    x: Any,
+    scale: Any,
+    bias: Any,
+    *rest,
+):
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton
 
@@ -141,7 +153,7 @@ def _apply(tiling, eps, silu, num_statistics, num_plus, x, scale, bias, *rest):
         triton.store(out.at[index], y.astype(out.dtype), mask=mask)
 
 
-def _joined(tiling, means, squares, place):
+def _joined(tiling: _Tiling, means: Any, squares: Any, place: tuple[Array, Array]):
     """Mean, sum of squares and count of a group from those of its tiles."""
     tile = lax.iota(jnp.int32, tiling.tiles)
     rows = jnp.clip(tiling.positions - tile * tiling.rows, 0, tiling.rows)

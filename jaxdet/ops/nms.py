@@ -1,5 +1,7 @@
 """Exact greedy non-maximum suppression with static shapes."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -41,14 +43,14 @@ def nms(
     return order.reshape(mask.shape), keep.reshape(mask.shape)
 
 
-def _nms(image, iou_threshold):
+def _nms(image: tuple[Array, ...], iou_threshold: float):
     boxes, scores, labels, mask = image
     _, order = lax.top_k(jnp.where(mask, scores, -jnp.inf), mask.shape[0])
     keep = suppress(boxes[order], labels[order], mask[order], iou_threshold)
     return order.astype(jnp.int32), keep
 
 
-def _nms_in_kernel(images, iou_threshold):
+def _nms_in_kernel(images: tuple[Array, ...], iou_threshold: float):
     boxes, scores, labels, mask = images
     _, order = lax.top_k(jnp.where(mask, scores, -jnp.inf), mask.shape[-1])
     order = order.astype(jnp.int32)
@@ -77,19 +79,19 @@ def suppress(
         jnp.pad(mask, (0, pad)),
     )
 
-    def at(array, index):
+    def at(array: Array, index: Array):
         return lax.dynamic_slice_in_dim(array, index * block, block)
 
-    def suppresses(a, b):
+    def suppresses(a: Array, b: Array):
         """[block, block]: box i of block `a` would remove box j of block `b`."""
         same = at(labels, a)[:, None] == at(labels, b)[None, :]
         return (box_ops.pairwise_iou(at(boxes, a), at(boxes, b)) > iou_threshold) & same
 
-    def settle(state):
+    def settle(state: tuple):
         """Decide one block, all earlier blocks being decided."""
         index, keep, found = state
 
-        def against(earlier, candidates):
+        def against(earlier: Array, candidates: Array):
             return candidates & ~(suppresses(earlier, index) & at(keep, earlier)[:, None]).any(0)
 
         candidates = lax.fori_loop(0, index, against, at(alive, index))
@@ -103,7 +105,7 @@ def suppress(
     used = (mask.sum() + block - 1) // block
     enough = count if limit is None else limit
 
-    def unfinished(state):
+    def unfinished(state: tuple):
         index, _, found = state
         return (index < used) & (found < enough)
 
@@ -112,7 +114,7 @@ def suppress(
     return keep[:count]
 
 
-def _within(matrix, candidates):
+def _within(matrix: Array, candidates: Array):
     """Greedy choice inside one ranked block as a fixed point.
 
     Repeating "keep what no kept box of higher rank suppresses" settles at least one more rank a round; the
@@ -120,7 +122,7 @@ def _within(matrix, candidates):
     """
     higher = jnp.triu(matrix, 1)
 
-    def again(state):
+    def again(state: tuple):
         kept, _ = state
         following = candidates & ~(higher & kept[:, None]).any(0)
         return following, jnp.any(following != kept)
@@ -129,10 +131,10 @@ def _within(matrix, candidates):
     return kept
 
 
-def take(tree, order: Int[Array, "S A"]):
+def take(tree: Any, order: Int[Array, "S A"]):
     """Rows of every array [S, A, ...] of `tree` in the order that `nms` returned."""
 
-    def rows(a):
+    def rows(a: Array):
         index = order.reshape(order.shape + (1,) * (a.ndim - 2))
         return jnp.take_along_axis(a, index, 1)
 

@@ -5,6 +5,7 @@ asks the host before every round. Here a block of threads holds all candidates o
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,25 +63,35 @@ def _warps(size: int) -> int:
     return min(16, max(1, size // _PER_WARP))
 
 
-def _kernel(threshold, limit, left, top, right, bottom, label, mask, kept):
+def _kernel(
+    threshold: float,
+    limit: int,
+    left: Any,
+    top: Any,
+    right: Any,
+    bottom: Any,
+    label: Any,
+    mask: Any,
+    kept: Any,
+):
     """Keep the first box that is left, remove what it suppresses, until none is left."""
     x0, y0, x1, y1 = left[...], top[...], right[...], bottom[...]
     labels, size = label[...], mask.shape[0]
     index = lax.iota(jnp.int32, size)
 
-    def area_of(x0, y0, x1, y1):
+    def area_of(x0: Array, y0: Array, x1: Array, y1: Array):
         return jnp.maximum(x1 - x0, 0.0) * jnp.maximum(y1 - y0, 0.0)
 
     area = area_of(x0, y0, x1, y1)
 
-    def first(alive):
+    def first(alive: Array):
         return jnp.min(jnp.where(alive > 0, index, size))
 
-    def settle(state):
+    def settle(state: tuple):
         alive, chosen, at, found = state
         here = index == at
 
-        def own(column):
+        def own(column: Array):
             return jnp.sum(jnp.where(here, column, jnp.zeros_like(column)))
 
         a, b, c, d = own(x0), own(y0), own(x1), own(y1)

@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Shaped
 
 
-def bilinear(x: Shaped[Array, "B H W C"], size: tuple[int, int]) -> Shaped[Array, "B h w C"]:
+def bilinear(x: Shaped[Array, "B H W C"], size: tuple[int, ...]) -> Shaped[Array, "B h w C"]:
     """`x` at `size` (height, width); the scale of each axis is the ratio of its two sizes.
 
     Twice and half the size are sums of slices. Any other size is a product with a matrix of two weights a
@@ -69,7 +69,7 @@ def halve(x: Shaped[Array, "B H W C"]) -> Shaped[Array, "B H//2 W//2 C"]:
     return (rows[:, :, ::2] + rows[:, :, 1::2]) / 4
 
 
-def _double_axis(x, axis):
+def _double_axis(x: Array, axis: int):
     n = x.shape[axis]
     first, last = jnp.take(x, jnp.array([0]), axis), jnp.take(x, jnp.array([n - 1]), axis)
     before = jnp.concatenate([first, _part(x, axis, 0, n - 1)], axis)
@@ -78,7 +78,7 @@ def _double_axis(x, axis):
     return pair.reshape((*x.shape[:axis], 2 * n, *x.shape[axis + 1 :]))
 
 
-def _double_axis_padded(x, axis):
+def _double_axis_padded(x: Array, axis: int):
     """The same without concatenations, each of which is a kernel of its own on GPUs."""
     n = x.shape[axis]
     at = lax.broadcasted_iota(jnp.int32, x.shape, axis)
@@ -88,12 +88,12 @@ def _double_axis_padded(x, axis):
     return _spread(even, axis, 0, 1, 1) + _spread(odd, axis, 1, 0, 1)
 
 
-def _spread(x, axis, low, high, interior):
+def _spread(x: Array, axis: int, low: int, high: int, interior: int):
     """`x` with zeros before, after and between its entries along `axis`."""
     config = [(0, 0, 0)] * x.ndim
     config[axis] = low, high, interior
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
-def _part(x, axis, start, stop):
+def _part(x: Array, axis: int, start: int, stop: int):
     return x[(slice(None),) * axis + (slice(start, stop),)]

@@ -60,7 +60,7 @@ class BestClass:
         return Selected(boxes, scores, labels, keep)
 
 
-def _best(classes):
+def _best(classes: Array):
     """The largest of the last axis and its index, the first of equals."""
     num_classes = classes.shape[-1]
     if num_classes > _FEW_CLASSES:
@@ -74,7 +74,7 @@ def _best(classes):
     return best, label
 
 
-def _first_of_equals(classes):
+def _first_of_equals(classes: Array):
     """`_best` in two reductions, which XLA's CPU backend vectorises: six times as fast as an argmax."""
     best, last = classes.max(-1), classes.shape[-1] - 1
     index = lax.broadcasted_iota(jnp.int32, classes.shape, classes.ndim - 1)
@@ -101,7 +101,7 @@ class MultiLabel:
         # A loop over images, not a batched one: each works on its own number of rows.
         return lax.map(lambda args: self._one(*args), (*candidates, valid))
 
-    def _one(self, boxes, objectness, classes, valid) -> Selected:
+    def _one(self, boxes: Array, objectness: Array, classes: Array, valid: Array) -> Selected:
         scores = classes * objectness[:, None]
         mask = (objectness > self.min_score)[:, None] & (scores > self.min_score) & valid
         ranking = jnp.where(mask, scores, -jnp.inf).reshape(-1)
@@ -114,7 +114,7 @@ class MultiLabel:
             lambda: self._ranked(boxes, ranking, classes.shape[1], ranking.size),
         )
 
-    def _ranked(self, boxes, ranking, num_classes, count) -> Selected:
+    def _ranked(self, boxes: Array, ranking: Array, num_classes: int, count: int) -> Selected:
         scores, rows = lax.top_k(ranking, count)
         box, label = boxes[rows // num_classes], (rows % num_classes).astype(jnp.int32)
         offset = 0 if self.agnostic else label[:, None].astype(box.dtype) * _CLASS_OFFSET
@@ -128,14 +128,16 @@ class MultiLabel:
             result = self._merged(result, moved[chosen], box, moved, scores, mask)
         return _padded(result, self.max_detections)
 
-    def _kept(self, boxes, mask):
+    def _kept(self, boxes: Array, mask: Array):
         labels = jnp.zeros(mask.shape, jnp.int32)
         if self.in_kernel and nms_kernel.takes(boxes):
             one = boxes[None], labels[None], mask[None]
             return nms_kernel.suppress(*one, self.nms_iou, self.max_detections)[0]
         return nms.suppress(boxes, labels, mask, self.nms_iou, self.max_detections)
 
-    def _merged(self, result, survivors, box, moved, scores, mask) -> Selected:
+    def _merged(
+        self, result: Selected, survivors: Array, box: Array, moved: Array, scores: Array, mask: Array
+    ) -> Selected:
         n = mask.sum()
         apply = (n > 1) & (n < _MERGE_LIMIT)
         box, moved, scores, mask = (a[:_MERGE_LIMIT] for a in (box, moved, scores, mask))

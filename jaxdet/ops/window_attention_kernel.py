@@ -5,6 +5,7 @@ XLA for a few hundred cells; here a block of threads does all of it for one head
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,16 @@ def window_attention(
     return found.reshape(query.shape)
 
 
-def _kernel(grid, size, head_features, query, key_value, outside, bias, out):
+def _kernel(
+    grid: tuple[int, int],
+    size: int,
+    head_features: int,
+    query: Any,
+    key_value: Any,
+    outside: Any,
+    bias: Any,
+    out: Any,
+):
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton
 
@@ -67,10 +77,10 @@ def _kernel(grid, size, head_features, query, key_value, outside, bias, out):
     columns = head * head_features + lax.iota(jnp.int32, head_features)[None, :]
     mask = jnp.broadcast_to(inside[:, None], (padded, head_features))
 
-    def read(ref, columns):
+    def read(ref: Any, columns: Array):
         return triton.load(ref.at[image, rows, columns], mask=mask, other=0.0)
 
-    def read_or_outside(first):
+    def read_or_outside(first: int):
         value = read(key_value, first + columns)
         beyond = outside[first + columns[0]][None, :].astype(value.dtype)
         return jnp.where(mask, value, beyond)
