@@ -14,7 +14,7 @@ from jaxdet.models.merged_head import MergedLevel
 from jaxdet.nn import prepared, winograd
 from jaxdet.nn.block import ConvBlock
 from jaxdet.nn.fold import fold
-from jaxdet.nn.functional import Skeleton, Variables, merge, split
+from jaxdet.nn.functional import Skeleton, Variables, merge, replaced, split
 from jaxdet.nn.norm import GroupNorm
 
 
@@ -30,12 +30,9 @@ def prepare(
     Winograd's algorithm for wide 3x3 convolutions, with an error of about 1e-5 of the largest output of each.
     Works on trained and converted models; the result can be neither trained nor stored.
     """
-    skeleton, variables = fold(skeleton, variables)
+    skeleton, variables = replaced(*fold(skeleton, variables), RelativePositionBias, KnownBias)
     model = merge(skeleton, variables)
-    for _, module in list(nnx.iter_modules(model)):
-        for name, child in list(vars(module).items()):
-            if isinstance(child, RelativePositionBias):
-                setattr(module, name, KnownBias(child))
+    for _, module in nnx.iter_modules(model):
         if isinstance(module, HeadLevel) and isinstance(module.cls_conv[0], ConvBlock):
             _merge_branches(module)
     skeleton, variables = split(model)

@@ -45,14 +45,14 @@ class AnchorHead(nnx.Module):
     def __init__(
         self,
         in_features: Sequence[int],
-        anchors: Sequence[Sequence[Sequence[float]]],
+        anchors: Sequence[Sequence[Sequence[float | int]]],
         strides: Sequence[int],
         num_classes: int,
         *,
         rngs: nnx.Rngs,
-        rule: AnchorLoss = AnchorLoss(),  # noqa: B008   (immutable)
+        terms: AnchorLoss = AnchorLoss(),  # noqa: B008   (immutable)
     ):
-        self.rule = rule
+        self.terms = terms
         self.anchors = tuple(tuple((float(w), float(h)) for w, h in level) for level in anchors)
         self.strides, self.num_classes = tuple(strides), num_classes
         self.preds = nnx.List(
@@ -130,9 +130,9 @@ class AnchorHead(nnx.Module):
         balance = jnp.asarray(_BALANCE.get(num, _BALANCE_OF_FEW)[:num], obj.dtype)
         scale = 3 / num
         parts = {
-            "loss_box": self.rule.box * scale * box.sum(),
-            "loss_obj": self.rule.objectness * scale * (1.4 if num >= 4 else 1.0) * (obj * balance).sum(),
-            "loss_cls": self.rule.classes * self.num_classes / 80 * scale * cls.sum(),
+            "loss_box": self.terms.box * scale * box.sum(),
+            "loss_obj": self.terms.objectness * scale * (1.4 if num >= 4 else 1.0) * (obj * balance).sum(),
+            "loss_cls": self.terms.classes * self.num_classes / 80 * scale * cls.sum(),
         }
         total = parts["loss_box"] + parts["loss_obj"] + parts["loss_cls"]
         return total, {**parts, "loss": total, "num_positives": pairs.sum(), "loss_weight": slot_mask.sum()}
@@ -140,7 +140,7 @@ class AnchorHead(nnx.Module):
     def _level_sums(self, raw: Array, boxes: Array, labels: Array, box_mask: Array, anchors: Array):
         """Sums (box, objectness, classes, pairs) of one slot and level: raw [a, h, w, P], boxes in cells."""
         a, size = raw.shape[0], (raw.shape[1], raw.shape[2])
-        matches = assign.anchor_ratio(boxes, box_mask, anchors, size, self.rule.most)
+        matches = assign.anchor_ratio(boxes, box_mask, anchors, size, self.terms.most)
         mask = matches.mask
         found = raw[jnp.arange(a).reshape(1, a, 1), matches.row, matches.column]
         inside = jax.nn.sigmoid(found[..., :4])
@@ -151,17 +151,17 @@ class AnchorHead(nnx.Module):
         overlap = losses.ciou(predicted, truth)
         box = jnp.where(mask, 1 - overlap, 0).sum()
 
-        share = self.rule.iou_share
+        share = self.terms.iou_share
         quality = 1 - share + share * lax.stop_gradient(jnp.maximum(overlap, 0))
         owner = assign.last_match(matches, size)
         target = jnp.where(owner >= 0, quality.reshape(-1)[owner], 0)
-        obj = self._entropy(raw[..., 4], target, self.rule.positive_weights[0]).sum()
+        obj = self._entropy(raw[..., 4], target, self.terms.positive_weights[0]).sum()
 
         cls = jnp.zeros_like(box)
         if self.num_classes > 1:
             wanted = jax.nn.one_hot(labels, self.num_classes, dtype=raw.dtype)
             wanted = jnp.broadcast_to(wanted[None, None], found[..., 5:].shape)
-            cls = self._entropy(found[..., 5:], wanted, self.rule.positive_weights[1])
+            cls = self._entropy(found[..., 5:], wanted, self.terms.positive_weights[1])
             cls = jnp.where(mask[..., None], cls, 0).sum()
         return box, obj, cls, mask.sum()
 
@@ -175,6 +175,6 @@ class AnchorHead(nnx.Module):
 
     def _entropy(self, logits: Array, targets: Array, positive_weight: float):
         loss = losses.bce_with_logits(logits, targets, positive_weight)
-        if self.rule.focal_gamma > 0:
-            loss = loss * losses.focal_factor(logits, targets, self.rule.focal_gamma)
+        if self.terms.focal_gamma > 0:
+            loss = loss * losses.focal_factor(logits, targets, self.terms.focal_gamma)
         return loss

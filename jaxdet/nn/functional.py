@@ -75,6 +75,22 @@ def compiled(
     return jax.jit(partial(function, skeleton, *static), donate_argnums=donate)
 
 
+def replaced(
+    skeleton: Skeleton, variables: Variables, kind: type, make: Callable[[Any], nnx.Module]
+) -> tuple[Skeleton, Variables]:
+    """The same model with `make(layer)` for each of its layers of a kind; nothing is changed in place."""
+    model = merge(skeleton, variables)
+    for _, module in list(nnx.iter_modules(model)):
+        for name, child in list(vars(module).items()):
+            if isinstance(child, kind):
+                setattr(module, name, make(child))
+            elif isinstance(child, nnx.List):
+                for index, item in enumerate(child):
+                    if isinstance(item, kind):
+                        child[index] = make(item)
+    return split(model)
+
+
 def abstract(make: Callable[[], nnx.Module]) -> tuple[Skeleton, Variables]:
     """`split(make())` with shapes in place of arrays: no memory, no compilation."""
     model = nnx.eval_shape(make)

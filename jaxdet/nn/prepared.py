@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Shaped
 
 from jaxdet.nn.conv import Conv, Linear
-from jaxdet.nn.functional import Skeleton, Variables, merge, split
+from jaxdet.nn.functional import Skeleton, Variables, merge, replaced, split
 from jaxdet.nn.norm import BatchNorm
 
 _DIMENSIONS = ("NHWC", "OHWI", "NHWC")
@@ -56,12 +56,7 @@ class ScaleAndShift(nnx.Module):
 
 def known_norms(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
     """The same model with batch norms as `ScaleAndShift`."""
-    model = merge(skeleton, variables)
-    for _, module in list(nnx.iter_modules(model)):
-        for name, child in list(vars(module).items()):
-            if isinstance(child, BatchNorm):
-                setattr(module, name, ScaleAndShift(child))
-    return split(model)
+    return replaced(skeleton, variables, BatchNorm, ScaleAndShift)
 
 
 def in_compute_type(
@@ -84,19 +79,9 @@ def in_compute_type(
 
 def output_major(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
     """The same model with all convolutions but pointwise ones as `OutputMajorConv`."""
-    model = merge(skeleton, variables)
-    for _, module in list(nnx.iter_modules(model)):
-        for name, child in list(vars(module).items()):
-            if isinstance(child, nnx.List):
-                for index, item in enumerate(child):
-                    child[index] = _output_major(item)
-            elif isinstance(child, Conv):
-                setattr(module, name, _output_major(child))
-    return split(model)
-
-
-def _output_major(module: nnx.Module) -> nnx.Module:
-    """The `OutputMajorConv` of a convolution that is not pointwise, else `module`."""
-    if isinstance(module, Conv) and module.kernel.shape[:2] != (1, 1):
-        return OutputMajorConv(module)
-    return module
+    return replaced(
+        skeleton,
+        variables,
+        Conv,
+        lambda conv: conv if conv.kernel.shape[:2] == (1, 1) else OutputMajorConv(conv),
+    )

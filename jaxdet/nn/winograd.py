@@ -6,7 +6,6 @@ about 1e-5 of the largest output in float32; half types are too coarse for it.
 
 import functools
 import operator
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxdet.nn.conv import Conv, conv2d
-from jaxdet.nn.functional import Skeleton, Variables, merge, split
+from jaxdet.nn.functional import Skeleton, Variables, replaced
 
 _TILE = 4
 _INPUT = np.array(
@@ -149,23 +148,14 @@ class TrainedWinogradConv(nnx.Module):
 
 def accelerate_training(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
     """The same model and weights with wide float32 3x3 convolutions of stride 1 by Winograd's algorithm."""
-    return _replaced(skeleton, variables, TrainedWinogradConv)
+    return replaced(
+        skeleton, variables, Conv, lambda conv: TrainedWinogradConv(conv) if _pays(conv) else conv
+    )
 
 
 def accelerate(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
     """The same model with all its wide 3x3 convolutions of stride 1 replaced; nothing is changed in place."""
-    return _replaced(skeleton, variables, WinogradConv)
-
-
-def _replaced(
-    skeleton: Skeleton, variables: Variables, replacement: Callable[[Conv], nnx.Module]
-) -> tuple[Skeleton, Variables]:
-    model = merge(skeleton, variables)
-    for _, module in list(nnx.iter_modules(model)):
-        for name, child in list(vars(module).items()):
-            if isinstance(child, Conv) and _pays(child):
-                setattr(module, name, replacement(child))
-    return split(model)
+    return replaced(skeleton, variables, Conv, lambda conv: WinogradConv(conv) if _pays(conv) else conv)
 
 
 def _pays(conv: Conv) -> bool:

@@ -28,9 +28,9 @@ def head_of(size, num_classes, hyp, share):
     anchors = anchors_of(size)
     box, cls, cls_pw, objectness, obj_pw, most, gamma = hyp
     # The stored class weight is already the one of `num_classes` classes.
-    rule = AnchorLoss(box, objectness, cls * 80 / num_classes, (obj_pw, cls_pw), most, share, gamma)
+    terms = AnchorLoss(box, objectness, cls * 80 / num_classes, (obj_pw, cls_pw), most, share, gamma)
     strides = [8 << i for i in range(len(anchors))]
-    head = AnchorHead([1] * len(anchors), anchors, strides, num_classes, rngs=nnx.Rngs(0), rule=rule)
+    head = AnchorHead([1] * len(anchors), anchors, strides, num_classes, rngs=nnx.Rngs(0), terms=terms)
 
     @jax.jit
     def run(raw, targets):
