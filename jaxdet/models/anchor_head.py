@@ -106,7 +106,7 @@ class AnchorHead(nnx.Module):
     def loss(
         self,
         raw: list[Float[Array, "S a _ _ P"]],
-        sizes: Sequence[tuple[int, int]],
+        sizes: Sequence[tuple[int, int]] | None,
         targets: Targets,
         slot_mask: Bool[Array, " S"],
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
