@@ -39,6 +39,9 @@ class HmnetCarry(NamedTuple):
     steps: Int[Array, " B"]  # since the lane's reset
 
 
+_State = tuple[HmnetCarry, tuple[Array, ...]]  # and the latents shown in slots, of each memory
+
+
 class Hmnet(nnx.Module):
     """The backbone: events in, features of the labelled steps out.
 
@@ -156,14 +159,30 @@ class Hmnet(nnx.Module):
             jnp.zeros((at_step.shape[0], at_step.shape[1], *z.shape[1:]), z.dtype) for z in carry.latent
         )
 
-        def one_step(state: tuple[HmnetCarry, tuple[Array, ...]], step: Array, phase: int):
+        def one_step(state: _State, step: Array, phase: int):
             carry, slots = state
             carry = stepper(carry, step, phase)
             slot = lax.dynamic_index_in_dim(slot_of_step, step, 1, keepdims=False)
             shown = (carry.latent[0], *carry.published)
             return carry, tuple(_put(s, slot, z) for s, z in zip(slots, shown, strict=True))
 
-        def one_cycle(state: tuple[HmnetCarry, tuple[Array, ...]], first: Array):
+        carry, slots = self._over_segment(one_step, (carry, slots), num_steps, start_phase, train)
+        features = [m.readout(s.reshape(-1, *s.shape[2:])) for m, s in zip(self.memories, slots, strict=True)]
+        valid = self._valid(at_step, num_steps, steps_before)
+        features = [f * valid.reshape(-1, 1, 1, 1).astype(f.dtype) for f in features]
+        return BackboneOutput(features, valid, carry)
+
+    def _over_segment(
+        self,
+        one_step: Callable[[_State, Array, int], _State],
+        state: _State,
+        num_steps: int,
+        start_phase: int,
+        train: bool,
+    ) -> _State:
+        """`one_step(state, step, phase)` over a segment: its whole cycles in a scan, then the other steps."""
+
+        def one_cycle(state: _State, first: Array):
             for i in range(self.cycle):
                 state = one_step(state, first + i, (start_phase + i) % self.cycle)
             return state, None
@@ -174,19 +193,13 @@ class Hmnet(nnx.Module):
             policy = keep if self.keep_products else None
             body = jax.checkpoint(one_cycle, prevent_cse=False, policy=policy)
         num_cycles = num_steps // self.cycle
-        state = (carry, slots)
         if num_cycles == 1:
             state, _ = body(state, jnp.asarray(0))
         elif num_cycles > 1:
             state, _ = lax.scan(body, state, jnp.arange(num_cycles) * self.cycle)
         for step in range(num_cycles * self.cycle, num_steps):
             state = one_step(state, jnp.asarray(step), (start_phase + step) % self.cycle)
-        carry, slots = state
-
-        features = [m.readout(s.reshape(-1, *s.shape[2:])) for m, s in zip(self.memories, slots, strict=True)]
-        valid = self._valid(at_step, num_steps, steps_before)
-        features = [f * valid.reshape(-1, 1, 1, 1).astype(f.dtype) for f in features]
-        return BackboneOutput(features, valid, carry)
+        return state
 
     def event_table(self) -> Float[Array, "R 2 H d"]:
         """Keys and values of all events with integer coordinates."""
