@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import cv2
+import doc_pages
 import numpy as np
 import pytest
 import recordings_data
@@ -54,14 +55,10 @@ def place(tmp_path_factory):
     return folder
 
 
-def _blocks(page: str) -> str:
-    return "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S))
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/live.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/index.md", "docs/live.md"])
 def test_the_examples_of_the_page_run(place, monkeypatch, page):
     monkeypatch.chdir(place)
-    exec(_blocks(page), {})
+    exec("\n".join(doc_pages.executed_python(page)), {})
 
 
 def test_the_page_of_formats_lists_what_each_holds():
