@@ -44,9 +44,7 @@ _FILM = "unseen.webm"
 
 
 def _flags(flags: cli.Flags) -> None:
-    flags.config_file(
-        "config; default: that of the run in --workdir, else the synthetic example", stored=True
-    )
+    flags.config_file("config; default: that of the run in --workdir, else the example", stored=True)
     flags.string("workdir", None, "folder of the run; default: runs/<model>")
     flags.string(
         "init",
@@ -58,9 +56,7 @@ def _flags(flags: cli.Flags) -> None:
     cli.image_flags(flags)
     flags.integer("overfit", 0, "train on this many fixed samples only")
     flags.boolean("dry_run", False, "print parameters, memory, steps and time per epoch, and stop")
-    flags.string(
-        "target", None, f"for --dry_run: plan for GPUs that need not be there ({' | '.join(TARGETS)})"
-    )
+    flags.string("target", None, f"for --dry_run: plan for GPUs elsewhere ({' | '.join(TARGETS)})")
     flags.integer("devices", 1, "for --target: devices of a host")
     flags.integer("hosts", 1, "for --target: hosts of the job")
 
