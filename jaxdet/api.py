@@ -3,7 +3,7 @@ it."""
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 import jaxdet
 from jaxdet import config_files, released
 from jaxdet.data.events import fit as fits
+from jaxdet.data.events import tables
 from jaxdet.data.events.fit import Fit, View
 from jaxdet.data.images import decoding, sets
 from jaxdet.errors import InputError
@@ -27,7 +28,7 @@ from jaxdet.inference.resized import resized
 from jaxdet.inference.streaming import Limits, StreamDetector
 from jaxdet.models import from_config
 from jaxdet.nn.functional import Skeleton, Variables
-from jaxdet.structs import Boxes, EventGeometry
+from jaxdet.structs import Boxes, EventGeometry, ReadReport
 from jaxdet.training import setup
 from jaxdet.weights import checkpoint, identify
 from jaxdet.weights.load import load_folder
@@ -171,19 +172,20 @@ class Model:
     ) -> Any:
         """Boxes of `source`, best first.
 
-        A model of images takes one image (a path, or an array [H, W] or [H, W, 3], uint8, red first, blue
-        first with `bgr`) and gives its `Boxes`. Of a folder, a .txt list, a video, or a list or generator of
-        paths and arrays it gives an iterator of `Boxes`, in order; an item of a list that cannot be read is
-        logged and has no boxes.
+        A model of images takes one image (a path, an array [H, W] or [H, W, 3], uint8, red first, blue first
+        with `bgr`, or an image of Pillow) and gives its `Boxes`. Of a folder, a .txt list, a video, or a list
+        or generator of images it gives an iterator of `Boxes`, in order; a path of a list that cannot be read
+        is logged and has no boxes.
 
-        A model of events takes a recording (.dat, .raw or prepared folder), a list of them, or arrays (t_us,
-        x, y, polarity), and gives an iterator of the `Boxes` after every step, in the pixels and the clock of
-        the camera. `fit` ("none", "crop", "pad", "scale", "bin") lays a camera of another size, or its
-        `region` (x, y, width, height), on the model's sensor; without it one is chosen and logged. `camera`
-        ("640x480" or (height, width)) is the size of the camera that arrays come from, and overrules what a
-        file states. `start_us` and `end_us` choose a part; silences longer than `max_gap_s` are skipped, with
-        a fresh memory. `flip` ("x", "y", "xy") and `rotate` (degrees clockwise) put a camera upright;
-        `hot_pixels` (pairs (x, y), or "find") and `activity_us` leave out noise, which is counted.
+        A model of events takes a recording (a file of any format, or a prepared folder), a list of them, or
+        events: arrays (t_us, x, y, polarity), or a table with fields or columns of these names. It gives an
+        iterator of the `Boxes` after every step, in the pixels and the clock of the camera. `fit` ("none",
+        "crop", "pad", "scale", "bin") lays a camera of another size, or its `region` (x, y, width, height),
+        on the model's sensor; without it one is chosen and logged. `camera` ("640x480" or (height, width)) is
+        the size of the camera that arrays come from, and overrules what a file states. `start_us` and
+        `end_us` choose a part; silences longer than `max_gap_s` are skipped, with a fresh memory. `flip`
+        ("x", "y", "xy") and `rotate` (degrees clockwise) put a camera upright; `hot_pixels` (pairs (x, y), or
+        "find") and `activity_us` leave out noise, which is counted.
         """
         chosen = fits.view(None if camera is None else released.height_width(camera), **view)
         if self.kind == "events":
@@ -192,7 +194,7 @@ class Model:
             raise InputError(f"fit, region, camera and times are for models of events; this is {self.family}")
         if isinstance(source, (str, os.PathLike)):
             return self._of_path(Path(source))
-        if decoding.is_picture(source):
+        if decoding.is_picture(source) or not isinstance(source, Iterable) or isinstance(source, bytes):
             return next(self._items().of_sources([decoding.picture(source, bgr)]))
         return self._items().of_sources(decoding.picture(item, bgr) for item in source)
 
@@ -346,10 +348,12 @@ class Model:
         if self._predictor is None:
             self._predictor = Predictor(*self._folded(), class_names=self.class_names)
         buckets = tuple(self.config.data.event_buckets)
-        if isinstance(source, tuple) and len(source) == 4:
-            events = sources.FittedArrays(source, self._fit(view), view)
-            return (step.boxes for step in sources.predict(self._predictor, events, buckets))
         paths = [source] if isinstance(source, (str, os.PathLike)) else source
+        report = ReadReport()
+        events = None if paths is not source else tables.in_memory(source, report)
+        if events is not None:
+            fitted = sources.FittedArrays(events, self._fit(view), view, report)
+            return (step.boxes for step in sources.predict(self._predictor, fitted, buckets))
         size = self.geometry.size
-        opened = (sources.FittedRecording(Path(path), size, view) for path in paths)
+        opened = (sources.FittedRecording(path, size, view) for path in sources.paths(paths))
         return (step.boxes for one in opened for step in sources.predict(self._predictor, one, buckets))

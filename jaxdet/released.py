@@ -210,7 +210,7 @@ def height_width(sensor: str | Sequence[int]) -> tuple[int, int]:
     if isinstance(sensor, str):
         match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", sensor)
         if match is None:
-            raise InputError(f"--model_sensor={sensor[:40]}: expected WIDTHxHEIGHT, such as 304x240")
+            raise InputError(f"a size of {sensor[:40]!r} pixels; expected WIDTHxHEIGHT, such as 304x240")
         return int(match[2]), int(match[1])
     if len(sensor) != 2 or any(int(n) != n or n < 1 for n in sensor):
         raise InputError(f"sensor {tuple(sensor)}: expected (height, width), pixels")

@@ -201,6 +201,12 @@ class ReadReport:
         self.notes.update(other.notes)
         self.first = other.first | self.first
 
+    def clear(self) -> None:
+        """Forget everything, before what is counted is read once more."""
+        self.counts.clear()
+        self.notes.clear()
+        self.first.clear()
+
     def __bool__(self) -> bool:
         return any(self.counts.values()) or any(self.notes.values())
 

@@ -1,6 +1,7 @@
 """Recordings by their path: opened, cut, fitted to the model's sensor, predicted."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from jaxdet.inference.events import Predictor, StepBoxes
 from jaxdet.structs import ReadReport
 
 logger = logging.getLogger(__name__)
+
+_SORTED = "events earlier than the one before, sorted"
 
 
 class FittedRecording:
@@ -47,8 +50,7 @@ class FittedRecording:
         self._filters: Filters | None = None  # with the hot pixels that were found
         if not self.fit.is_identity:
             logger.info("%s: %s", path, self.fit.line())
-        if view.start_us is not None and view.end_us is not None and view.start_us >= view.end_us:
-            raise InputError(f"{path}: a part from {view.start_us} to {view.end_us} us holds nothing")
+        _check_part(view, str(path))
 
     @property
     def whole(self) -> Recording | None:
@@ -67,7 +69,7 @@ class FittedRecording:
         """Events of the view, in the camera's pixels and clock, in order of time."""
         if self._filters is None:
             self._filters = _with_found(self.view.filters, self._part(ReadReport()), self.fit, str(self.path))
-        self.report.counts.clear()
+        self.report.clear()
         passing = EventFilter(self._filters, self.fit.camera)
         for chunk in self._part(self.report):
             yield passing(chunk, self.report)
@@ -94,22 +96,44 @@ class FittedRecording:
 
 
 class FittedArrays:
-    """Events in arrays (t_us, x, y, polarity), in order of time, seen as a `FittedRecording` is."""
+    """Events in memory, seen as a `FittedRecording` is; `read` counts what was converted in reading them."""
 
     whole, origin_us, name, path = None, None, "", "events"
 
-    def __init__(self, columns: Sequence[Any], fit: Fit, view: View):
-        self.fit, self.view, self.report = fit, view, ReadReport()
-        self._events = EventChunk(*(np.asarray(column) for column in columns))
+    def __init__(self, events: EventChunk, fit: Fit, view: View, read: ReadReport):
+        self.fit, self.view, self.report, self._read = fit, view, ReadReport(), read
+        _check_part(view, self.path)
+        late = int((np.diff(events.t_us) < 0).sum())
+        if late:
+            events = events.take(np.argsort(events.t_us, kind="stable"))
+            read.note(_SORTED, late)
+        self._events = events
 
     def chunks(self) -> Iterator[EventChunk]:
         """The events of the view."""
-        self.report.counts.clear()
+        self.report.clear()
+        self.report.merge(self._read)
         part = _between(self._events, self.view.start_us, self.view.end_us)
         chosen = self.view.filters.check()
         chosen = _with_found(chosen, [self.fit.kept(part, ReadReport())], self.fit, self.path)
         passing = EventFilter(chosen, self.fit.camera)
         yield passing(self.fit.kept(part, self.report), self.report)
+
+
+def paths(source: Any) -> Iterator[Path]:
+    """Paths of recordings, one after the other; InputError for anything else."""
+    expected = "expected paths of recordings, or arrays t_us, x, y and polarity"
+    if isinstance(source, (bytes, bytearray)) or not isinstance(source, Iterable):
+        raise InputError(f"events of type {type(source).__name__}; {expected}")
+    for item in source:
+        if not isinstance(item, (str, os.PathLike)):
+            raise InputError(f"an item of type {type(item).__name__}; {expected}")
+        yield Path(item)
+
+
+def _check_part(view: View, name: str) -> None:
+    if view.start_us is not None and view.end_us is not None and view.start_us >= view.end_us:
+        raise InputError(f"{name}: a part from {view.start_us} to {view.end_us} us holds nothing")
 
 
 def _with_found(chosen: Filters, chunks: Iterable[EventChunk], fit: Fit, name: str) -> Filters:
@@ -138,6 +162,11 @@ def predict(
     span_us = on_recordings.whole_cycles(predictor, on_recordings.FULL_STEPS) * step_us
     ahead = sequences.of_chunks(source.chunks(), span_us, step_us, source.origin_us, gap_us)
     counts = np.array([len(segment.events.t_us) for segment in ahead], np.int64)
+    if not counts.sum() and (source.view.start_us, source.view.end_us) != (None, None):
+        raise InputError(
+            f"{source.path}: no events from {source.view.start_us} to {source.view.end_us} us; times are of "
+            "the camera's clock, which `jaxdet info` shows"
+        )
     on_recordings.warn_of_overflow(counts, event_buckets, span_us // 1000, str(source.path))
     yield from on_recordings.predict_stream(
         predictor,

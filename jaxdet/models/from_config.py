@@ -26,6 +26,7 @@ def build(cfg: Any, seed: int) -> Detector:
     `model.dtype` float64 is there to tell arithmetic from rounding; it needs JAX_ENABLE_X64=1. Raises
     InputError where `model` and `data` do not fit together.
     """
+    _check_shares(cfg.model)
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in cfg.model.items() if k != "name"}
     if models.entry(cfg.model.name).reads == "events":
         arguments.pop("window", None)  # it is part of the geometry
@@ -42,6 +43,12 @@ def build(cfg: Any, seed: int) -> Detector:
         arrays = nnx.state(model, (nnx.Param, nnx.BatchStat))
         nnx.update(model, jax.tree.map(_widened, arrays))
     return model
+
+
+def _check_shares(block: Any) -> None:
+    for key in ("min_score", "nms_iou"):
+        if not 0 <= block.get(key, 0) <= 1:
+            raise InputError(f"model.{key} is {block[key]:g}, expected 0 to 1")
 
 
 def _check_kind(cfg: Any, reads: str) -> None:

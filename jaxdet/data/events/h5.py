@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxdet import hdf5
 from jaxdet.data.events import ecf
-from jaxdet.data.events.streams import EventChunk, EventStream
+from jaxdet.data.events.streams import EventChunk, EventStream, signs
 from jaxdet.errors import InputError
 
 NAME = "HDF5 of RVT, eTraM, DSEC or Metavision"
@@ -118,7 +118,7 @@ def _of_columns(path: Path, file: Any, chunk_events: int) -> Iterator[EventChunk
     offset = int(np.asarray(offset).reshape(-1)[0])
     for start in range(0, len(columns["t"]), chunk_events):
         t, x, y, p = (columns[name][start : start + chunk_events] for name in "txyp")
-        yield EventChunk(t.astype(np.int64) + offset, _pixel(x), _pixel(y), (p > 0).astype(np.int8))
+        yield EventChunk(t.astype(np.int64) + offset, _pixel(x), _pixel(y), signs(p, f"{path}: p"))
 
 
 def _pixel(values: np.ndarray) -> np.ndarray:
@@ -150,14 +150,14 @@ def _rows(path: Path, file: Any, chunk_events: int) -> Iterator[EventChunk]:
     filters = _filters(rows)
     if ecf.FILTER not in filters:
         for start in range(0, len(rows), chunk_events):
-            yield _of_rows(rows[start : start + chunk_events])
+            yield _of_rows(path, rows[start : start + chunk_events])
         return
     if filters != [ecf.FILTER]:
         raise InputError(f"{path}: CD/events with filters {filters}, expected ECF ({ecf.FILTER}) alone")
     for start in range(0, len(rows), rows.chunks[0]):
         skipped, data = rows.id.read_direct_chunk((start,))
         num = min(rows.chunks[0], len(rows) - start)
-        events = _of_rows(np.frombuffer(data, rows.dtype)) if skipped else ecf.decode(data)
+        events = _of_rows(path, np.frombuffer(data, rows.dtype)) if skipped else ecf.decode(data)
         if len(events.t_us) < num:
             raise InputError(
                 f"{path}: {len(events.t_us)} events in the chunk of event {start}, expected {num}"
@@ -165,7 +165,6 @@ def _rows(path: Path, file: Any, chunk_events: int) -> Iterator[EventChunk]:
         yield events.take(slice(0, num))
 
 
-def _of_rows(rows: np.ndarray) -> EventChunk:
-    return EventChunk(
-        rows["t"].astype(np.int64), _pixel(rows["x"]), _pixel(rows["y"]), (rows["p"] > 0).astype(np.int8)
-    )
+def _of_rows(path: Path, rows: np.ndarray) -> EventChunk:
+    polarity = signs(rows["p"], f"{path}: p")
+    return EventChunk(rows["t"].astype(np.int64), _pixel(rows["x"]), _pixel(rows["y"]), polarity)

@@ -105,22 +105,54 @@ def concatenate(chunks: Iterable[EventChunk]) -> EventChunk:
 
 
 def columns(t_us: Any, x: Any, y: Any, polarity: Any) -> EventChunk:
-    """Events [N] from columns of any integer type; polarity -1 becomes 0.
+    """Events [N] from columns of numbers; times are whole microseconds, coordinates whole pixels.
 
-    InputError for another polarity, or columns of unequal length.
+    InputError for fractions, for a polarity that `signs` refuses, or for columns of unequal length.
     """
-    given = [np.asarray(column) for column in (t_us, x, y, polarity)]
+    given = of_one_length(t_us, x, y, polarity)
+    times = _whole(given[0], "t_us", "microseconds (of seconds, the millionfold)")
+    x, y = (_whole(column, name, "pixels") for column, name in ((given[1], "x"), (given[2], "y")))
+    return EventChunk(times, x, y, signs(given[3]))
+
+
+def of_one_length(*columns: Any) -> list[np.ndarray]:
+    """Columns t, x, y and polarity as arrays [N]; InputError if they are not of one length."""
+    given = [np.asarray(column) for column in columns]
     if len({column.shape for column in given}) != 1 or given[0].ndim != 1:
         shapes = ", ".join(str(column.shape) for column in given)
-        raise InputError(f"columns of shapes {shapes}; expected t_us, x, y and polarity of one length")
-    times, x, y, signs = given
-    if signs.dtype == bool:
-        signs = signs.astype(np.int8)
-    low, high = (signs.min(), signs.max()) if len(signs) else (0, 0)
-    if low < -1 or high > 1 or (low == -1 and (signs == 0).any()):
-        raise InputError(f"polarity from {low} to {high}; expected 0 and 1, or -1 and 1")
-    times, x, y = (column.astype(np.int64, copy=False) for column in (times, x, y))
-    return EventChunk(times, x, y, (signs > 0).astype(np.int8))
+        raise InputError(f"columns of shapes {shapes}; expected t, x, y and polarity of one length")
+    return given
+
+
+def _whole(column: np.ndarray, name: str, unit: str) -> np.ndarray:
+    """Numbers [N] as int64; of floats those that are whole up to their rounding."""
+    if column.dtype.kind == "f":
+        finite = np.isfinite(column)
+        rounded = np.rint(np.where(finite, column, 0))
+        allowed = 1e-6 + 4 * np.spacing(np.abs(rounded))
+        wrong = ~finite | (np.abs(np.where(finite, column, 0) - rounded) > allowed)
+        if wrong.any():
+            raise InputError(f"{name} holds {column[wrong][0]}; expected whole {unit}")
+        column = rounded
+    known = column.dtype.kind in "iuf"
+    if not known or (len(column) and not -(2.0**63) <= column.min() <= column.max() < 2.0**63):
+        raise InputError(f"{name} of type {column.dtype}; expected whole numbers below 2^63")
+    return column.astype(np.int64, copy=False)
+
+
+def signs(polarity: np.ndarray, name: str = "polarity") -> np.ndarray:
+    """Polarities [N] as int8, 0 and 1, from 0 and 1, -1 and 1, or booleans.
+
+    InputError, which begins with `name`, for other values.
+    """
+    if polarity.dtype == bool:
+        return polarity.astype(np.int8)
+    if polarity.dtype.kind not in "iuf":
+        raise InputError(f"{name} of type {polarity.dtype}; expected 0 and 1, or -1 and 1")
+    low, high = (polarity.min(), polarity.max()) if len(polarity) else (0, 0)
+    if not -1 <= low <= high <= 1 or (low == -1 and (polarity == 0).any()):
+        raise InputError(f"{name} from {low} to {high}; expected 0 and 1, or -1 and 1")
+    return (polarity > 0).astype(np.int8)
 
 
 def ordered(

@@ -11,15 +11,17 @@ import re
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdet.data.events.streams import EventChunk, EventStream
+from jaxdet.data.events import streams
+from jaxdet.data.events.streams import EventChunk, EventStream, signs
 from jaxdet.errors import InputError
+from jaxdet.structs import ReadReport
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ _ALIASES = {
 }
 _UNITS = {"s": 1e6, "sec": 1e6, "ms": 1e3, "us": 1, "ns": 1e-3}
 _SAMPLE = 4096
+FRACTIONS = "events between pixels, taken for the pixel that they lie in"
 _DAMAGED = (
     *(ValueError, EOFError, OSError, KeyError, TypeError, SyntaxError, MemoryError, OverflowError),
     *(RuntimeError, NotImplementedError, RecursionError, tokenize.TokenError),
@@ -120,21 +123,56 @@ def _checked(path: Path, table: np.ndarray) -> np.ndarray:
 
 
 def _of_array(path: Path, kind: str, table: np.ndarray, chunk_events: int) -> EventStream:
+    parts, scale = _parts(path, table)
+
+    def chunks(stream: EventStream) -> Iterator[EventChunk]:
+        for start in range(0, len(table), chunk_events):
+            cut = [part[start : start + chunk_events] for part in parts]
+            yield _chunk(path, cut, scale, stream.report)
+
+    return EventStream(path, kind, None, None, chunks)
+
+
+def _parts(path: Path, table: np.ndarray) -> tuple[list[np.ndarray], float]:
+    """Columns t, x, y, p of a table, and microseconds per unit of t."""
     if table.dtype.names:
-        columns = named(table.dtype.names)
-        if columns is None:
-            raise InputError(f"{path}: fields {', '.join(table.dtype.names)[:80]}; expected t, x, y and p")
+        columns = _named(path, table.dtype.names)
         parts = [table[name] for name in columns.names]
     else:
         columns = guessed(path, np.asarray(table[:_SAMPLE]))
         parts = [table[:, index] for index in columns.names]
-    scale = _scale(path, parts[0][:_SAMPLE], columns.scale)
+    return parts, _scale(path, parts[0][:_SAMPLE], columns.scale)
 
-    def chunks(stream: EventStream) -> Iterator[EventChunk]:
-        for start in range(0, len(table), chunk_events):
-            yield _chunk(path, [part[start : start + chunk_events] for part in parts], scale)
 
-    return EventStream(path, kind, None, None, chunks)
+def _named(path: Path, names: Sequence[str]) -> Columns:
+    columns = named(names)
+    if columns is None:
+        raise InputError(f"{path}: fields {', '.join(map(str, names))[:80]}; expected t, x, y and p")
+    return columns
+
+
+def in_memory(source: Any, report: ReadReport) -> EventChunk | None:
+    """Events of a program: arrays (t_us, x, y, polarity), or a table as in a file; None for anything else.
+
+    A table is an array with fields or of rows, or what gives columns by their names (a dictionary, a data
+    frame). `report` counts what is converted. InputError for columns that are missing or hold no events.
+    """
+    path = Path("events")
+    if isinstance(source, np.ndarray):
+        parts, scale = _parts(path, _checked(path, source))
+    elif callable(getattr(source, "keys", None)):
+        columns = _named(path, list(source.keys()))
+        parts = streams.of_one_length(*(source[name] for name in columns.names))
+        scale = _scale(path, parts[0][:_SAMPLE], columns.scale)
+    elif isinstance(source, (tuple, list)) and len(source) == 4 and all(map(_is_column, source)):
+        return streams.columns(*source)
+    else:
+        return None
+    return streams.columns(*_chunk(path, parts, scale, report))
+
+
+def _is_column(part: Any) -> bool:
+    return hasattr(part, "__array__") or isinstance(part, (list, tuple))
 
 
 def _of_text(path: Path, chunk_events: int) -> EventStream:
@@ -171,7 +209,7 @@ def _of_text(path: Path, chunk_events: int) -> EventStream:
                 _check_width(path, table, columns.names, at + 1)
                 at += len(lines)
                 if len(table):
-                    yield _chunk(path, [table[:, index] for index in columns.names], scale)
+                    yield _chunk(path, [table[:, index] for index in columns.names], scale, stream.report)
 
     return EventStream(path, "text", None, None, chunks)
 
@@ -256,7 +294,7 @@ def _scale(path: Path, times: np.ndarray, stated: float) -> float:
     return 1
 
 
-def _chunk(path: Path, parts: list[np.ndarray], scale: float) -> EventChunk:
+def _chunk(path: Path, parts: list[np.ndarray], scale: float, report: ReadReport) -> EventChunk:
     t, x, y, p = (np.asarray(part) for part in parts)
     for name, column in (("t", t), ("x", x), ("y", y), ("p", p)):
         if column.dtype.kind == "f" and not np.isfinite(column).all():
@@ -265,9 +303,10 @@ def _chunk(path: Path, parts: list[np.ndarray], scale: float) -> EventChunk:
         if len(column) and not (column.min() >= -(1 << 15) and column.max() < 1 << 15):
             raise InputError(f"{path}: {name} of {column.max():g}, expected pixels below 32768")
     t_us = np.rint(t * scale).astype(np.int64) if scale != 1 else t.astype(np.int64)
-    return EventChunk(
-        t_us, np.floor(x).astype(np.int16), np.floor(y).astype(np.int16), (p > 0).astype(np.int8)
-    )
+    whole = [np.floor(column) if column.dtype.kind == "f" else column for column in (x, y)]
+    report.note(FRACTIONS, int(((whole[0] != x) | (whole[1] != y)).sum()))
+    x, y = (column.astype(np.int16) for column in whole)
+    return EventChunk(t_us, x, y, signs(p, f"{path}: p"))
 
 
 def _split(line: str) -> list[str]:

@@ -24,6 +24,7 @@ _JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG", (b"II*\0", b"MM\0*")
 # Start-of-frame markers of JPEG: C0..CF without the tables C4, C8 and CC.
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN, _EXIF = 0xDA, 0xE1
+_PILLOW_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # of 8 bits; others would be clipped
 _HEAD, _TAIL = 1 << 16, 1 << 12  # bytes that usually tell size and end
 
 
@@ -246,16 +247,33 @@ def _orientation(exif: bytes) -> int:
 
 
 def is_picture(source: Any) -> bool:
-    """True for an array of the shape of an image."""
-    return hasattr(source, "__array__") and np.ndim(source) in (2, 3)
+    """True for an array of the shape of an image, and for an image of Pillow."""
+    return _is_pillow(source) or (hasattr(source, "__array__") and np.ndim(source) in (2, 3))
+
+
+def _is_pillow(source: Any) -> bool:
+    return hasattr(source, "__array_interface__") and hasattr(source, "getbands")
 
 
 def picture(source: Any, bgr: bool) -> Path | np.ndarray:
-    """A path, or an image as OpenCV holds it: uint8 [H, W, 3], blue first; InputError for another array."""
+    """A path, or an image as OpenCV holds it: uint8 [H, W, 3], blue first.
+
+    `bgr` tells the order of arrays; images of Pillow know theirs, and transparency is left out of them.
+    InputError for anything else, for other types of pixels, and for an image without pixels.
+    """
     if isinstance(source, (str, os.PathLike)):
         return Path(source)
+    if _is_pillow(source) and source.mode in _PILLOW_MODES:
+        source, bgr = source.convert("RGB"), False
+    elif _is_pillow(source) or not hasattr(source, "__array__"):
+        kind = f"mode {source.mode}" if _is_pillow(source) else f"type {type(source).__name__}"
+        raise InputError(
+            f"an image of {kind}; expected a path, an array uint8 [H, W] or [H, W, 3], or an image of Pillow "
+            f"of mode {', '.join(_PILLOW_MODES)}"
+        )
     image = np.asarray(source)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+    plain = image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3))
+    if not plain or not image.size:
         raise InputError(
             f"an array {image.dtype} {image.shape}; expected an image, uint8 [H, W] or [H, W, 3]"
         )

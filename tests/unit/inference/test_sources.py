@@ -10,7 +10,9 @@ from jaxdet.data.events import dat, filters, fit
 from jaxdet.data.events.fit import View
 from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.errors import InputError
+from jaxdet.inference import sources
 from jaxdet.inference.sources import FittedArrays, FittedRecording
+from jaxdet.structs import ReadReport
 
 CHUNK = EventChunk(
     np.array([913_000_001, 913_000_002, 913_007_000, 913_020_000]),
@@ -84,7 +86,7 @@ def test_filters_are_those_of_the_camera_and_what_they_leave_out_is_counted(tmp_
     assert "hot pixels found: 9:8" in caplog.text
     named = FittedRecording(tmp_path / "hot.dat", (24, 32), fit.view(hot_pixels=[(9, 8), (63, 47)]))
     assert concatenate(named.chunks()).x.tolist() == [0, 5]
-    arrays = FittedArrays(both, named.fit, view)
+    arrays = FittedArrays(both, named.fit, view, ReadReport())
     assert concatenate(arrays.chunks()).x.tolist() == [0, 5, 63]
     with pytest.raises(InputError, match=r"hot\.dat: hot pixel \(64, 0\)"):
         FittedRecording(tmp_path / "hot.dat", (24, 32), fit.view(hot_pixels=[(64, 0)]))
@@ -115,3 +117,42 @@ def test_a_prepared_recording_begins_where_it_was_told(tmp_path):
     np.testing.assert_array_equal(concatenate(source.chunks()).t_us, chunk.t_us + 913_000_000)
     part = FittedRecording(path, size, View(start_us=913_005_000))
     assert (part.whole, part.origin_us) == (None, None)
+
+
+def test_what_was_read_otherwise_is_counted_once_however_often_it_is_read(tmp_path):
+    """Prediction reads a recording twice: once to see how many events its segments have."""
+    late = CHUNK._replace(t_us=CHUNK.t_us.copy())
+    late.t_us[2] -= 500_000  # beyond what is sorted
+    dat.write_dat(tmp_path / "late.dat", late, width=64, height=48)
+    source = FittedRecording(tmp_path / "late.dat", (48, 64))
+    lines = []
+    for _ in range(2):
+        list(source.chunks())
+        lines.append(source.report.line())
+    assert lines[0] == lines[1]
+    assert sum(source.report.notes.values()) == 1
+
+
+def test_events_in_memory_are_put_in_order_and_their_part_must_hold_something():
+    mixed = CHUNK.take(np.array([1, 0, 3, 2]))
+    fitted = fit.choose("none", (48, 64), (48, 64))
+    arrays = FittedArrays(mixed, fitted, View(), ReadReport())
+    for one, two in zip(concatenate(arrays.chunks()), CHUNK, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert arrays.report.notes == {"events earlier than the one before, sorted": 2}
+    with pytest.raises(InputError, match="holds nothing"):
+        FittedArrays(CHUNK, fitted, View(start_us=9, end_us=9), ReadReport())
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "type NoneType"),
+        (b"mine.raw", "type bytes"),
+        ([np.zeros(3)], "item of type ndarray"),
+        (7, "int"),
+    ],
+)
+def test_what_is_no_path_is_one_line(source, said):
+    with pytest.raises(InputError, match=rf"{said}.*expected paths of recordings, or arrays t_us"):
+        list(sources.paths(source))

@@ -106,3 +106,9 @@ def test_a_head_names_the_parts_of_its_loss(family):
     parts = jax.eval_shape(lambda f: head.loss(head(f), [(4, 4)], targets, jnp.ones(1, bool))[1], features)
     assert {name for name in parts if name.startswith("loss")} - {"loss_weight"} == set(head.loss_names)
     assert head.loss_names[-1] == "loss"
+
+
+@pytest.mark.parametrize(("key", "value"), [("min_score", 2.0), ("min_score", -0.1), ("nms_iou", 1.5)])
+def test_thresholds_beyond_their_range_are_refused(key, value):
+    with pytest.raises(InputError, match=rf"model.{key} is {value:g}, expected 0 to 1"):
+        from_config.build(_config(**{key: value}), 0)

@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxdet.data.events import dat
+from jaxdet.data.events import dat, tables
 from jaxdet.data.events.open import open_events
 from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.errors import InputError
+from jaxdet.structs import ReadReport
 
 ROWS = [(1_000_000, 3, 2, 1), (1_000_250, 1, 5, 0), (1_500_000, 0, 0, 1)]
 
@@ -121,3 +122,33 @@ def test_the_order_of_columns_is_said_for_the_first_file_of_a_folder(tmp_path, c
             assert rows_of(tmp_path / name) == ROWS
     said = [message for message in caplog.messages if "columns without names" in message]
     assert {message.split(": ")[0].rpartition("/")[2] for message in said} == {"a.npy", "d.npy"}
+
+
+def test_a_program_gives_events_in_the_forms_of_files():
+    table = np.array(ROWS)
+    fields = np.rec.fromarrays(table.T, names="ts,x,y,p")
+    columns = dict(zip(("t_us", "x", "y", "polarity"), table.T))
+    milliseconds = {**columns, "t_ms": table[:, 0] / 1000}
+    del milliseconds["t_us"]
+    for source in (tuple(table.T), list(table.T), table, fields, columns, milliseconds):
+        events = tables.in_memory(source, ReadReport())
+        assert list(zip(*(column.tolist() for column in events))) == ROWS
+    for other in (["a.raw", "b.raw", "c.raw", "d.raw"], table.T[:3].tolist(), None, 3):
+        assert tables.in_memory(other, ReadReport()) is None
+    for wrong, said in (
+        ({"t": [1], "x": [1]}, "fields t, x; expected t, x, y and p"),
+        ({"t": [1], "x": [1, 2], "y": [1], "p": [1]}, "expected t, x, y and polarity of one length"),
+        (np.zeros((3, 2)), "expected events as rows of t, x, y, p"),
+    ):
+        with pytest.raises(InputError, match=said):
+            tables.in_memory(wrong, ReadReport())
+
+
+def test_polarities_that_are_none_are_refused_and_fractions_of_pixels_counted(tmp_path):
+    (tmp_path / "two.csv").write_text("t,x,y,p\n1,2,3,1\n2,2,3,2\n")
+    with pytest.raises(InputError, match=r"two\.csv: p from 1\.0 to 2\.0; expected 0 and 1"):
+        rows_of(tmp_path / "two.csv")
+    (tmp_path / "between.csv").write_text("t,x,y,p\n1,2.5,3,1\n2,2,3,0\n3,7,0.1,0\n")
+    stream = open_events(tmp_path / "between.csv")
+    assert concatenate(stream).x.tolist() == [2, 2, 7]
+    assert stream.report.notes == {tables.FRACTIONS: 2}

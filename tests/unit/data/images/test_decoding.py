@@ -213,3 +213,33 @@ def test_each_rule_does_what_its_name_says():
 def test_an_unknown_rule_is_one_line(rule):
     with pytest.raises(InputError, match=r"radiometric is .*expected auto"):
         decoding.check_radiometric(rule)
+
+
+def test_images_of_pillow_and_arrays_are_the_same_pictures():
+    rgb = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    image = Image.fromarray(rgb)
+    for one in (image, image.convert("RGBA")):
+        assert decoding.is_picture(one)
+        for bgr in (False, True):
+            np.testing.assert_array_equal(decoding.picture(one, bgr), rgb[..., ::-1])
+    palette = image.convert("P")  # numbers of colours, which are no colours
+    np.testing.assert_array_equal(
+        decoding.picture(palette, False), np.asarray(palette.convert("RGB"))[..., ::-1]
+    )
+    with pytest.raises(InputError, match="an image of mode I;16"):
+        decoding.picture(Image.fromarray(rgb[..., 0].astype(np.uint16)), False)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "type NoneType"),
+        (b"photo.jpg", "type bytes"),
+        (np.zeros((0, 4, 3), np.uint8), r"uint8 \(0, 4, 3\)"),
+        (np.zeros((3, 4, 5), np.uint8), r"uint8 \(3, 4, 5\)"),
+        (np.zeros((4, 4, 3)), "float64"),
+    ],
+)
+def test_what_is_no_image_is_one_line(source, said):
+    with pytest.raises(InputError, match=said):
+        decoding.picture(source, False)
