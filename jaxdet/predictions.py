@@ -15,7 +15,7 @@ from jaxdet import terminal
 from jaxdet.data.events import fit as fits
 from jaxdet.data.events import packets, recordings
 from jaxdet.data.events.fit import View
-from jaxdet.data.images import cameras, letterbox, sets
+from jaxdet.data.images import cameras, decoding, sets
 from jaxdet.detections import files
 from jaxdet.detections import recordings as split_files
 from jaxdet.errors import InputError
@@ -187,7 +187,7 @@ def _images_again(
         yield from sets.VideoFile(source)
     else:
         paths = {item.source: item.path for item in items}
-        yield from (letterbox.read(paths[boxes.source]) for boxes in frames)
+        yield from (decoding.read(paths[boxes.source]) for boxes in frames)
 
 
 def of_recording(

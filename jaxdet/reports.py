@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.events import recordings
-from jaxdet.data.images import letterbox, samples, scenes
+from jaxdet.data.images import decoding, samples, scenes
 from jaxdet.errors import InputError
 from jaxdet.evaluation import coco
 from jaxdet.evaluation.diagnosis import Diagnosis
@@ -43,7 +43,7 @@ def on_trackers(writers: Sequence[Any], workdir: Path, start: int) -> Callable[[
     trackers = [writer for writer in writers if hasattr(writer, "picture")]
     for tracker in trackers if start == 0 else ():
         for path in sorted(workdir.glob("batch_*.jpg")):
-            tracker.picture(0, f"batches/{path.stem}", letterbox.read(path)[..., ::-1])
+            tracker.picture(0, f"batches/{path.stem}", decoding.read(path)[..., ::-1])
 
     def show(step: int, metrics: Metrics) -> None:
         if not trackers:
@@ -51,7 +51,7 @@ def on_trackers(writers: Sequence[Any], workdir: Path, start: int) -> Callable[[
         with tempfile.TemporaryDirectory() as folder:
             drawn = Path(folder) / "curves.png"
             plots.precision_recall(drawn, **metrics.curves())
-            curves = letterbox.read(drawn)[..., ::-1]
+            curves = decoding.read(drawn)[..., ::-1]
         ap, ap50 = (float(value) for value in metrics.statistics[:2])
         for tracker in trackers:
             tracker.write(step, {"validation/AP": ap, "validation/AP50": ap50})
@@ -108,7 +108,7 @@ def _picture(image: Boxes, roots: Sequence[str | Path]) -> np.ndarray | None:
                 if path.is_dir():
                     return _events(path, image.time_us)
             elif image.source and path.is_file():
-                return letterbox.read(path)
+                return decoding.read(path)
         except InputError:
             return None
     return None

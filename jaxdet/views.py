@@ -14,7 +14,7 @@ from jaxdet.data.datasets import event_sets
 from jaxdet.data.events import label_files, recordings, sequences
 from jaxdet.data.events.fit import View
 from jaxdet.data.events.recordings import Recording
-from jaxdet.data.images import letterbox, sets
+from jaxdet.data.images import decoding, sets
 from jaxdet.detections import files
 from jaxdet.errors import InputError
 from jaxdet.evaluation import box_sets
@@ -245,7 +245,7 @@ def _of_images(path: Path, options: Options, detector: StreamDetector | None, re
         frames = ((Boxes.none(source=stem, frame=k), lambda p=picture: p) for k, picture in enumerate(video))
     else:
         frames = (
-            (Boxes.none(source=item.source, image_id=item.image_id), lambda p=item.path: letterbox.read(p))
+            (Boxes.none(source=item.source, image_id=item.image_id), lambda p=item.path: decoding.read(p))
             for item in sets.open_input(path, report)
         )
     rate = video.frame_rate if video else _PICTURES_PER_S

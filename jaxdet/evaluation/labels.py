@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxdet.data.events.recordings import Recording
-from jaxdet.data.images import letterbox
+from jaxdet.data.images import decoding
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.files import finished
@@ -50,7 +50,7 @@ def of_images(
     The size of an image is read from its file where the item does not give it.
     """
     return [
-        of_image(item, labels, item.size or letterbox.size_of(item.path), class_names)
+        of_image(item, labels, item.size or decoding.size_of(item.path), class_names)
         for item, labels in zip(items, rows, strict=True)
     ]
 

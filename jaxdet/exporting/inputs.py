@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.images import letterbox, sets
+from jaxdet.data.images import decoding, letterbox, sets
 from jaxdet.errors import InputError
 from jaxdet.inference import sources
 from jaxdet.structs import EventGeometry
@@ -26,7 +26,7 @@ def images(
         yield from (_noise(size, seed) for seed in range(_SIMULATED_IMAGES))
         return
     for item in sets.open_input(source)[:most]:
-        yield placed(block, size, letterbox.read(item.path))[0]
+        yield placed(block, size, decoding.read(item.path))[0]
 
 
 def batches(images: Iterator[np.ndarray], batch: int | None) -> Iterator[dict[str, np.ndarray]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.images import letterbox
+from jaxdet.data.images import decoding, letterbox
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.exporting import check, inputs
@@ -32,7 +32,7 @@ class FilePredictor:
         """Detections of all images, in their order whatever `order` says; the unreadable are counted."""
         for item in items:
             try:
-                image = letterbox.read(item.path)
+                image = decoding.read(item.path)
             except InputError as error:
                 logger.warning("%s", error)
                 self.num_skipped += 1

@@ -230,7 +230,7 @@ class ItemPredictor:
             yield replace(boxes, class_names=self.class_names, source=name)
 
     def _read(self, path: Path) -> np.ndarray:
-        return letterbox.read(path, radiometric=self.radiometric, report=self.report)
+        return decoding.read(path, radiometric=self.radiometric, report=self.report)
 
     def _batch_of(self, rows: list[tuple[int, Path | np.ndarray, np.ndarray]]) -> ImageBatch:
         """A batch of decoded images (index, source, image), in one shape that holds them all."""

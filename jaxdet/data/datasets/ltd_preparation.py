@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxdet.data.datasets import coco_layout, ltd
-from jaxdet.data.images import letterbox
+from jaxdet.data.images import decoding
 from jaxdet.errors import InputError
 from jaxdet.files import atomic, finished, safe_name
 
@@ -141,7 +141,7 @@ def _frame(job: _Job) -> tuple[str, frozenset[int]]:
     if kept and job.verify:
         kept = _same(image, frame.image)
     if not kept:
-        size = letterbox.size_of(frame.image)
+        size = decoding.size_of(frame.image)
         if size != (ltd.HEIGHT, ltd.WIDTH):
             raise InputError(f"{frame.image}: {size[1]}x{size[0]} pixels, expected {ltd.WIDTH}x{ltd.HEIGHT}")
         coco_layout.place(frame.image, image, job.link)

@@ -18,7 +18,7 @@ import numpy as np
 from jaxdet import class_names
 from jaxdet.data.datasets import coco_layout, ltdv2
 from jaxdet.data.datasets.coco_layout import Labelled
-from jaxdet.data.images import letterbox
+from jaxdet.data.images import decoding
 from jaxdet.errors import InputError
 from jaxdet.files import finished
 from jaxdet.formats import coco, voc
@@ -154,9 +154,7 @@ def _llvip_images(folder: Path, annotations: Path, report: ReadReport) -> Iterat
             continue
         found = voc.read(path, class_names.LLVIP)
         report.merge(found.report)
-        yield Labelled(
-            image, replace(found.frames[0], source=image.name, image_size=letterbox.size_of(image))
-        )
+        yield Labelled(image, replace(found.frames[0], source=image.name, image_size=decoding.size_of(image)))
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jaxdet.data.images import letterbox
+from jaxdet.data.images import decoding, letterbox
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
 from jaxdet.structs import ReadReport
@@ -57,7 +57,7 @@ def rect_plan(
     known = []
     for item in items:
         try:
-            known.append((item, item.size or letterbox.size_of(item.path)))
+            known.append((item, item.size or decoding.size_of(item.path)))
         except InputError as error:
             logger.warning("skipped: %s", error)
     order, shapes = letterbox.rect_shapes([s for _, s in known], batch_size, size, stride, pad, sort)
@@ -130,7 +130,7 @@ class Loader:
 
     def _load(self, item: ImageItem, shape: tuple[int, int]):
         report = ReadReport()
-        image = letterbox.read(item.path, radiometric=self.radiometric, report=report)
+        image = decoding.read(item.path, radiometric=self.radiometric, report=report)
         try:
             pixels, placement = self.fit(image, shape)
         except cv2.error as error:

@@ -10,9 +10,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jaxdet.data.images.decoding import read as read
-from jaxdet.data.images.decoding import size_of as size_of
-
 GREY = 114  # the padding of both released families
 # Worker processes and threads share the cores already.
 cv2.setNumThreads(1)
@@ -24,9 +21,8 @@ class Placement(NamedTuple):
     size: tuple[int, int]  # height, width of the original image
     gain: tuple[float, float]  # along x, along y
     pad: tuple[float, float]  # left, top
-    clip: bool = (
-        True  # boxes of released YOLOv4 end at the input's and the image's border, those of YOLOX do not
-    )
+    # Boxes of released YOLOv4 end at the input's and the image's border, those of YOLOX do not.
+    clip: bool = True
 
 
 def resize_longest(image: np.ndarray, size: int, augment: bool = False) -> np.ndarray:

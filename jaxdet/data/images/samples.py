@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from jaxdet.data.images import augment, decoding, letterbox, scenes, sets
+from jaxdet.data.images import augment, decoding, scenes, sets
 from jaxdet.data.images.augment import PLAIN
 from jaxdet.data.images.sets import ImageItem
 from jaxdet.errors import InputError
@@ -98,7 +98,7 @@ def _measured(items: Sequence[ImageItem], check: str, report: ReadReport) -> lis
 
     def size(item: ImageItem) -> tuple[int, int] | str:
         try:
-            found = letterbox.size_of(item.path) if check == "headers" else letterbox.read(item.path).shape
+            found = decoding.size_of(item.path) if check == "headers" else decoding.read(item.path).shape
         except InputError as error:
             return str(error)
         return found[0], found[1]
@@ -327,7 +327,7 @@ class LabelledImages:
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image = self._cache.get(index)
         if image is None:
-            image = _one_channel(letterbox.read(self._set.items[index].path, True, self._radiometric))
+            image = _one_channel(decoding.read(self._set.items[index].path, True, self._radiometric))
             if len(self._cache) < self._room:
                 self._cache[index] = image
         return image, self._set.labels[index]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxdet.data.images import batches as image_batches
-from jaxdet.data.images import letterbox, sets
+from jaxdet.data.images import decoding, letterbox, sets
 from jaxdet.errors import InputError
 from jaxdet.structs import Boxes
 
@@ -24,9 +24,9 @@ def test_channels_depth_and_alpha_become_three_bytes_a_pixel(tmp_path):
     files = {"grey": grey, "alpha": np.dstack([PICTURE, grey]), "deep": PICTURE.astype(np.uint16) * 256 + 7}
     for name, pixels in files.items():
         cv2.imwrite(str(tmp_path / f"{name}.png"), pixels)
-    np.testing.assert_array_equal(letterbox.read(tmp_path / "grey.png"), np.dstack([grey] * 3))
-    np.testing.assert_array_equal(letterbox.read(tmp_path / "alpha.png"), PICTURE)
-    np.testing.assert_array_equal(letterbox.read(tmp_path / "deep.png"), PICTURE)
+    np.testing.assert_array_equal(decoding.read(tmp_path / "grey.png"), np.dstack([grey] * 3))
+    np.testing.assert_array_equal(decoding.read(tmp_path / "alpha.png"), PICTURE)
+    np.testing.assert_array_equal(decoding.read(tmp_path / "deep.png"), PICTURE)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_unreadable_image_is_one_line(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=message):
-        letterbox.read(path)
+        decoding.read(path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
 def test_size_from_the_header_is_that_of_the_pixels(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     cv2.imwrite(str(path), PICTURE)
-    assert letterbox.size_of(path) == (40, 60)
+    assert decoding.size_of(path) == (40, 60)
 
 
 @given(
@@ -119,7 +119,7 @@ def test_video_frames_and_a_video_cut_short(tmp_path):
 def test_a_grey_file_read_as_one_channel_is_each_of_its_three(tmp_path, suffix):
     path = tmp_path / f"grey.{suffix}"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8))
-    grey, image = letterbox.read(path, keep_grey=True), letterbox.read(path)
+    grey, image = decoding.read(path, keep_grey=True), decoding.read(path)
     assert grey.shape == (20, 30)
     for channel in range(3):
         np.testing.assert_array_equal(image[..., channel], grey)
