@@ -15,29 +15,29 @@ _EXPECTED = "fractions of train, val and test such as 0.8,0.1,0.1, or a list of 
 
 
 def assign(
-    places: Mapping[str, str], rule: str | None, session: str | None, problems: list[str]
+    places: Mapping[str, str], splits: str | None, session: str | None, problems: list[str]
 ) -> dict[str, str]:
     """Split of each recording; recordings without one are left out and named in `problems`.
 
-    `places` maps names to paths relative to the source. `rule` is a file of lines `<split> <name or
+    `places` maps names to paths relative to the source. `splits` is a file of lines `<split> <name or
     pattern>`, or three fractions; None: the folders train, val and test of the paths, else `DEFAULT`.
     `session` is a regular expression: recordings for which it finds the same text (its first group, if it has
     one) share a split. InputError for sessions that a list or folders divide.
     """
     sessions = _sessions(places, session)
     folders = {name: _folder(path) for name, path in places.items()}
-    if rule is None and all(folders.values()):
+    if splits is None and all(folders.values()):
         found = {name: split for name, split in folders.items() if split}
-    elif rule is not None and Path(rule).is_file():
-        found = _listed(Path(rule), list(places), problems)
+    elif splits is not None and Path(splits).is_file():
+        found = _listed(Path(splits), list(places), problems)
     else:
-        if rule is None and any(folders.values()):
+        if splits is None and any(folders.values()):
             outside = [name for name, split in folders.items() if not split]
             raise InputError(
                 f"recording {outside[0]} lies in none of the folders train, val and test, as others do; "
                 "move it, or give --splits"
             )
-        found = _drawn(_fractions(rule or DEFAULT), sessions)
+        found = _drawn(_fractions(splits or DEFAULT), sessions)
     _check_sessions(found, sessions)
     return found
 

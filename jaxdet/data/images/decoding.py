@@ -79,15 +79,17 @@ def _turned(image: np.ndarray, data: bytes) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def check_radiometric(rule: str) -> str:
-    """`rule` if `to_bytes` knows it; InputError otherwise."""
-    if rule not in ("auto", "minmax", "percentile"):
-        _kelvin(rule)
-    return rule
+def check_radiometric(radiometric: str) -> str:
+    """`radiometric` if `to_bytes` knows it; InputError otherwise."""
+    if radiometric not in ("auto", "minmax", "percentile"):
+        _kelvin(radiometric)
+    return radiometric
 
 
-def to_bytes(pixels: np.ndarray, rule: str, where: str, report: ReadReport | None = None) -> np.ndarray:
-    """Pixels of more than 8 bits as uint8, by a `rule`.
+def to_bytes(
+    pixels: np.ndarray, radiometric: str, where: str, report: ReadReport | None = None
+) -> np.ndarray:
+    """Pixels of more than 8 bits as uint8, by the method that `radiometric` names.
 
     minmax stretches from the least to the greatest value, percentile from the 1st to the 99th percentile,
     kelvin:LO,HI between two temperatures in kelvin (of 16 bits in hundredths of a kelvin, of floats in
@@ -98,35 +100,35 @@ def to_bytes(pixels: np.ndarray, rule: str, where: str, report: ReadReport | Non
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise InputError(f"{where}: no pixel is finite; expected an image")
-    if rule == "auto" and pixels.dtype == np.uint16:
+    if radiometric == "auto" and pixels.dtype == np.uint16:
         low, high = np.percentile(finite, (1, 99))
         if high - low >= _NARROW * 65536:
             if report is not None:
                 report.note("16-bit images, of which the upper 8 bits were taken", where=where)
             return np.right_shift(pixels, 8).astype(np.uint8)
-    if rule in ("auto", "percentile"):
+    if radiometric in ("auto", "percentile"):
         low, high = np.percentile(finite, (1, 99))
-    elif rule == "minmax":
+    elif radiometric == "minmax":
         low, high = finite.min(), finite.max()
     else:
         scale = 1 if pixels.dtype.kind == "f" else _KELVIN_COUNTS
-        low, high = (scale * value for value in _kelvin(rule))
+        low, high = (scale * value for value in _kelvin(radiometric))
     if report is not None:
-        name = "percentile" if rule == "auto" else rule
+        name = "percentile" if radiometric == "auto" else radiometric
         report.note(f"images of more than 8 bits, stretched by radiometric={name}", where=where)
     stretched = (np.nan_to_num(values, nan=low) - low) * (255 / max(high - low, 1e-12))
     return stretched.clip(0, 255).astype(np.uint8)
 
 
-def _kelvin(rule: str) -> tuple[float, float]:
-    name, _, text = rule.partition(":")
+def _kelvin(radiometric: str) -> tuple[float, float]:
+    name, _, text = radiometric.partition(":")
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
         name, low, high = "", 0.0, 0.0
     if name != "kelvin" or not 0 <= low < high < np.inf:
         raise InputError(
-            f"radiometric is {rule!r}, expected auto, minmax, percentile or kelvin:LO,HI, such as "
+            f"radiometric is {radiometric!r}, expected auto, minmax, percentile or kelvin:LO,HI, such as "
             "kelvin:270,320"
         )
     return low, high

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdet.data.images import scenes, sets, yaml_sets
-from jaxdet.data.images.yaml_sets import YamlSet
+from jaxdet.data.images.yaml_sets import ImageSet
 from jaxdet.errors import InputError
 from jaxdet.formats import coco
 from jaxdet.formats.coco_ids import order_of
@@ -26,7 +26,7 @@ _NAMES = ("classes.txt", "obj.names", "labels/classes.txt", "_darknet.labels", "
 _EXPECTED = "a data.yaml, COCO annotations, or a folder of images and labels"
 
 
-def read(path: str | os.PathLike) -> YamlSet:
+def read(path: str | os.PathLike) -> ImageSet:
     """Splits and class names of the set at `path`; a set without splits has the split "all".
 
     Classes are those that the data names: of `data.yaml`, of categories of COCO that have boxes, of
@@ -36,7 +36,7 @@ def read(path: str | os.PathLike) -> YamlSet:
     if path.suffix.lower() in (".yaml", ".yml"):
         return yaml_sets.read(path)
     if path.suffix.lower() == ".json":
-        return YamlSet({"all": _annotated(path)}, _categories([path]))
+        return ImageSet({"all": _annotated(path)}, _categories([path]))
     if not path.is_dir():
         raise InputError(f"{path}: no such folder or file; expected {_EXPECTED}")
     described = next((p for p in (path / "data.yaml", path / "dataset.yaml") if p.is_file()), None)
@@ -45,7 +45,7 @@ def read(path: str | os.PathLike) -> YamlSet:
     found = {split: place for split in _SPLITS if (place := _split(path, _SPLITS[split])) is not None}
     splits = found if "train" in found else {"all": _whole(path)}
     files = [Path(place.rpartition(":")[0]) for place in splits.values() if _is_coco(place)]
-    return YamlSet(splits, _categories(files) if files else _named(path, splits))
+    return ImageSet(splits, _categories(files) if files else _named(path, splits))
 
 
 def apply(

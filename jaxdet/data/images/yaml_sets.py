@@ -16,14 +16,14 @@ from jaxdet.formats.text import read_text, shown
 _EXPECTED = "a data.yaml with train, val and names"
 
 
-class YamlSet(NamedTuple):
+class ImageSet(NamedTuple):
     """Splits as absolute paths, and the names of the classes."""
 
     splits: dict[str, str]  # of train, val and test, those that the file names
     class_names: tuple[str, ...]
 
 
-def read(path: str | os.PathLike) -> YamlSet:
+def read(path: str | os.PathLike) -> ImageSet:
     """Read a `data.yaml`.
 
     A relative `path` starts in the folder of the file, or else in the working folder; splits start in `path`,
@@ -53,7 +53,7 @@ def read(path: str | os.PathLike) -> YamlSet:
             splits[split] = str(_place(path, split, value, bases))
     if not splits:
         raise InputError(f"{path}: no train, val or test; expected {_EXPECTED}")
-    return YamlSet(splits, names)
+    return ImageSet(splits, names)
 
 
 def _names(path: Path, names: Any, count: Any) -> tuple[str, ...]:
