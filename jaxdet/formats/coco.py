@@ -326,11 +326,14 @@ def _result(row, where: str, label_of, report: ReadReport) -> tuple | None:
     if not isinstance(row, dict):
         return report.add("boxes that are no objects", where=where)
     image_id, source = same_id(row.get("image_id")), row.get("file_name", "")
+    if image_id is None or not isinstance(source, str):
+        return report.add("boxes without an image_id, or with a file_name that is not text", where=where)
     frame, time_us, track = (same_id(row.get(key)) for key in ("frame", "time_us", "track_id"))
     if any(isinstance(value, int) and abs(value) >= 1 << 62 for value in (frame, time_us, track)):
         return report.add("boxes whose frame, time or track does not fit 64 bits", where=where)
-    if image_id is None or not isinstance(source, str) or isinstance(frame, str) or isinstance(time_us, str):
-        return report.add("boxes without an image_id", where=where)
+    for key, value in (("frame", frame), ("time_us", time_us)):
+        if not isinstance(value, int) and row.get(key) is not None:
+            return report.add(f"boxes whose {key} is not a whole number", where=where)
     if not source and isinstance(image_id, str):
         source = image_id  # text is a name
     xywh, score = _bbox(row.get("bbox")), number(row.get("score"))

@@ -252,3 +252,13 @@ def test_a_number_beyond_64_bits_is_a_box_left_out(tmp_path, key):
     found = files.read(tmp_path / "x.json")
     assert sum(map(len, found.frames)) == 1
     assert found.report.counts == {"boxes whose frame, time or track does not fit 64 bits": 1}
+
+
+@pytest.mark.parametrize("bad", [{"frame": 1.5}, {"frame": "one"}, {"time_us": "now"}, {"time_us": [1]}])
+def test_a_frame_or_time_that_is_not_a_whole_number_is_a_box_left_out(tmp_path, bad):
+    """Without it, the box would belong to another image."""
+    row = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+    (tmp_path / "x.json").write_text(json.dumps([row | {"frame": 1}, row | bad]))
+    found = files.read(tmp_path / "x.json")
+    assert [(boxes.frame, len(boxes)) for boxes in found.frames] == [(1, 1)]
+    assert found.report.counts == {f"boxes whose {next(iter(bad))} is not a whole number": 1}
