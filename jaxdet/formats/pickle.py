@@ -74,10 +74,14 @@ def read(path: str | os.PathLike) -> BoxFile:
 
 
 def from_dict(content: Any, where: str) -> BoxFile:
-    """Frames of a released pickle's dictionary; `metadata` has rule "seqnms" if numbers are NumPy's."""
+    """Frames of a released pickle's dictionary; `metadata` has rule "seqnms" if numbers are NumPy's.
+
+    InputError for a frame without scores among frames that have them, unless it is a placeholder.
+    """
     if not isinstance(content, dict):
         raise InputError(f"{where}: a {type(content).__name__}, expected a dictionary of frames")
-    has_scores = all("scores" in value for value in content.values() if isinstance(value, dict))
+    scored = ["scores" in value for value in content.values() if isinstance(value, dict)]
+    has_scores = any(scored) or not scored
     frames, numpy_numbers = [], False
     for key, value in content.items():
         if not isinstance(key, str) or not key.isprintable():
@@ -88,10 +92,12 @@ def from_dict(content: Any, where: str) -> BoxFile:
     return BoxFile(frames, (), has_scores, ReadReport(), {"rule": "seqnms"} if numpy_numbers else {})
 
 
-def _frame(key, value, has_scores: bool, where: str) -> Boxes:
+def _frame(key: str, value: Any, has_scores: bool, where: str) -> Boxes:
     try:
-        if not has_scores and value["boxes"] == PLACEHOLDER["boxes"]:
+        if "scores" not in value and value["boxes"] == PLACEHOLDER["boxes"]:
             return Boxes.none(source=key)
+        if has_scores and "scores" not in value:
+            raise ValueError("a frame without scores, which others have")
         xyxy = _numbers(value["boxes"], "boxes").reshape(-1, 4)
         labels = arrays.whole_numbers(_numbers(value["labels"], "labels").ravel(), "label", 0, 2**31)
         scores = _numbers(value["scores"], "scores").ravel() if has_scores else np.ones(len(labels))

@@ -56,6 +56,17 @@ def test_numpy_numbers_in_a_pickle_are_read(tmp_path, protocol):
     assert found.frames[0].xyxy.tolist() == [[1.5, 2, 3, 4]]
 
 
+def test_scores_are_in_all_frames_or_in_none(tmp_path):
+    scored = {"boxes": [[1.0, 2.0, 3.0, 4.0]], "labels": [1], "scores": [0.25]}
+    plain = {name: scored[name] for name in ("boxes", "labels")}
+    plain_pickle.dump(tmp_path / "x.pkl", {"a_0000": scored, "a_0001": released.PLACEHOLDER})
+    found = released.read(tmp_path / "x.pkl")
+    assert [boxes.scores.tolist() for boxes in found.frames] == [[0.25], []]
+    plain_pickle.dump(tmp_path / "x.pkl", {"a_0000": scored, "a_0001": plain})
+    with pytest.raises(InputError, match=r"a_0001: .*without scores, which others have"):
+        released.read(tmp_path / "x.pkl")
+
+
 class _Code:
     def __reduce__(self):
         return Path.mkdir, (Path("harm"),)
