@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from jaxdet.data.events.packets import Packet
+from jaxdet.data.events.streams import UNTIMED
 from jaxdet.errors import InputError
 from jaxdet.inference.events import StepBoxes
 from jaxdet.inference.lockstep import Lockstep
@@ -117,6 +118,7 @@ class Backlog:
 
     def put(self, packet: Packet, arrived: float) -> None:
         """Add a packet that arrived at this time, at the expense of the oldest."""
+        self.report.add(UNTIMED, packet.num_untimed)
         if not len(packet.events.t_us):
             return
         newest_us = int(packet.events.t_us.max())

@@ -40,6 +40,7 @@ class Packet(NamedTuple):
 
     events: EventChunk
     camera: tuple[int, int] | None  # height, width; None if unknown
+    num_untimed: int = 0  # events before the first time of their source, which are left out
 
 
 def encode(events: Any, camera: tuple[int, int] | None = None) -> bytes:
@@ -145,6 +146,6 @@ def _piped(file: BinaryIO) -> Iterator[Packet]:
     while data := read(2 * _WORDS_AT_ONCE):
         data = begun + data
         whole = len(data) // 2 * 2
-        events, _ = decoder(np.frombuffer(data[:whole], "<u2"))
+        events, num_untimed = decoder(np.frombuffer(data[:whole], "<u2"))
         begun = data[whole:]
-        yield Packet(events, camera)
+        yield Packet(events, camera, num_untimed)

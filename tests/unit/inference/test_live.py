@@ -48,6 +48,13 @@ def test_a_full_queue_keeps_the_newest_packets_and_counts():
     assert queue.take(wait=True) is None
 
 
+def test_events_that_came_before_any_time_are_counted():
+    queue = live.Queue(iter([Packet(_packet(0, 0).events, None, 7), _packet(0, 5)]), 100)
+    _until(lambda: queue._ended)
+    assert len(queue.take(wait=True)) == 1
+    assert queue.report.counts == {"events without a time": 7}
+
+
 def test_an_error_of_the_source_comes_after_the_packets_before_it():
     def broken():
         yield _packet(0, 5)

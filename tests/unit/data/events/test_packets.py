@@ -124,6 +124,8 @@ def test_a_pipe_holds_packets_or_words(monkeypatch, tmp_path):
     assert bare[0].camera is None
     _assert_equal(concatenate(packet.events for packet in bare), events)
     assert _piped(monkeypatch, b"") == []
+    one = bytes([0, 0x20])  # an event in column 0, before any row or time
+    assert [(len(p.events.t_us), p.num_untimed) for p in _piped(monkeypatch, one * 5)] == [(0, 5)]
 
 
 @pytest.mark.parametrize(
