@@ -95,7 +95,7 @@ class Classes:
         for part in parts:
             found, inverse = np.unique(part.rows["class_id"], return_inverse=True)
             index = np.array([self.index(label, part.class_names) for label in found.tolist()], np.int64)
-            names = [*part.class_names]
+            names = part.class_names
             for label, to, count in zip(found.tolist(), index.tolist(), np.bincount(inverse).tolist()):
                 name = names[label] if label < len(names) else str(label)
                 report.add(f"{OTHER_CLASSES} ({name})", 0 if to >= 0 else count)
@@ -127,13 +127,15 @@ def read(
     """
     found: dict[str, list[LabelPart]] = {}
     for path in paths:
+        read_file = _READERS.get(path.suffix.lower())
+        if read_file is None:
+            problems.append(f"{path}: labels of an unknown kind; expected {', '.join(_SUFFIXES)}")
+            continue
         try:
-            for part in _READERS[path.suffix.lower()](path, size_of, report):
+            for part in read_file(path, size_of, report):
                 found.setdefault(part.source, []).append(part)
         except InputError as error:
             problems.append(str(error))
-        except KeyError:
-            problems.append(f"{path}: labels of an unknown kind; expected {', '.join(_SUFFIXES)}")
     return dict(sorted(found.items()))
 
 
@@ -149,7 +151,7 @@ def of_boxes(boxes: Boxes) -> LabelPart:
 
 
 def of_table(table: np.ndarray, source: str, where: str, report: ReadReport) -> LabelPart:
-    """Labels of a structured array, its columns taken by name; rows that are no numbers are counted."""
+    """Labels of a structured array, its columns taken by name; rows with invalid numbers are counted."""
     fields = table.dtype.names or ()
     rows, good = np.zeros(len(table), ROWS), np.ones(len(table), bool)
     rows["confidence"] = 1
@@ -172,7 +174,7 @@ def of_table(table: np.ndarray, source: str, where: str, report: ReadReport) -> 
         with np.errstate(invalid="ignore", over="ignore"):  # of rows that are not good
             # A negative time that was stored without sign is negative again.
             rows[name] = column.astype(np.int64) if name == "t" else column
-    report.add("labels with numbers that are none", int((~good).sum()), where)
+    report.add("labels with invalid numbers", int((~good).sum()), where)
     rows = rows[good]
     return LabelPart(source, rows, np.unique(rows["t"]))
 

@@ -131,7 +131,7 @@ def test_rows_that_are_no_numbers_are_counted_and_the_others_stay(tmp_path):
     np.save(tmp_path / "a_bbox.npy", table)
     chosen, report = read(tmp_path)
     assert chosen["a"].rows["t"].tolist() == [3]
-    assert report.counts == {"labels with numbers that are none": 3}
+    assert report.counts == {"labels with invalid numbers": 3}
 
 
 def test_a_negative_time_without_sign_is_negative_again(tmp_path):
