@@ -108,6 +108,29 @@ def test_recordings_and_labels_are_those_of_the_source(source):
     assert sum(n for s in described["splits"].values() for n in s["labels"].values()) == 6 * 18
 
 
+def test_a_set_without_a_training_split_is_described_by_all_its_recordings(source):
+    """A config made from the first alone would have no room for the events of the others."""
+    events = events_of(5, 6000)
+    rows = "\n".join(",".join(map(str, row)) for row in zip(*events, strict=True))
+    (source / "source" / "rec5.csv").write_text(f"t,x,y,p\n{rows}\n")
+    assert run(source, "out", "--splits=0,0,1") == 0
+    described = json.loads((source / "out" / "dataset.json").read_text())
+    assert described["splits"].keys() == {"test"}
+    first_us = int(events.t_us[0]) // 5000 * 5000
+    assert described["load"]["810"][2] >= int((events.t_us < first_us + 810_000).sum()) > 4000
+
+
+def test_recordings_of_another_preparation_in_the_folder_are_named(source, capsys):
+    assert run(source) == 0
+    info = next((source / "out" / "test").glob("*/info.json"))
+    content = json.loads(info.read_text())
+    del content["load"], content["source"]  # as `prepare gen1` leaves it
+    info.write_text(json.dumps(content))
+    other = info.parent.rename(info.parent.with_name("other"))
+    assert run(source) == 1
+    assert f"{other}: of `prepare gen1`" in capsys.readouterr().err
+
+
 def test_a_region_of_a_mirrored_camera_without_its_noise(source, caplog):
     x, y, width, height = 8, 4, 40, 36
     flags = [

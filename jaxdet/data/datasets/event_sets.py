@@ -21,6 +21,7 @@ from jaxdet.data.datasets.preparation import PreparationReport
 from jaxdet.data.events import conversion
 from jaxdet.data.events.conversion import ConversionJob, ConversionOptions
 from jaxdet.data.events.label_files import RecordingLabels
+from jaxdet.data.events.recordings import Recording
 from jaxdet.errors import InputError
 from jaxdet.formats.text import read_json
 from jaxdet.structs import ReadReport
@@ -124,50 +125,61 @@ def finish(
         temporary.write_text(json.dumps(files.stamped(description), indent=1) + "\n")
     for split, content in description["splits"].items():
         counts = ", ".join(f"{count} {label}" for label, count in content["labels"].items())
-        logging.info(
-            "%s: %d recordings, %.3g s, labels: %s",
-            *(split, content["recordings"], content["duration_s"], counts or "none"),
-        )
+        size = f"{content['recordings']} recordings, {content['duration_s']:.3g} s"
+        logging.info("%s: %s, labels: %s", split, size, counts or "none")
 
 
 def describe(out: Path, name: str, classes: Sequence[str]) -> dict[str, Any]:
-    """Description of the prepared recordings below `out`; InputError if they have several sizes."""
+    """Description of the prepared recordings below `out`.
+
+    Label rate and loads are those of the training split, or of all recordings where there is none. InputError
+    for recordings of several sizes, and for those that `prepare gen1` made.
+    """
     splits: dict[str, dict[str, Any]] = {}
     sizes: dict[tuple[int, int], str] = {}
-    rates, slots, most, loads = [], 1, 0, []
+    found: dict[str, list[Recording]] = {}
     for split, recording in preparation.made(out):
+        if "load" not in recording.info:
+            raise InputError(
+                f"{recording.path}: of `prepare gen1`, expected recordings of this set alone; "
+                "choose another --out, or remove it"
+            )
         sizes.setdefault((recording.width, recording.height), f"{split}/{recording.name}")
-        content = splits.setdefault(split, {"recordings": 0, "duration_s": 0.0, "labels": {}})
-        content["recordings"] += 1
-        content["duration_s"] = round(content["duration_s"] + recording.duration_ms / 1000, 3)
-        found = recording.labels
-        counts = Counter(found["class_id"].tolist())
-        for index, label in enumerate(classes):
-            content["labels"][label] = content["labels"].get(label, 0) + counts[index]
-        if split == "train" or not loads:
-            rates.append(recording.label_interval_us)
-            loads.append(recording.info["load"])
-            slots = max(slots, _slots(found["t"], 200_000))
-        most = max(most, int(recording.info["most_boxes"]))
+        _count(
+            splits.setdefault(split, {"recordings": 0, "duration_s": 0.0, "labels": {}}), recording, classes
+        )
+        found.setdefault(split, []).append(recording)
     if len(sizes) > 1:
         found_sizes = ", ".join(f"{w}x{h} ({where})" for (w, h), where in sizes.items())
         raise InputError(f"{out}: sensors of {found_sizes}; expected one size: prepare them apart")
     if not sizes:
         raise InputError(f"{out}: no recording was made; the problems are in report.txt")
     ((width, height),) = sizes
+    everything = [recording for of_split in found.values() for recording in of_split]
+    used = found.get("train", everything)
+    loads = [recording.info["load"] for recording in used]
     return {
         "name": name,
         "classes": list(classes),
         "width": width,
         "height": height,
-        "label_interval_us": int(np.median(rates)),
-        "most_boxes": most,
-        "most_labelled_times_in_200_ms": slots,
+        "label_interval_us": int(np.median([recording.label_interval_us for recording in used])),
+        "most_boxes": max(int(recording.info["most_boxes"]) for recording in everything),
+        "most_labelled_times_in_200_ms": max(_slots(recording.labels["t"], 200_000) for recording in used),
         "load": {
             length: np.max([load[length] for load in loads], 0).tolist() for length in loads[0]
         },
         "splits": splits,
     }  # fmt: skip
+
+
+def _count(content: dict[str, Any], recording: Recording, classes: Sequence[str]) -> None:
+    """Add a recording to what the description says of its split."""
+    content["recordings"] += 1
+    content["duration_s"] = round(content["duration_s"] + recording.duration_ms / 1000, 3)
+    counts = Counter(recording.labels["class_id"].tolist())
+    for index, label in enumerate(classes):
+        content["labels"][label] = content["labels"].get(label, 0) + counts[index]
 
 
 def _slots(t_us: np.ndarray, window_us: int) -> int:
