@@ -68,9 +68,14 @@ class Greedy(NamedTuple):
 def greedy(ingredients: Mapping[str, Load], score: Score) -> Greedy:
     """Add ingredients from the best on, keeping each that does not lower the soup's score (paper, recipe 1).
 
-    Ties go to the ingredient named first.
+    Ties go to the ingredient named first. InputError for a score that is not a number, as it has no order.
     """
     alone = {name: score(load()) for name, load in ingredients.items()}
+    for name, found in alone.items():
+        if np.isnan(found):
+            raise InputError(
+                f"{name} has no score; expected images with labels to tell the ingredients apart"
+            )
     mean, best, tried = Mean(), -np.inf, []
     for name in sorted(alone, key=lambda name: -alone[name]):
         candidate = mean.plus(name, ingredients[name]())

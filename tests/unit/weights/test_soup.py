@@ -71,3 +71,11 @@ def test_what_does_not_match_is_named(other, message):
 def test_a_soup_needs_an_ingredient():
     with pytest.raises(InputError, match="at least one"):
         soup.uniform([])
+
+
+def test_a_score_that_is_not_a_number_is_refused():
+    with pytest.raises(InputError, match="b has no score"):
+        soup.greedy(
+            _loaders(a=[1.0], b=[2.0]),
+            lambda weights: {1.0: 0.5}.get(float(weights.params["layer"]["kernel"][0]), float("nan")),
+        )
