@@ -20,8 +20,7 @@ from jaxdet import terminal
 from jaxdet.data.datasets import dsec_det
 from jaxdet.data.events import dat, evt
 from jaxdet.data.events.streams import EventChunk, concatenate
-from jaxdet.data.synthetic import aedat4_files, gen1, scene
-from jaxdet.data.synthetic.claim import claim
+from jaxdet.data.synthetic import aedat4_files, gen1, jobs, scene
 from jaxdet.data.synthetic.gen1 import Simulation
 from jaxdet.errors import InputError
 from jaxdet.files import atomic
@@ -241,12 +240,12 @@ def _writer(name: str) -> Callable[..., None]:
     ) -> None:
         """Write `counts` recordings of each split; InputError if `out` holds anything else."""
         simulation.check()
-        claim(out, name, str(simulation))
-        jobs = [(split, number) for split, count in counts.items() for number in range(count)]
-        made = gen1.run(partial(_write, name, out, simulation), jobs, workers)
-        for _ in terminal.track(made, "simulate", len(jobs), "recordings"):
+        jobs.claim(out, name, str(simulation))
+        wanted = [(split, number) for split, count in counts.items() for number in range(count)]
+        made = jobs.run(partial(_write, name, out, simulation), wanted, workers)
+        for _ in terminal.track(made, "simulate", len(wanted), "recordings"):
             pass
-        report(f"{out}: {len(jobs)} recordings in the layout of {name}")
+        report(f"{out}: {len(wanted)} recordings in the layout of {name}")
 
     return write
 

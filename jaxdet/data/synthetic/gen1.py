@@ -8,9 +8,7 @@ machine.
 """
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 
 from jaxdet import terminal
 from jaxdet.data.events import dat, streams
+from jaxdet.data.synthetic import jobs
 from jaxdet.data.synthetic.scene import CLASSES, FRAME_US, HEIGHT, WIDTH, Scene
 from jaxdet.data.synthetic.sensor import Sensor
 from jaxdet.errors import InputError
@@ -70,27 +69,9 @@ def write(
     wanted = [(split, number) for split in SPLITS for number in range(counts.get(split, 0))]
     missing = [job for job in wanted if not _paths(out, *job)[1].exists()]
     report(f"{out}: {len(wanted)} recordings of {simulation.duration_s:g} s, {len(missing)} to simulate")
-    written = run(partial(write_recording, out, simulation=simulation), missing, workers)
+    written = jobs.run(partial(write_recording, out, simulation=simulation), missing, workers)
     for _ in terminal.track(written, "simulate", len(missing), "recordings"):
         pass
-
-
-def run(write: Callable[[str, int], None], jobs: list[tuple[str, int]], workers: int) -> Iterator[None]:
-    """Call `write` for every split and number of `jobs`, in processes if there are several `workers`."""
-    if workers < 2 or len(jobs) < 2:
-        for job in jobs:
-            yield write(*job)
-        return
-    # Spawned, not forked: the calling process may run threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        futures = [pool.submit(write, *job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _describe(out, simulation):

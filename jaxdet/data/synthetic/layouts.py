@@ -14,8 +14,7 @@ import numpy as np
 
 from jaxdet import class_names
 from jaxdet.data.datasets import ltd, ltdv2, thermal_sets
-from jaxdet.data.synthetic import thermal
-from jaxdet.data.synthetic.claim import claim
+from jaxdet.data.synthetic import jobs, thermal
 from jaxdet.data.synthetic.gen1 import Simulation
 from jaxdet.files import atomic
 from jaxdet.formats import voc
@@ -157,7 +156,7 @@ def _writer(name: str) -> Callable[..., None]:
         InputError if `out` holds anything else than such a simulation.
         """
         del workers
-        claim(out, name, f"seed {simulation.seed}")
+        jobs.claim(out, name, f"seed {simulation.seed}")
         _LAYOUTS[name](out, {split: count for split, count in counts.items() if count}, simulation.seed)
         report(f"{out}: {sum(counts.values())} pictures")
 
