@@ -287,9 +287,7 @@ def _synthetic_ltd_flags(flags: cli.Flags) -> None:
 
 def _synthetic_ltd(flags: cli.Flags) -> None:
     counts = {"Day": flags.day, "Week": flags.week, "Month": flags.month}
-    synthetic_ltd.write(
-        flags.out, counts, flags.test, flags.seed, flags.frames, max(flags.workers, 1), logging.info
-    )
+    synthetic_ltd.write(flags.out, counts, flags.test, flags.seed, flags.frames, max(flags.workers, 1))
 
 
 def _synthetic_flags(flags: cli.Flags) -> None:
@@ -313,7 +311,7 @@ def _synthetic(flags: cli.Flags) -> None:
     names = ("seed", "duration_s", "threshold", "label_hz", "train_label_hz")
     simulation = synthetic.Simulation(**{name: getattr(flags, name) for name in names})
     counts = {split: getattr(flags, split) for split in synthetic.SPLITS}
-    LAYOUTS[flags.layout](Path(flags.out), counts, simulation, max(flags.workers, 1), logging.info)
+    LAYOUTS[flags.layout](Path(flags.out), counts, simulation, max(flags.workers, 1))
 
 
 LAYOUTS = {"gen1": synthetic.write, **event_layouts.WRITERS, **layouts.WRITERS}

@@ -117,7 +117,7 @@ def _simulate(block: config.Config) -> None:
     source = root.with_name(root.name + "_source")
     counts = {split: wanted[split] for split in synthetic.SPLITS}
     simulation = synthetic.Simulation(seed=wanted.seed, duration_s=wanted.duration_s)
-    synthetic.write(source, counts, simulation, report=logger.info)
+    synthetic.write(source, counts, simulation)
     report = gen1.make(source, root, gen1.Gen1Options(duration_ms=None), workers=2)
     preparation.finish(root, report)
     if report.problems:

@@ -55,7 +55,7 @@ def few_shapes(monkeypatch):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("tracks")
-    synthetic_ltd.write(root / "data", {}, test_clips=2, num_frames=3, workers=1, report=lambda line: None)
+    synthetic_ltd.write(root / "data", {}, test_clips=2, num_frames=3, workers=1)
     (root / "recipe.py").write_text(RECIPE)
     cfg = config.base()
     cfg.model = yolo_models.yolov4_block("tiny")

@@ -233,7 +233,7 @@ def source(tmp_path_factory):
     simulation = synthetic.Simulation(seed=3, duration_s=2.0)
     synthetic.write(given / "gen1", {"train": 2, "val": 1, "test": 1}, simulation, workers=1)
     event_layouts.WRITERS["events"](given / "own", {"train": 2, "val": 1, "test": 1}, simulation)
-    synthetic_ltd.write(given / "ltd", {"Day": 1, "Week": 0, "Month": 0}, 1, 0, 6, 1, lambda line: None)
+    synthetic_ltd.write(given / "ltd", {"Day": 1, "Week": 0, "Month": 0}, 1, 0, 6, 1)
     return given
 
 

@@ -7,6 +7,7 @@ DAT, and every other HDF5 file does not state its size.
 """
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,6 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from jaxdet import terminal
 from jaxdet.data.datasets import dsec_det
 from jaxdet.data.events import dat, evt
 from jaxdet.data.events.streams import EventChunk, concatenate
@@ -26,6 +26,8 @@ from jaxdet.errors import InputError
 from jaxdet.files import atomic
 from jaxdet.formats import npy, voc
 from jaxdet.structs import Boxes
+
+logger = logging.getLogger(__name__)
 
 THREE = (scene.CAR, scene.PEDESTRIAN, scene.CYCLIST)
 # Numbers of car and pedestrian, and of what is not scored, in the files of labels.
@@ -225,30 +227,19 @@ LAYOUTS = {
 }
 
 
-def _write(name: str, out: Path, simulation: Simulation, split: str, number: int) -> None:
+def write(name: str, out: Path, counts: dict[str, int], simulation: Simulation, workers: int = 1) -> None:
+    """Write `counts` recordings of each split in a layout; InputError if `out` holds anything else."""
+    simulation.check()
+    jobs.claim(out, name, str(simulation))
+    wanted = [(split, number) for split, count in counts.items() for number in range(count)]
+    jobs.run(partial(_write_recording, name, out, simulation), wanted, workers, "recordings")
+    logger.info("%s: %d recordings in the layout of %s", out, len(wanted), name)
+
+
+def _write_recording(name: str, out: Path, simulation: Simulation, split: str, number: int) -> None:
     layout = LAYOUTS[name]
     layout.write(out, split, number, *stretched(split, number, simulation, layout))
 
 
-def _writer(name: str) -> Callable[..., None]:
-    def write(
-        out: Path,
-        counts: dict[str, int],
-        simulation: Simulation,
-        workers: int = 1,
-        report: Callable[[str], None] = print,
-    ) -> None:
-        """Write `counts` recordings of each split; InputError if `out` holds anything else."""
-        simulation.check()
-        jobs.claim(out, name, str(simulation))
-        wanted = [(split, number) for split, count in counts.items() for number in range(count)]
-        made = jobs.run(partial(_write, name, out, simulation), wanted, workers)
-        for _ in terminal.track(made, "simulate", len(wanted), "recordings"):
-            pass
-        report(f"{out}: {len(wanted)} recordings in the layout of {name}")
-
-    return write
-
-
 # Writers of simulated sets by the name of their layout.
-WRITERS = {name: _writer(name) for name in LAYOUTS}
+WRITERS = {name: partial(write, name) for name in LAYOUTS}

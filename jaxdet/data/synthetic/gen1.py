@@ -8,20 +8,21 @@ machine.
 """
 
 import json
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from jaxdet import terminal
 from jaxdet.data.events import dat, streams
 from jaxdet.data.synthetic import jobs
 from jaxdet.data.synthetic.scene import CLASSES, FRAME_US, HEIGHT, WIDTH, Scene
 from jaxdet.data.synthetic.sensor import Sensor
 from jaxdet.errors import InputError
-from jaxdet.files import atomic
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 FRAMES_PER_CHUNK = 100
@@ -52,38 +53,22 @@ class Simulation:
                 raise InputError(f"{name} is {value}, expected {low} to {high}; change --{name}")
 
 
-def write(
-    out: Path,
-    counts: dict[str, int],
-    simulation: Simulation,
-    workers: int = 2,
-    report: Callable[[str], None] = print,
-) -> None:
+def write(out: Path, counts: dict[str, int], simulation: Simulation, workers: int = 2) -> None:
     """Write the missing recordings of each split; `counts` maps splits to numbers of recordings.
 
     An interrupted call can be run again. Raises InputError when `out` holds another simulation.
     """
     simulation.check()
-    out = Path(out)
-    _describe(out, simulation)
+    jobs.describe(out / DESCRIPTION, json.dumps(asdict(simulation)))
     wanted = [(split, number) for split in SPLITS for number in range(counts.get(split, 0))]
     missing = [job for job in wanted if not _paths(out, *job)[1].exists()]
-    report(f"{out}: {len(wanted)} recordings of {simulation.duration_s:g} s, {len(missing)} to simulate")
-    written = jobs.run(partial(write_recording, out, simulation=simulation), missing, workers)
-    for _ in terminal.track(written, "simulate", len(missing), "recordings"):
-        pass
+    logger.info(
+        "%s: %d recordings of %g s, %d to simulate", out, len(wanted), simulation.duration_s, len(missing)
+    )
+    jobs.run(partial(write_recording, out, simulation=simulation), missing, workers, "recordings")
 
 
-def _describe(out, simulation):
-    path, text = out / DESCRIPTION, json.dumps(asdict(simulation))
-    if path.exists() and path.read_text() != text:
-        raise InputError(f"{path} has {path.read_text()}, expected {text}; choose another --out or remove it")
-    if not path.exists():
-        with atomic(path) as temporary:
-            temporary.write_text(text)
-
-
-def _paths(out, split, number):
+def _paths(out: Path, split: str, number: int) -> tuple[Path, Path]:
     name = f"synthetic_{split}_{number:04d}"
     return out / split / f"{name}_td.dat", out / split / f"{name}_bbox.npy"
 
@@ -119,13 +104,19 @@ def box_table(labels: list[tuple]) -> np.ndarray:
     return table
 
 
-def _label_frames(rng, num_frames, label_hz):
+def _label_frames(rng: np.random.Generator, num_frames: int, label_hz: float) -> frozenset[int]:
     """Frames with labels: at least 1 / label_hz apart, from a random time of the first interval on."""
     interval = int(np.ceil(1e6 / label_hz / FRAME_US))
     return frozenset(range(int(rng.integers(1, interval + 1)), num_frames, interval))
 
 
-def _simulate(scene, rng, threshold, label_frames, labels) -> Iterator[streams.EventChunk]:
+def _simulate(
+    scene: Scene,
+    rng: np.random.Generator,
+    threshold: float,
+    label_frames: frozenset[int],
+    labels: list[tuple],
+) -> Iterator[streams.EventChunk]:
     """Yield the events of the scene in chunks; append (frame, *label) rows to `labels` meanwhile."""
     image, pose = scene.log_intensity(0), scene.pose(0)
     sensor = Sensor(rng, image, threshold=threshold)

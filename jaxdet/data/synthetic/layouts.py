@@ -5,7 +5,9 @@ split and number only; every twentieth second of a clip is one, so that neighbou
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from jaxdet.data.synthetic.gen1 import Simulation
 from jaxdet.files import atomic
 from jaxdet.formats import voc
 from jaxdet.structs import Boxes
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 _PER_CLIP, _SPACING = 10, 12  # pictures of a clip, seconds between two
@@ -143,25 +147,16 @@ _LAYOUTS: dict[str, Callable[[Path, dict[str, int], int], None]] = {
 }  # fmt: skip
 
 
-def _writer(name: str) -> Callable[..., None]:
-    def write(
-        out: Path,
-        counts: dict[str, int],
-        simulation: Simulation,
-        workers: int = 1,
-        report: Callable[[str], None] = print,
-    ) -> None:
-        """Write `counts` pictures of each split; only the seed of `simulation` matters.
+def write(name: str, out: Path, counts: dict[str, int], simulation: Simulation, workers: int = 1) -> None:
+    """Write `counts` pictures of each split in a layout, in this process.
 
-        InputError if `out` holds anything else than such a simulation.
-        """
-        del workers
-        jobs.claim(out, name, f"seed {simulation.seed}")
-        _LAYOUTS[name](out, {split: count for split, count in counts.items() if count}, simulation.seed)
-        report(f"{out}: {sum(counts.values())} pictures")
-
-    return write
+    Of `simulation` only the seed matters. InputError if `out` holds anything else than such a simulation.
+    """
+    del workers
+    jobs.claim(out, name, f"seed {simulation.seed}")
+    _LAYOUTS[name](out, {split: count for split, count in counts.items() if count}, simulation.seed)
+    logger.info("%s: %d pictures", out, sum(counts.values()))
 
 
 # Writers of simulated sets by the name of their layout.
-WRITERS = {name: _writer(name) for name in _LAYOUTS}
+WRITERS = {name: partial(write, name) for name in _LAYOUTS}

@@ -4,11 +4,10 @@ Every clip draws from a generator seeded by (seed, date, clip number) and every 
 clip is the same in Day, Week and Month, for any number of clips or processes. There is one camera, as in LTD.
 """
 
-import multiprocessing
+import logging
 import re
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +16,10 @@ import numpy as np
 
 from jaxdet import folders
 from jaxdet.data.datasets import ltd
-from jaxdet.data.synthetic import thermal
+from jaxdet.data.synthetic import jobs, thermal
 from jaxdet.errors import InputError
-from jaxdet.files import atomic
+
+logger = logging.getLogger(__name__)
 
 # Days of February that a training split spans.
 _DAYS = {"Day": (13,), "Week": tuple(range(13, 20)), "Month": tuple(range(1, 29))}
@@ -63,7 +63,6 @@ def write(
     seed: int = 0,
     num_frames: int = 120,
     workers: int = 2,
-    report: Callable[[str], None] = print,
 ) -> None:
     """Write the clips that `out` does not hold yet. An interrupted call can be run again.
 
@@ -72,49 +71,17 @@ def write(
     out = Path(out)
     if not 1 <= num_frames <= 9999:
         raise InputError(f"{num_frames} frames per clip, expected 1 to 9999; change --frames")
-    _describe(out, f"seed {seed}, {num_frames} frames a clip\n")
+    jobs.describe(out / DESCRIPTION, f"seed {seed}, {num_frames} frames a clip\n")
     clips = plan(counts, test_clips)
     missing = [clip for clip in clips if not _folders(out, clip)[1].is_dir()]
-    report(f"{out}: {len(clips)} clips of {num_frames} frames, {len(missing)} to simulate")
-    began = last = time.monotonic()
-    for done, _ in enumerate(_run(out, missing, seed, num_frames, workers), 1):
-        now = time.monotonic()
-        if now - last > 2 or done == len(missing):
-            last, rate = now, done / max(now - began, 1e-9)
-            left = (len(missing) - done) / rate
-            report(f"simulated {done}/{len(missing)} clips, {rate:.2f}/s, {left:.0f} s left")
-
-
-def _describe(out: Path, text: str) -> None:
-    path = out / DESCRIPTION
-    if path.is_file() and path.read_text() != text:
-        raise InputError(
-            f"{out} holds {path.read_text().strip()}, asked for {text.strip()}; choose another --out"
-        )
-    with atomic(path) as temporary:
-        temporary.write_text(text)
+    logger.info("%s: %d clips of %d frames, %d to simulate", out, len(clips), num_frames, len(missing))
+    write_one = partial(write_clip, out, seed=seed, num_frames=num_frames)
+    jobs.run(write_one, [(clip,) for clip in missing], workers, "clips")
 
 
 def _folders(out: Path, clip: Clip) -> tuple[Path, Path]:
     base = out / clip.part / clip.split
     return base / "frames" / clip.date / clip.name, base / "annotations" / clip.date / clip.name
-
-
-def _run(out, clips, seed, num_frames, workers) -> Iterator[None]:
-    if workers < 2 or len(clips) < 2:
-        for clip in clips:
-            yield write_clip(out, clip, seed, num_frames)
-        return
-    # Spawned, not forked: the calling process may run threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(clips)), mp_context=context) as pool:
-        futures = [pool.submit(write_clip, out, clip, seed, num_frames) for clip in clips]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def simulate(date: str, number: int, seed: int, num_frames: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

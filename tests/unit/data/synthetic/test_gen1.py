@@ -15,7 +15,7 @@ SIMULATION = gen1.Simulation(seed=3, duration_s=3)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("synthetic")
-    gen1.write(out, COUNTS, SIMULATION, workers=2, report=lambda line: None)
+    gen1.write(out, COUNTS, SIMULATION, workers=2)
     return out
 
 
@@ -134,7 +134,7 @@ def contents(folder):
 
 
 def test_same_seed_gives_same_bytes_for_any_number_of_workers(folder, tmp_path):
-    gen1.write(tmp_path, {"test": 1, "train": 1}, SIMULATION, workers=1, report=lambda line: None)
+    gen1.write(tmp_path, {"test": 1, "train": 1}, SIMULATION, workers=1)
     expected = contents(folder)
     for name, data in contents(tmp_path).items():
         assert data == expected[name], name
@@ -152,7 +152,7 @@ def test_finished_recordings_are_kept_and_missing_ones_made_again(folder):
     stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*_td.dat")}
     lost = folder / "val" / "synthetic_val_0000_bbox.npy"
     lost.unlink()
-    gen1.write(folder, COUNTS, SIMULATION, workers=1, report=lambda line: None)
+    gen1.write(folder, COUNTS, SIMULATION, workers=1)
     assert contents(folder) == before
     again = {path.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
     assert again == {"synthetic_val_0000_td.dat"}

@@ -21,10 +21,6 @@ def clips():
     return [list(synthetic_ltd.simulate(date, 0, 0, 8)) for date in DATES]
 
 
-def _quiet(*_):
-    pass
-
-
 def test_objects_are_small_and_of_four_classes(clips):
     labels = np.concatenate([rows for clip in clips for _, rows in clip])
     assert set(labels[:, 0]) == {0, 1, 2, 3}
@@ -109,15 +105,15 @@ def test_thresholds_and_components_do_not_solve_it(clips, threshold):
 
 
 def test_clips_are_the_same_whatever_was_made_before_and_whoever_makes_them(tmp_path):
-    synthetic_ltd.write(tmp_path / "a", {"Day": 1}, 0, num_frames=2, workers=1, report=_quiet)
+    synthetic_ltd.write(tmp_path / "a", {"Day": 1}, 0, num_frames=2, workers=1)
     before = {
         p.relative_to(tmp_path / "a"): p.stat().st_mtime_ns for p in (tmp_path / "a/Train").rglob("*.*")
     }
-    synthetic_ltd.write(tmp_path / "a", {"Day": 2, "Week": 1}, 0, num_frames=2, workers=2, report=_quiet)
+    synthetic_ltd.write(tmp_path / "a", {"Day": 2, "Week": 1}, 0, num_frames=2, workers=2)
     assert all(
         (tmp_path / "a" / p).stat().st_mtime_ns == t for p, t in before.items()
     )  # kept, not made again
-    synthetic_ltd.write(tmp_path / "b", {"Week": 1}, 0, num_frames=2, workers=1, report=_quiet)
+    synthetic_ltd.write(tmp_path / "b", {"Week": 1}, 0, num_frames=2, workers=1)
     for name in (
         "frames/20210213/clip_0_0000/image_0001.jpg",
         "annotations/20210213/clip_0_0000/annotations_0001.txt",
@@ -126,7 +122,7 @@ def test_clips_are_the_same_whatever_was_made_before_and_whoever_makes_them(tmp_
         assert (tmp_path / "a/Train/Week" / name).read_bytes() == expected
         assert (tmp_path / "a/Train/Day" / name).read_bytes() == expected
     with pytest.raises(InputError, match="choose another --out"):
-        synthetic_ltd.write(tmp_path / "a", {}, 0, seed=1, num_frames=2, report=_quiet)
+        synthetic_ltd.write(tmp_path / "a", {}, 0, seed=1, num_frames=2)
 
 
 def test_frames_of_the_data_set_itself_are_not_removed(tmp_path):
@@ -135,19 +131,19 @@ def test_frames_of_the_data_set_itself_are_not_removed(tmp_path):
     frames.mkdir(parents=True)
     (frames / "image_0000.jpg").write_bytes(b"a real one")
     with pytest.raises(InputError, match="clip_0_0000 was not made here as simulated clip"):
-        synthetic_ltd.write(tmp_path, {"Day": 1}, 0, num_frames=2, workers=1, report=_quiet)
+        synthetic_ltd.write(tmp_path, {"Day": 1}, 0, num_frames=2, workers=1)
     assert [p.read_bytes() for p in frames.iterdir()] == [b"a real one"]
 
 
 def test_a_clip_that_was_cut_short_is_made_anew(tmp_path):
     for name in ("a", "b"):
-        synthetic_ltd.write(tmp_path / name, {"Day": 1}, 0, num_frames=2, workers=1, report=_quiet)
+        synthetic_ltd.write(tmp_path / name, {"Day": 1}, 0, num_frames=2, workers=1)
     annotations = tmp_path / "b/Train/Day/annotations/20210213/clip_0_0000"
     shutil.rmtree(annotations)
     partial = annotations.with_name(".clip_0_0000.partial")  # as version 0.1.0 left it, without a marker
     partial.mkdir()
     (partial / "annotations_0000.txt").touch()
-    synthetic_ltd.write(tmp_path / "b", {"Day": 1}, 0, num_frames=2, workers=1, report=_quiet)
+    synthetic_ltd.write(tmp_path / "b", {"Day": 1}, 0, num_frames=2, workers=1)
     a, b = (
         {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
         for name in ("a", "b")
