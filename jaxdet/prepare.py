@@ -228,7 +228,6 @@ def _ltd(flags: cli.Flags) -> None:
         flags.verify,
         by_day,
         max(flags.workers, 1),
-        logging.info,
     )
     logging.info(
         "%d frames made, %d kept, %d training frames without objects left out, %d problems",
@@ -258,7 +257,7 @@ def _thermal_flags(flags: cli.Flags) -> None:
 def _thermal(name: str, flags: cli.Flags) -> None:
     if not distributed.is_main():
         return
-    left_out = thermal_sets.prepare(name, flags.source, flags.out, flags.link, logging.info)
+    left_out = thermal_sets.prepare(name, flags.source, flags.out, flags.link)
     if left_out:
         logging.warning("%s", left_out.line(flags.source))
     cli.check_losses(left_out, flags.strict)

@@ -4,12 +4,12 @@ Images are linked by default. A label file is written after its image and replac
 interrupted run can be resumed.
 """
 
-import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jaxdet import terminal
 from jaxdet.data.datasets import coco_layout, ltd
 from jaxdet.data.images import decoding
 from jaxdet.errors import InputError
@@ -43,7 +43,6 @@ def prepare(
     verify: bool = False,
     by_day: Mapping[str, Container[int]] | None = None,
     workers: int = 8,
-    report: Callable[[str], None] = print,
 ) -> LtdReport:
     """Prepare every split of Train and month of Test that `source` has.
 
@@ -64,7 +63,7 @@ def prepare(
     for part, split in splits:
         frames = ltd.find_frames(source / part / split)
         jobs = [_Job(frame, out / split, part == "Train", link, verify) for frame in frames]
-        labels = _run(jobs, total, workers, f"{part}/{split}", report)
+        labels = _run(jobs, total, workers, f"{part}/{split}")
         if part == "Train":
             for name in lists:
                 keys = ltd.sample(labels, ltd.LISTS[name])
@@ -86,55 +85,39 @@ def _list_of_days(out: Path, splits: Sequence[str], name: str, days: Container[i
     return "".join(lines)
 
 
-def _run(
-    jobs: Sequence[_Job], total: LtdReport, workers: int, title: str, report
-) -> dict[str, frozenset[int]]:
+def _run(jobs: Sequence[_Job], total: LtdReport, workers: int, title: str) -> dict[str, frozenset[int]]:
     """Prepare the frames of one split; return the classes in each frame that has labels, by key."""
     labels: dict[str, frozenset[int]] = {}
-    began = last = time.monotonic()
     with ThreadPoolExecutor(workers) as pool:
-        for done, (job, result) in enumerate(zip(jobs, _tolerant(pool, jobs), strict=True), 1):
+        results = zip(jobs, pool.map(_attempt, jobs), strict=True)
+        for job, result in terminal.track(results, title, len(jobs), "frames"):
             if isinstance(result, InputError):
                 total.problems.append(str(result))
-            else:
-                made, classes = result
-                total.num_made += made == "made"
-                total.num_kept += made == "kept"
-                total.num_unlabelled += made == "unlabelled"
-                if classes:
-                    labels[job.frame.key] = classes
-            now = time.monotonic()
-            if now - last > 5 or done == len(jobs):
-                last, rate = now, done / max(now - began, 1e-9)
-                left = (len(jobs) - done) / rate
-                report(f"{title}: {done}/{len(jobs)} frames, {rate:.0f}/s, {left:.0f} s left")
+                continue
+            made, classes = result
+            total.num_made += made == "made"
+            total.num_kept += made == "kept"
+            total.num_unlabelled += made == "unlabelled"
+            if classes:
+                labels[job.frame.key] = classes
     return labels
 
 
-def _tolerant(pool: ThreadPoolExecutor, jobs: Iterable[_Job]):
-    def attempt(job):
-        try:
-            return _frame(job)
-        except InputError as error:
-            return error
-
-    return pool.map(attempt, jobs)
+def _attempt(job: _Job) -> tuple[str, frozenset[int]] | InputError:
+    try:
+        return _frame(job)
+    except InputError as error:
+        return error
 
 
 def _frame(job: _Job) -> tuple[str, frozenset[int]]:
     """Prepare one frame; return "made", "kept" or "unlabelled", and the classes in it."""
     frame = job.frame
     safe_name(frame.key, f"{frame.image}: key of the frame")
-    annotated = frame.annotation.is_file()
-    if job.train and not annotated:
-        return "unlabelled", frozenset()
-    annotation = ltd.read_annotation(frame.annotation) if annotated else None
-    if annotation is None or not len(annotation.labels):
-        if job.train:
-            return "unlabelled", frozenset()
-        classes = frozenset()
-    else:
-        classes = frozenset(annotation.labels.tolist())
+    annotation = ltd.read_annotation(frame.annotation) if frame.annotation.is_file() else None
+    classes = frozenset() if annotation is None else frozenset(annotation.labels.tolist())
+    if job.train and not classes:
+        return "unlabelled", classes
     image = job.out / "images" / f"{frame.key}.jpg"
     label = job.out / "labels" / f"{frame.key}.txt"
     kept = image.exists() and (annotation is None or label.exists())

@@ -8,7 +8,8 @@ The json of HIT-UAV names its lists and files otherwise than COCO (`annotation`,
 DontCare marks regions, which become regions of every class: detections in them are not counted.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ from jaxdet.files import finished
 from jaxdet.formats import coco, voc
 from jaxdet.formats.text import read_json
 from jaxdet.structs import Boxes, ReadReport
+
+logger = logging.getLogger(__name__)
 
 FLIR_FOLDERS = {
     f"{kind}_{split}": f"{part}_{kind}_{split}"
@@ -45,9 +48,7 @@ class ThermalSet(NamedTuple):
     expected: str
 
 
-def prepare(
-    name: str, source: str | Path, out: str | Path, link: str = "hard", report: Callable[[str], None] = print
-) -> ReadReport:
+def prepare(name: str, source: str | Path, out: str | Path, link: str = "hard") -> ReadReport:
     """Prepare every split of the data set `name` (of `SETS`) that `source` has; return what was left out.
 
     Images are linked by default. InputError if `source` has no split of it.
@@ -55,7 +56,7 @@ def prepare(
     dataset, left_out, num_splits = SETS[name], ReadReport(), 0
     for split, images in dataset.splits(Path(source), left_out):
         num_images = coco_layout.write_split(Path(out) / split, images, dataset.categories, link)
-        report(f"{split}: {num_images} images")
+        logger.info("%s: %d images", split, num_images)
         num_splits += 1
     if not num_splits:
         raise InputError(f"{source}: no split of {name}; expected {dataset.expected}")
@@ -74,12 +75,8 @@ def _flir_images(folder: Path, report: ReadReport) -> Iterator[Labelled]:
     path = folder / "coco.json"
     known = coco.annotations_of({**_object(path), "categories": categories}, path)
     report.merge(known.report)
-    for boxes in known.frames:
-        image = folder / boxes.source
-        if image.is_file():
-            yield Labelled(image, replace(boxes, source=boxes.source.removeprefix("data/")))
-        else:
-            report.add("images that are missing", where=str(image))
+    for path, boxes in _present(known.frames, folder, report):
+        yield Labelled(path, replace(boxes, source=boxes.source.removeprefix("data/")))
 
 
 def _hit_uav(source: Path, report: ReadReport) -> Splits:
@@ -87,13 +84,14 @@ def _hit_uav(source: Path, report: ReadReport) -> Splits:
     for split in HIT_UAV_SPLITS:
         path = root / "annotations" / f"{split}.json"
         if path.is_file():
-            yield split, _hit_uav_images(path, root / split, report)
+            known = read_hit_uav(path)
+            report.merge(known.report)
+            yield split, _present(known.frames, root / split, report)
 
 
-def _hit_uav_images(path: Path, folder: Path, report: ReadReport) -> Iterator[Labelled]:
-    known = read_hit_uav(path)
-    report.merge(known.report)
-    for boxes in known.frames:
+def _present(frames: Iterable[Boxes], folder: Path, report: ReadReport) -> Iterator[Labelled]:
+    """The images that are in `folder`; the others are counted."""
+    for boxes in frames:
         image = folder / boxes.source
         if image.is_file():
             yield Labelled(image, boxes)

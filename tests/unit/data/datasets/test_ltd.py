@@ -28,15 +28,11 @@ def _source(root: Path, annotations: dict[str, str], part="Train", split="Day", 
     return root
 
 
-def _quiet(*_):
-    pass
-
-
 def test_labels_equal_released_conversion_byte_for_byte_however_often_it_runs(tmp_path):
     annotations = json.loads(str(EVALUATE["labels__annotations_json"]))
     source, out = _source(tmp_path / "source", annotations), tmp_path / "out"
     for verify in (False, False, True):
-        report = ltd_preparation.prepare(source, out, verify=verify, report=_quiet)
+        report = ltd_preparation.prepare(source, out, verify=verify)
     expected = json.loads(str(EVALUATE["labels__converted_json"]))
     written = {path.name: path.read_text() for path in (out / "Day" / "labels").iterdir()}
     assert written == expected
@@ -51,7 +47,7 @@ def test_months_keep_every_frame_and_images_are_links(tmp_path):
     source = _source(tmp_path / "s", annotations, "Test", "Sep", "20210903/clip_4_1200")
     for link in coco_layout.LINKS:
         out = tmp_path / link
-        ltd_preparation.prepare(source, out, link=link, report=_quiet)
+        ltd_preparation.prepare(source, out, link=link)
         found = sets.from_folder(out / "Sep" / "images")
         assert [item.name for item in found] == ["20210903_clip_4_1200_0000", "20210903_clip_4_1200_0001"]
         original = source / "Test/Sep/frames/20210903/clip_4_1200/image_0000.jpg"
@@ -61,7 +57,7 @@ def test_months_keep_every_frame_and_images_are_links(tmp_path):
         np.testing.assert_allclose(label, [[0, 15 / 384, 25 / 288, 10 / 384, 30 / 288]], atol=1e-6)
     # Months as distributed have no annotations.
     assert not any(path.unlink() for path in source.rglob("annotations_*"))
-    ltd_preparation.prepare(source, tmp_path / "bare", report=_quiet)
+    ltd_preparation.prepare(source, tmp_path / "bare")
     assert len(list((tmp_path / "bare/Sep/images").iterdir())) == 2
     assert not (tmp_path / "bare/Sep/labels").exists()
 
@@ -87,13 +83,13 @@ def test_a_bad_frame_is_named_and_the_rest_prepared(tmp_path, capsys):
 def test_what_a_stopped_run_left_out_is_made_and_damage_is_found(tmp_path):
     annotations = {f"annotations_{i:04d}.txt": "0 human 10 10 20 40 0\n" for i in range(3)}
     source, out = _source(tmp_path / "s", annotations), tmp_path / "out"
-    ltd_preparation.prepare(source, out, link="copy", report=_quiet)
+    ltd_preparation.prepare(source, out, link="copy")
     labels, pictures = (sorted((out / "Day" / kind).iterdir()) for kind in ("labels", "images"))
     labels[0].unlink()
     labels[1].write_text("0 0.5")
-    assert ltd_preparation.prepare(source, out, link="copy", report=_quiet).num_made == 2
+    assert ltd_preparation.prepare(source, out, link="copy").num_made == 2
     pictures[2].write_bytes(b"other")
-    assert ltd_preparation.prepare(source, out, link="copy", verify=True, report=_quiet).num_made == 1
+    assert ltd_preparation.prepare(source, out, link="copy", verify=True).num_made == 1
     assert cv2.imread(os.fspath(pictures[2])) is not None
 
 

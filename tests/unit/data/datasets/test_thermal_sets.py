@@ -92,7 +92,7 @@ def test_dont_care_of_hit_uav_is_a_region_of_every_class(tmp_path):
     assert boxes.labels.tolist() == [1, 0, 1, 2, 3]
     assert boxes.crowd is not None
     assert boxes.crowd.tolist() == [False, True, True, True, True]
-    thermal_sets.prepare("hit_uav", tmp_path, tmp_path / "out", report=lambda line: None)
+    thermal_sets.prepare("hit_uav", tmp_path, tmp_path / "out")
     known = coco.read_annotations(tmp_path / "out" / "train" / "annotations.json")
     assert known.class_names == class_names.HIT_UAV
     np.testing.assert_array_equal(known.frames[0].xywh, boxes.xywh)
@@ -115,7 +115,7 @@ def test_a_missing_image_ends_in_status_1_unless_allowed(sources, tmp_path, caps
 def test_names_that_lead_out_of_the_folder_are_refused(tmp_path):
     _hit_uav(tmp_path, [(1, [10, 10, 30, 20])], filename="../train/0_60_30_0_00001.jpg")
     with pytest.raises(InputError, match="names no file"):
-        thermal_sets.prepare("hit_uav", tmp_path, tmp_path / "out", report=lambda line: None)
+        thermal_sets.prepare("hit_uav", tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="no split of flir"):
         thermal_sets.prepare("flir", tmp_path, tmp_path / "out")
 
@@ -165,7 +165,7 @@ def test_real_frames_of_hit_uav_in_the_released_layout(tmp_path):
     (root / "annotations").mkdir(parents=True)
     (root / "annotations" / "val.json").write_text(json.dumps(content))
     (root / "val").symlink_to(real / "images")
-    thermal_sets.prepare("hit_uav", tmp_path, tmp_path / "out", "copy", report=lambda line: None)
+    thermal_sets.prepare("hit_uav", tmp_path, tmp_path / "out", "copy")
     found = samples.open_set(tmp_path / "out", "val/annotations.json", class_names.HIT_UAV)
     regions = sum(row["category_id"] == 4 for row in content["annotation"])
     assert len(found.items) == len(content["images"])
