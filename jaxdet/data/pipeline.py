@@ -1,17 +1,16 @@
 """Batches made ahead of time by threads or worker processes, in the order of their step numbers."""
 
-import queue
-import threading
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+import functools
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
 
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch
 
 AHEAD = 4  # batches a process keeps ready
 _ENDLESS = 1 << 40  # steps
-
-T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -69,7 +68,7 @@ class Batches(Iterator[Batch]):
             inner.close()
 
 
-def _grain_iterator(source: Source, start: int, workers: int):
+def _grain_iterator(source: Source, start: int, workers: int) -> Iterator[Any]:
     # Grain imports jax, which data modules must not do on import.
     import grain
     from absl import flags
@@ -90,48 +89,25 @@ class _Make:
     def __init__(self, source: Source):
         self._source = source
 
-    def __call__(self, step: int):
+    def __call__(self, step: int) -> tuple[Batch, Any] | str:
         try:
             return self._source.batch(int(step))
         except InputError as error:
             return str(error)
 
 
-def prefetched(items: Iterable[T], ahead: int = AHEAD) -> Iterator[T]:
-    """Iterate over `items`, which a thread reads up to `ahead` items in advance.
+def lanes_of(batch_size: int, process: tuple[int, int]) -> range:
+    """Lanes of a batch that a process (index, count) makes; InputError for a batch that does not divide."""
+    index, count = process
+    if batch_size % count:
+        raise InputError(
+            f"batch size {batch_size} is not a multiple of {count} processes; change data.batch_size"
+        )
+    local = batch_size // count
+    return range(index * local, (index + 1) * local)
 
-    An exception is raised in its place. Closing the generator stops the thread at its next item.
-    """
-    ready: queue.Queue = queue.Queue(maxsize=ahead)
-    stopped = threading.Event()
 
-    def offer(kind: str, value: Any) -> None:
-        while not stopped.is_set():
-            try:
-                return ready.put((kind, value), timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for item in items:
-                offer("item", item)
-                if stopped.is_set():
-                    return
-            offer("end", None)
-        except BaseException as error:  # handed to the consumer
-            offer("error", error)
-
-    thread = threading.Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = ready.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise value
-            yield value
-    finally:
-        stopped.set()
-        thread.join()
+@functools.lru_cache(maxsize=4)
+def permutation(seed: int, epoch: int, num: int) -> np.ndarray:
+    """Order of `num` samples in an epoch, int64 [num]."""
+    return np.random.default_rng([seed, 0, epoch]).permutation(num)

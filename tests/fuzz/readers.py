@@ -226,7 +226,6 @@ _YAML = "path: .\ntrain: images\nval: images\nnc: 2\nnames: [car, person]\n"
 _CSV = "t,x,y,p\n" + "".join(",".join(map(str, row)) + "\n" for row in zip(*events(20)))
 _FLAGS = "train.num_iterations=5\nseed=3\ntrain.tensorboard=true\ntrain.keep=2\n"
 _INTERVALS = "name,interval\na_bbox.npy,250000\ntrain/b_bbox.npy,16666.7\n"
-_LIST = "".join(f"./images/20200{n}14_clip_0_1331_image_0123.jpg\n" for n in range(1, 6))
 _BOARD = {"20200502114224046": {"boxes": [[1, 2, 30, 40]], "scores": [0.5], "labels": [1]}}
 
 _PKU = (
@@ -284,7 +283,6 @@ READERS: dict[str, Reader] = {
     "torch legacy": Reader(".pt", more.legacy, more.of_legacy, torch_file.load),
     "hit-uav": Reader(".json", _text(_coco_labels("Car")), m.of_json, thermal_sets.read_hit_uav),
     "ltdv2 labels": Reader(".json", _text(_coco_labels("person")), m.of_json, ltdv2.read_annotations),
-    "ltd list": Reader(".txt", _text(_LIST), m.of_text, ltd.read_list),
     "event labels csv": Reader(".csv", _text(more.EVENT_TABLE), m.of_text, more.read_event_labels),
     "event labels json": Reader(".json", _text(more.event_json()), m.of_json, more.read_event_labels),
     "event labels npy": Reader("_bbox.npy", _saved(_labels), m.of_npy, more.read_event_labels),

@@ -33,7 +33,7 @@ TEST_MONTHS = ("Jan", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep")
 _DATE = re.compile(r"\d{8}")
 _CLIP = re.compile(r"clip_\w+")
 _IMAGE = re.compile(r"image_(\d{4,})\.jpg")
-_KEY = re.compile(r"(\d{4})(\d\d)(\d\d)_(clip_\w+)_(\d{4,})")
+_KEY = re.compile(r"(\d{4}(?:0[1-9]|1[0-2])(\d\d)_clip_\w+)_\d{4,}")
 
 
 class Frame(NamedTuple):
@@ -68,24 +68,19 @@ def find_frames(folder: str | Path) -> list[Frame]:
 
 def clip_of(key: str) -> str:
     """`<date>_<clip>` of a frame. Raises InputError for a name that is not a frame's."""
-    return _parts(key)[3]
-
-
-def month_of(key: str) -> str:
-    """Month of a frame by its date, `Jan` to `Dec`."""
-    return MONTHS[int(_parts(key)[1]) - 1]
+    return _match(key)[1]
 
 
 def day_of(key: str) -> int:
-    """Day of the month of a frame by its date, 1 to 31."""
-    return int(_parts(key)[2])
+    """Day of the month of a frame by its date, 1 to 31; errors as `clip_of`."""
+    return int(_match(key)[2])
 
 
-def _parts(key: str) -> tuple[str, str, str, str]:
+def _match(key: str) -> re.Match[str]:
     match = _KEY.fullmatch(key)
-    if match is None or not 1 <= int(match[2]) <= 12:
+    if match is None:
         raise InputError(f"{key}: not a frame's name; expected <YYYYMMDD>_clip_<a>_<hhmm>_<NNNN>")
-    return match[1], match[2], match[3], f"{match[1]}{match[2]}{match[3]}_{match[4]}"
+    return match
 
 
 def read_annotation(path: str | Path) -> Boxes:
@@ -176,11 +171,3 @@ def sample(frames: Mapping[str, frozenset[int]], rules: Sequence[Rule]) -> list[
 def list_text(keys: Sequence[str]) -> str:
     """A list file of these frames, as released lists are written."""
     return "".join(f"./images/{key}.jpg\n" for key in keys)
-
-
-def read_list(path: str | Path) -> list[str]:
-    """Keys of the frames a list file names. Raises InputError for a line that names no frame."""
-    keys = [Path(line.strip()).stem for line in read_text(path, "a list").splitlines() if line.strip()]
-    for key in keys:
-        _parts(key)
-    return keys

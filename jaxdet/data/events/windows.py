@@ -6,12 +6,12 @@ resumed run only needs the number. A group of B windows is B consecutive entries
 windows that do not fill a group at the end of an epoch are left out, and the next epoch permutes anew.
 """
 
-import functools
 import logging
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdet.data import pipeline
 from jaxdet.data.events import affine, balance, erasing, packing, samples
 from jaxdet.data.events import augment as events
 from jaxdet.data.events.cache import Recordings, Unreadable
@@ -54,14 +54,8 @@ class Windows:
         self._seed, self._overfit = int(config.seed), int(config.overfit)
         self._skip = bool(config.skip_corrupt)
         self.batch_size = int(config.batch_size)
-        index, count = process
-        if self.batch_size % count:
-            raise InputError(
-                f"batch size {self.batch_size} is not a multiple of {count} processes; change data.batch_size"
-            )
+        self._lanes = pipeline.lanes_of(self.batch_size, process)
         self._say_what_will_not_fit()
-        local = self.batch_size // count
-        self._lanes = range(index * local, (index + 1) * local)
         tables = self._label_tables(int(config.max_boxes))
         self._samples = samples.sample_list([rows["t"] for rows in tables])
         num = len(self._samples.recording)
@@ -182,7 +176,7 @@ class Windows:
         if self._turns is not None:
             sample = self._turns.sample(self._seed, position)
         else:
-            sample = int(_permutation(self._seed, epoch, num)[place])
+            sample = int(pipeline.permutation(self._seed, epoch, num)[place])
         index, label_ms = int(self._samples.recording[sample]), int(self._samples.label_ms[sample])
         try:
             duration = self._recordings.duration_ms(index)
@@ -278,8 +272,3 @@ class _Layout(NamedTuple):
             config.warmup,
             warmup_steps,
         )
-
-
-@functools.lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, num: int) -> np.ndarray:
-    return np.random.default_rng([seed, 0, epoch]).permutation(num)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from jaxdet.data import pipeline
 from jaxdet.data.images import augment, decoding, scenes, sets
 from jaxdet.data.images.augment import PLAIN
 from jaxdet.data.images.sets import ImageItem
@@ -242,13 +243,7 @@ class LabelledImages:
         self._seed, self._overfit = int(config.seed), int(config.overfit)
         self._room, self._cache = int(config.cache), {}
         self.batch_size = int(config.batch_size)
-        index, count = process
-        if self.batch_size % count:
-            raise InputError(
-                f"batch size {self.batch_size} is not a multiple of {count} processes; change data.batch_size"
-            )
-        local = self.batch_size // count
-        self._lanes = range(index * local, (index + 1) * local)
+        self._lanes = pipeline.lanes_of(self.batch_size, process)
         if len(self._set.items) < self.batch_size and not self._overfit:
             raise InputError(
                 f"{config.root}: {split} has {len(self._set.items)} images, fewer than the batch size "
@@ -312,7 +307,7 @@ class LabelledImages:
             index = position
         else:
             epoch, place = divmod(position, num - num % self.batch_size)
-            index = int(_permutation(self._seed, epoch, num)[place])
+            index = int(pipeline.permutation(self._seed, epoch, num)[place])
         rng = np.random.default_rng([self._seed, 1, position])
         drawn = augment.draw(rng, index, min(num, self._overfit or num), settings)
         image, rows = augment.apply(drawn, self._shape, self._load)
@@ -340,8 +335,3 @@ def _one_channel(image: np.ndarray) -> np.ndarray:
     blue, green, red = (image[..., i] for i in range(3))
     grey = np.array_equal(blue, green) and np.array_equal(green, red)
     return np.ascontiguousarray(blue) if grey else image
-
-
-@functools.lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, num: int) -> np.ndarray:
-    return np.random.default_rng([seed, 0, epoch]).permutation(num)

@@ -177,6 +177,6 @@ def test_simulated_source_goes_through_prepare_ltd(tmp_path):
     for month in ltd.TEST_MONTHS:
         items = sets.from_folder(out / month / "images")
         assert len(items) == 2
-        assert {ltd.month_of(item.name) for item in items} == {month}
+        assert {ltd.MONTHS[int(item.name[4:6]) - 1] for item in items} == {month}
     listed = sets.from_list(out / "Day" / "e5.txt")
     assert all(item.path.is_file() for item in listed)
