@@ -5,6 +5,8 @@ import os
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 import numpy as np
@@ -22,46 +24,43 @@ _MOST_BYTES = 1 << 31  # of all arrays of an archive, unpacked
 
 def load(path: str | os.PathLike, expected: str) -> np.ndarray:
     """The array of a .npy file; InputError, which says what was `expected`, for any other file."""
-    try:
-        with open(path, "rb") as file:
-            return _array(file, os.fstat(file.fileno()).st_size)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected {expected}") from error
-    except _FAULTS as error:
-        raise InputError(f"{path}: {_shown(error)}; expected {expected} (.npy)") from error
+    with _one_line(path, f"{expected} (.npy)"), open(path, "rb") as file:
+        return _array(file, os.fstat(file.fileno()).st_size)
 
 
 def offset(path: str | os.PathLike, dtype: np.dtype, expected: str) -> int:
     """Bytes before the first element of a one-dimensional .npy file of type `dtype`; errors as `load`."""
-    try:
-        with open(path, "rb") as file:
-            shape, found = _header(file)
-            if len(shape) != 1 or found != dtype:
-                raise ValueError(f"{found} {shape}, not a row of {dtype}")
-            return file.tell()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected {expected}") from error
-    except _FAULTS as error:
-        raise InputError(f"{path}: {_shown(error)}; expected {expected} (.npy)") from error
+    with _one_line(path, f"{expected} (.npy)"), open(path, "rb") as file:
+        shape, found = _header(file)
+        if len(shape) != 1 or found != dtype:
+            raise ValueError(f"{found} {shape}, not a row of {dtype}")
+        return file.tell()
 
 
 def load_all(path: str | os.PathLike, expected: str) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name; errors as `load`."""
+    with _one_line(path, f"{expected} (.npz)"), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > _MOST_BYTES:
+            raise ValueError(f"more than {_MOST_BYTES} bytes of arrays")
+        found = {}
+        for member in members:
+            # A member that unpacks to more than it declares ends in an error of zipfile.
+            content = io.BytesIO(archive.read(member))
+            found[member.filename.removesuffix(".npy")] = _array(content, member.file_size)
+        return found
+
+
+@contextmanager
+def _one_line(path: str | os.PathLike, expected: str) -> Iterator[None]:
+    """Whatever a file makes NumPy raise becomes an InputError."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if sum(member.file_size for member in members) > _MOST_BYTES:
-                raise ValueError(f"more than {_MOST_BYTES} bytes of arrays")
-            found = {}
-            for member in members:
-                # A member that unpacks to more than it declares ends in an error of zipfile.
-                content = io.BytesIO(archive.read(member))
-                found[member.filename.removesuffix(".npy")] = _array(content, member.file_size)
-            return found
+        yield
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected {expected}") from error
     except _FAULTS as error:
-        raise InputError(f"{path}: {_shown(error)}; expected {expected} (.npz)") from error
+        shown = ascii(" ".join(str(error).split()))[1:-1][:160] or type(error).__name__
+        raise InputError(f"{path}: {shown}; expected {expected}") from error
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
@@ -89,8 +88,7 @@ def _array(file: IO[bytes], num_bytes: int) -> np.ndarray:
 
 def whole_numbers(column: np.ndarray, what: str, low: int, high: int) -> np.ndarray:
     """A column as int64 [N]; ValueError unless all are whole and from `low` to below `high`."""
-    if column.ndim != 1 or column.dtype.kind not in "iuf":
-        raise ValueError(f"{what} of type {column.dtype} {column.shape}, not one number each")
+    column = numbers(column, what)
     wrong = ~((column >= low) & (column < high))
     if column.dtype.kind == "f":
         wrong |= np.floor(column) != column
@@ -104,8 +102,3 @@ def numbers(column: np.ndarray, what: str) -> np.ndarray:
     if column.ndim != 1 or column.dtype.kind not in "iuf":
         raise ValueError(f"{what} of type {column.dtype} {column.shape}, not one number each")
     return column
-
-
-def _shown(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return ascii(text)[1:-1][:160] or type(error).__name__

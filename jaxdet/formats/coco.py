@@ -11,7 +11,7 @@ file of results mean the same without the annotations it was predicted for.
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -29,12 +29,14 @@ _EXPECTED = "COCO annotations, an object with the lists images, annotations and 
 _EXPECTED_RESULTS = "COCO results, a list of objects with image_id, category_id, bbox and score"
 
 
+# Label of a row of results; None where it is of no class.
+LabelOf = Callable[[dict[str, Any]], int | None]
+
+
 class Annotations(NamedTuple):
     """Content of an annotation file."""
 
-    frames: list[
-        Boxes
-    ]  # one an image, in the order of their ids; `source` is the file name, "" if there is none
+    frames: list[Boxes]  # one an image, in the order of their ids; `source` is the file name or ""
     class_names: tuple[str, ...]  # in the order of their ids
     category_ids: tuple[Id, ...]
     report: ReadReport
@@ -160,7 +162,9 @@ def write_results(
         temporary.write_text(json.dumps(rows), encoding="utf-8")
 
 
-def _images(rows: list, path, report: ReadReport) -> dict[Id, tuple[str, tuple[int, int] | None]]:
+def _images(
+    rows: list, path: str | os.PathLike, report: ReadReport
+) -> dict[Id, tuple[str, tuple[int, int] | None]]:
     """File name and size (height, width) of every image by id, in the order of ids."""
     found: dict[Id, tuple[str, tuple[int, int] | None]] = {}
     for position, row in enumerate(rows):
@@ -185,7 +189,7 @@ def _images(rows: list, path, report: ReadReport) -> dict[Id, tuple[str, tuple[i
     return {image_id: found[image_id] for image_id in sorted(found, key=order_of)}
 
 
-def _categories(rows: list, annotations: list, path, report: ReadReport) -> dict[Id, str]:
+def _categories(rows: list, annotations: list, path: str | os.PathLike, report: ReadReport) -> dict[Id, str]:
     """Name of every category by id, in the order of ids."""
     found: dict[Id, str] = {}
     for position, row in enumerate(rows):
@@ -211,17 +215,15 @@ def _categories(rows: list, annotations: list, path, report: ReadReport) -> dict
     return {category: found[category] for category in sorted(found, key=order_of)}
 
 
-def _annotation(row, position: int, images: dict, categories: dict, report: ReadReport) -> tuple | None:
+def _annotation(row: Any, position: int, images: dict, categories: dict, report: ReadReport) -> tuple | None:
     """Image, box, label, area and crowd of an annotation; None, counted, if one of them cannot be read."""
     where = f"annotation {position + 1} of the list"
     if not isinstance(row, dict):
         return report.add("annotations that are no objects", where=where)
     if "id" in row:
         where = f"annotation {shown(row['id'])}"
-    image, category = (
-        images.get(same_id(row.get("image_id"))),
-        categories.get(same_id(row.get("category_id"))),
-    )
+    image = images.get(same_id(row.get("image_id")))
+    category = categories.get(same_id(row.get("category_id")))
     if image is None:
         return report.add("annotations of images that are not listed", where=where)
     if category is None:
@@ -289,19 +291,12 @@ def _frames(images: dict, columns: tuple[list, ...], class_names: tuple[str, ...
     return frames
 
 
-def _labels_of(path, rows: list, annotations: Annotations | None):
+def _labels_of(
+    path: str | os.PathLike, rows: list, annotations: Annotations | None
+) -> tuple[tuple[str, ...], LabelOf]:
     """Names of the classes of results, and the label of a row (None: of no class)."""
     if annotations is not None:
-        by_name = {name: i for i, name in enumerate(annotations.class_names)}
-        by_id: dict[Any, int] = {category: i for i, category in enumerate(annotations.category_ids)}
-        return (
-            annotations.class_names,
-            lambda row: (
-                by_name.get(row["category_name"])
-                if isinstance(row.get("category_name"), str)
-                else by_id.get(same_id(row.get("category_id")))
-            ),
-        )
+        return annotations.class_names, _label_among(annotations)
     named: dict[Any, Any] = {}
     for row in rows:
         if isinstance(row, dict):
@@ -311,17 +306,27 @@ def _labels_of(path, rows: list, annotations: Annotations | None):
     if named and all(isinstance(name, str) and category is not None for category, name in named.items()):
         class_names, index = classes_of(named, first=1)
         return class_names, lambda row: index[same_id(row["category_id"])]
-    return (
-        (),
-        lambda row: (
-            category
-            if isinstance(category := same_id(row.get("category_id")), int) and 0 <= category < 2**31
-            else None
-        ),
-    )
+    return (), _own_number
 
 
-def _result(row, where: str, label_of, report: ReadReport) -> tuple | None:
+def _label_among(annotations: Annotations) -> LabelOf:
+    """The label of a row by the name of its category where it has one, else by its id."""
+    by_name = {name: i for i, name in enumerate(annotations.class_names)}
+    by_id: dict[Any, int] = {category: i for i, category in enumerate(annotations.category_ids)}
+
+    def label(row: dict) -> int | None:
+        name = row.get("category_name")
+        return by_name.get(name) if isinstance(name, str) else by_id.get(same_id(row.get("category_id")))
+
+    return label
+
+
+def _own_number(row: dict) -> int | None:
+    category = same_id(row.get("category_id"))
+    return category if isinstance(category, int) and 0 <= category < 2**31 else None
+
+
+def _result(row: Any, where: str, label_of: LabelOf, report: ReadReport) -> tuple | None:
     """Image, box, score and label of a row of results; None, counted, if one of them cannot be read."""
     if not isinstance(row, dict):
         return report.add("boxes that are no objects", where=where)
@@ -347,6 +352,6 @@ def _result(row, where: str, label_of, report: ReadReport) -> tuple | None:
     return (image_id, source, frame, time_us), xywh, score, label, track if isinstance(track, int) else -1
 
 
-def _check_some(path, num_rows: int, num_kept: int, report: ReadReport, what: str) -> None:
+def _check_some(path: str | os.PathLike, num_rows: int, num_kept: int, report: ReadReport, what: str) -> None:
     if num_rows and not num_kept:
         raise InputError(f"{path}: none of {num_rows} {what} could be read: {report.line()}")

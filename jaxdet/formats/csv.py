@@ -100,7 +100,7 @@ def read(path: str | os.PathLike, source: str | None = None) -> BoxFile:
     return BoxFile(boxes, class_names, "score" in columns, report)
 
 
-def _header(path, rows: csv.DictReader, source: str | None) -> Sequence[str]:
+def _header(path: str | os.PathLike, rows: csv.DictReader, source: str | None) -> Sequence[str]:
     try:
         columns = rows.fieldnames or ()
     except csv.Error as error:
@@ -168,10 +168,7 @@ def _classes(pairs: dict) -> tuple[tuple[str, ...], dict]:
     """Class names and the label of each class; () and the file's own numbers if not all have names."""
     if any(name is None for name in pairs.values()):
         return (), {label: label for label in pairs}
-    if all(isinstance(label, int) for label in pairs):
-        return classes_of(pairs)
-    order = sorted(pairs, key=lambda label: (isinstance(label, str), label))
-    return tuple(pairs[label] for label in order), {label: i for i, label in enumerate(order)}
+    return classes_of(pairs)
 
 
 def _boxes(key: tuple, found: list, class_names: tuple[str, ...], index: dict, kind: type) -> Boxes:

@@ -55,7 +55,7 @@ def frames_of(table: np.ndarray, source: str, where: str) -> tuple[list[Boxes], 
     """Frames of rows with t (or ts), x, y, w, h, class_id, and True if scored; `where` is for errors."""
     fields = table.dtype.names or ()
 
-    def column(*candidates):
+    def column(*candidates: str) -> np.ndarray:
         for name in candidates:
             if name in fields:
                 return table[name]

@@ -15,7 +15,8 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,21 @@ from jaxdet.structs import Boxes, ReadReport
 _REQUIRED = ("keys", "counts", "boxes", "scores", "labels")
 
 
+class _Columns(NamedTuple):
+    """The arrays of a file, checked for themselves; see the table above."""
+
+    keys: np.ndarray
+    counts: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    frames: np.ndarray
+    times_us: np.ndarray
+    sizes: np.ndarray
+    track_ids: np.ndarray | None
+    class_names: np.ndarray
+
+
 def read(path: str | os.PathLike) -> BoxFile:
     """Frames in the order of the file. InputError for arrays that disagree and frames that appear twice."""
     found = arrays.load_all(path, "arrays keys, counts, boxes, scores and labels")
@@ -35,52 +51,67 @@ def read(path: str | os.PathLike) -> BoxFile:
     if missing:
         raise InputError(f"{path}: no array {missing[0]}; expected keys, counts, boxes, scores and labels")
     try:
-        keys, boxes, scores = found["keys"], found["boxes"], arrays.numbers(found["scores"], "scores")
-        counts = arrays.whole_numbers(found["counts"], "count", 0, len(scores) + 1)
-        labels = arrays.whole_numbers(found["labels"], "label", 0, 2**31)
-        num_frames = len(counts)
-        unknown = np.full(num_frames, -1)
-        numbers = arrays.whole_numbers(found.get("frames", unknown), "frame", -1, 2**62)
-        times = arrays.whole_numbers(found.get("times_us", unknown), "time", -1, 2**62)
-        sizes = np.zeros((num_frames, 2), np.int64)
-        if "sizes" in found and found["sizes"].size:
-            sizes = arrays.whole_numbers(found["sizes"].ravel(), "size", 0, 2**31).reshape(-1, 2)
-        tracks = None
-        if "track_ids" in found:
-            tracks = arrays.whole_numbers(found["track_ids"], "track", -1, 2**62)
-        class_names = found.get("class_names", np.zeros(0, str))
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
-            raise ValueError(f"boxes of type {boxes.dtype} {boxes.shape}, not [R, 4]")
-        if keys.ndim != 1 or class_names.ndim != 1 or class_names.dtype.kind != "U":
-            raise ValueError("keys or class names that are no lists of text")
+        columns = _columns(found)
     except ValueError as error:
         raise InputError(f"{path}: {error}; expected boxes as predict writes them") from error
-    if not len(keys) == num_frames == len(numbers) == len(times) == len(sizes) or not (
-        counts.sum() == len(boxes) == len(scores) == len(labels)
+    num_frames, num_boxes = len(columns.counts), len(columns.boxes)
+    of_frames = (columns.keys, columns.frames, columns.times_us, columns.sizes)
+    if any(len(column) != num_frames for column in of_frames) or not (
+        columns.counts.sum() == num_boxes == len(columns.scores) == len(columns.labels)
     ):
         raise InputError(f"{path}: its arrays disagree in length; expected {num_frames} frames everywhere")
-    identities = list(zip(keys.tolist(), numbers.tolist(), times.tolist()))
+    if columns.track_ids is not None and len(columns.track_ids) != num_boxes:
+        raise InputError(f"{path}: {len(columns.track_ids)} track_ids, expected {num_boxes}")
+    identities = zip(columns.keys.tolist(), columns.frames.tolist(), columns.times_us.tolist())
     if len(set(identities)) < num_frames:
         raise InputError(f"{path}: a frame appears twice; expected each frame once")
-    if tracks is not None and len(tracks) != len(boxes):
-        raise InputError(f"{path}: {len(tracks)} track_ids, expected {len(boxes)}")
-    names = tuple(class_names.tolist())
-    stops = np.cumsum(counts)
-    frames = [
-        Boxes(
-            boxes[stop - count : stop],
-            scores[stop - count : stop],
-            labels[stop - count : stop].astype(np.int32),
-            names,
-            source=str(key),
-            frame=None if number < 0 else number,
-            time_us=None if time < 0 else time,
-            track_ids=None if tracks is None else tracks[stop - count : stop],
-            image_size=(int(size[0]), int(size[1])) if size.any() else None,
+    return BoxFile(_frames(columns), tuple(columns.class_names.tolist()), True, ReadReport())
+
+
+def _columns(found: Mapping[str, np.ndarray]) -> _Columns:
+    """The arrays of a file; ValueError for one of another type or with numbers out of range."""
+    keys, boxes, scores = found["keys"], found["boxes"], arrays.numbers(found["scores"], "scores")
+    counts = arrays.whole_numbers(found["counts"], "count", 0, len(scores) + 1)
+    labels = arrays.whole_numbers(found["labels"], "label", 0, 2**31)
+    unknown = np.full(len(counts), -1)
+    frames = arrays.whole_numbers(found.get("frames", unknown), "frame", -1, 2**62)
+    times_us = arrays.whole_numbers(found.get("times_us", unknown), "time", -1, 2**62)
+    sizes = np.zeros((len(counts), 2), np.int64)
+    if "sizes" in found and found["sizes"].size:
+        sizes = arrays.whole_numbers(found["sizes"].ravel(), "size", 0, 2**31).reshape(-1, 2)
+    tracks = found.get("track_ids")
+    if tracks is not None:
+        tracks = arrays.whole_numbers(tracks, "track", -1, 2**62)
+    names = found.get("class_names", np.zeros(0, str))
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
+        raise ValueError(f"boxes of type {boxes.dtype} {boxes.shape}, not [R, 4]")
+    if keys.ndim != 1 or names.ndim != 1 or names.dtype.kind != "U":
+        raise ValueError("keys or class names that are not lists of text")
+    return _Columns(keys, counts, boxes, scores, labels, frames, times_us, sizes, tracks, names)
+
+
+def _frames(columns: _Columns) -> list[Boxes]:
+    """The frames of arrays that agree in length."""
+    names = tuple(columns.class_names.tolist())
+    stops = np.cumsum(columns.counts)
+    numbers = (columns.frames.tolist(), columns.times_us.tolist(), columns.sizes.tolist())
+    frames = []
+    for key, count, stop, frame, time_us, size in zip(columns.keys.tolist(), columns.counts, stops, *numbers):
+        rows = slice(stop - count, stop)
+        frames.append(
+            Boxes(
+                columns.boxes[rows],
+                columns.scores[rows],
+                columns.labels[rows].astype(np.int32),
+                names,
+                source=str(key),
+                frame=None if frame < 0 else frame,
+                time_us=None if time_us < 0 else time_us,
+                track_ids=None if columns.track_ids is None else columns.track_ids[rows],
+                image_size=(size[0], size[1]) if any(size) else None,
+            )
         )
-        for (key, number, time), count, stop, size in zip(identities, counts, stops, sizes)
-    ]
-    return BoxFile(frames, names, True, ReadReport())
+    return frames
 
 
 def write(path: str | os.PathLike, frames: Sequence[Boxes], class_names: Sequence[str] = ()) -> None:

@@ -6,6 +6,7 @@ Fractions are of the image's sides; labels have no score.
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def _around(corners: Sequence[float]) -> list[float]:
 
 
 def read_text(
-    path: str | os.PathLike, image_size: tuple[int, int], report: ReadReport | None = None, **where
+    path: str | os.PathLike, image_size: tuple[int, int], report: ReadReport | None = None, **where: Any
 ) -> Boxes:
     """Boxes of an image of `image_size` (height, width), float32; scores are 1 where the lines have none.
 
