@@ -52,7 +52,8 @@ def write(
                 raise InputError(f"{path}: frame {uid} is not in {template}; expected its {len(uids)} frames")
             if uid in found:
                 raise InputError(f"{path}: frame {uid} comes twice; expected each frame once")
-            found[uid] = _classes(boxes, path)
+            _check_classes(boxes, path)
+            found[uid] = boxes
     if not found:
         raise InputError(f"{', '.join(map(str, detections))}: no frame; expected boxes of {template}")
     entries = {uid: _best(found.get(uid, Boxes.none()), max_boxes) for uid in uids}
@@ -63,7 +64,7 @@ def write(
     )
 
 
-def _uids(frames: Sequence[Boxes], known: coco.Annotations | None, path) -> list[str]:
+def _uids(frames: Sequence[Boxes], known: coco.Annotations | None, path: str | os.PathLike) -> list[str]:
     if known is None:
         return [_own_uid(boxes, path) for boxes in frames]
     found = []
@@ -72,7 +73,7 @@ def _uids(frames: Sequence[Boxes], known: coco.Annotations | None, path) -> list
     return found
 
 
-def _own_uid(boxes: Boxes, path) -> str:
+def _own_uid(boxes: Boxes, path: str | os.PathLike) -> str:
     uid = Path(boxes.source).stem if boxes.image_id is None else str(boxes.image_id)
     try:
         ltdv2.decode(uid)
@@ -81,14 +82,13 @@ def _own_uid(boxes: Boxes, path) -> str:
     return uid
 
 
-def _classes(boxes: Boxes, path) -> Boxes:
+def _check_classes(boxes: Boxes, path: str | os.PathLike) -> None:
     if boxes.class_names not in ((), class_names.LTDV2):
         raise InputError(
             f"{path}: classes {', '.join(boxes.class_names)}; expected {', '.join(class_names.LTDV2)}"
         )
     if len(boxes) and not 0 <= boxes.labels.min() <= boxes.labels.max() < len(class_names.LTDV2):
         raise InputError(f"{path}: class {boxes.labels.max()}, expected 0 to {len(class_names.LTDV2) - 1}")
-    return boxes
 
 
 def _best(boxes: Boxes, limit: int) -> Boxes:

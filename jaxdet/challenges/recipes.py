@@ -29,7 +29,7 @@ class Row(NamedTuple):
             return seqnms.drop_scores_below(frames, self.min_score)
         return seqnms.rescore(frames, seqnms.SeqNMSOptions(min_score=self.min_score))
 
-    def __str__(self):
+    def __str__(self) -> str:
         view = f", {self.tta}" if self.tta else ""
         model = f"{self.weights}, {self.model} at {self.size}{view}"
         return f"{model}, conf {self.conf}, {self.rule} {self.min_score}"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxdet.challenges import recipes, submission
 from jaxdet.challenges.recipes import Row
@@ -252,9 +252,9 @@ def _hash_of(weights: Path) -> str:
     """Hash of a file, or of the names and contents of all files of a folder."""
     if weights.is_file():
         return sha256(weights)
-    files = sorted(path for path in weights.rglob("*") if path.is_file())
-    return _digest([[str(path.relative_to(weights)), sha256(path)] for path in files])
+    inside = sorted(path for path in weights.rglob("*") if path.is_file())
+    return _digest([[str(path.relative_to(weights)), sha256(path)] for path in inside])
 
 
-def _digest(value) -> str:
+def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

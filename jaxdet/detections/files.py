@@ -190,7 +190,7 @@ def write(
             append(boxes)
 
 
-def _check_identity(path, kind: str, key: str, sources: Sequence[str]) -> None:
+def _check_identity(path: str | os.PathLike, kind: str, key: str, sources: Sequence[str]) -> None:
     """Raise InputError for a format that cannot tell frames of these sources apart, and for unsafe names."""
     for source in sources:
         safe_path(source, "name of an image" if key == "name" else "name")

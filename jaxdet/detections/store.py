@@ -166,7 +166,7 @@ class DetectionsReader:
             for key, (width, height), count, stop in zip(keys, group["sizes"][:].tolist(), counts, stops)
         ]
 
-    def _identity(self, name: str, key) -> dict[str, Any]:
+    def _identity(self, name: str, key: int | str) -> dict[str, Any]:
         if self.key == "name":
             return {"source": str(key)}
         return {"source": name, "time_us" if self.key == "t_us" else "frame": key}
@@ -231,14 +231,13 @@ def read(path: str | os.PathLike) -> Iterator[DetectionsReader]:
 
 def _group(boxes: Boxes) -> str:
     """The clip of an image, or its folder."""
-    name = names.path_name(boxes)
     try:
         return names.clip_and_number(boxes)[0] or "images"
     except InputError:
-        return name.rpartition("/")[0] or "images"
+        return names.path_name(boxes).rpartition("/")[0] or "images"
 
 
-def _extend(dataset, values):
+def _extend(dataset: Any, values: Sequence | np.ndarray) -> None:
     size = dataset.shape[0]
     dataset.resize(size + len(values), axis=0)
     dataset[size:] = values

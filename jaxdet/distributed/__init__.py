@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from jaxdet.distributed import codec, environment, flags, trust
 from jaxdet.distributed.door import Door, Seat
 from jaxdet.distributed.environment import Place
-from jaxdet.distributed.store import Store
+from jaxdet.distributed.store import LONG_MS, Store
 from jaxdet.distributed.trust import Forged
 from jaxdet.distributed.watch import LOST, Watch, end
 from jaxdet.errors import InputError
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_LONG_MS = 30 * 24 * 3600 * 1000  # the watch ends what waits in vain
 _place: Place | None = None
 _watch: Watch | None = None
 _store: Store | None = None
@@ -125,7 +124,7 @@ def main_first(action: Callable[[], T]) -> T:
 def barrier() -> None:
     """Wait until every process is here."""
     if _watch:
-        _client().wait_at_barrier(f"jaxdet/{next(_round)}", _LONG_MS)
+        _client().wait_at_barrier(f"jaxdet/{next(_round)}", LONG_MS)
 
 
 def gather(value: T, *kinds: type) -> list[T]:
@@ -199,7 +198,7 @@ def leave(error: BaseException, line: str) -> None:
     if _watch is None:
         return
     status = 1 if isinstance(error, InputError) else LOST
-    line = f"{line[:300]}"
+    line = line[:300]
     if _is_communication(error):
         print(f"process {index()}: {line}", file=sys.stderr, flush=True)
         _watch.wait_for_verdict()

@@ -30,9 +30,8 @@ JOIN, TUNNEL, REFUSED, ACCEPTED, GO = b"J", b"T", b"n", b"y", b"g"
 _HELLO = struct.Struct(">cI32s")  # what is wanted, number of the process, random number
 _NONCE = 32
 _PATIENCE_S = 10  # for each message of a handshake
-_AT_ONCE = (
-    128  # handshakes; more than processes of a job come at the same moment, fewer than exhaust this one
-)
+# Handshakes at once: more than processes of a job come at the same moment, fewer than exhaust this one.
+_AT_ONCE = 128
 _TOLD = 3  # strangers that are named one by one
 
 
@@ -160,9 +159,8 @@ class Seat:
                     raise self._error(f"did not reach the coordinator {self._address} ({error})") from error
                 time.sleep(0.2)
         with connection:
-            connection.settimeout(
-                max(end - time.monotonic(), 1) + _PATIENCE_S
-            )  # process 0 says who is missing
+            # Longer than process 0 waits, which says who is missing.
+            connection.settimeout(max(end - time.monotonic(), 1) + _PATIENCE_S)
             try:
                 answer = connection.recv(1)
             except OSError as error:

@@ -65,15 +65,15 @@ class _Source(NamedTuple):
     coordinator: Callable[[Mapping[str, str]], str]
 
 
-def _own(environ) -> str:
+def _own(environ: Mapping[str, str]) -> str:
     raise InputError("JAXDET_NUM_PROCESSES without JAXDET_COORDINATOR; set it to host:port of process 0")
 
 
-def _slurm(environ) -> str:
+def _slurm(environ: Mapping[str, str]) -> str:
     return f"{first_host(environ.get('SLURM_STEP_NODELIST', ''))}:{_port(environ.get('SLURM_JOB_ID', ''))}"
 
 
-def _open_mpi(environ) -> str:
+def _open_mpi(environ: Mapping[str, str]) -> str:
     """On one machine, itself; on several, the one where mpirun runs (Open MPI 4 tells it to all)."""
     port = _port(environ.get("PMIX_NAMESPACE", ""))
     if environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == environ["OMPI_COMM_WORLD_SIZE"]:
@@ -86,7 +86,7 @@ def _open_mpi(environ) -> str:
     return f"{launcher.group(1)}:{port}"
 
 
-def _jobset(environ) -> str:
+def _jobset(environ: Mapping[str, str]) -> str:
     host = environ.get("JOBSET_COORDINATOR")
     if not host:
         raise InputError("JOBSET_REPLICAS without JOBSET_COORDINATOR; see launch/jobset.yaml")
@@ -102,7 +102,7 @@ _SOURCES = (
 )
 
 
-def _number(environ, name: str) -> int:
+def _number(environ: Mapping[str, str], name: str) -> int:
     value = environ.get(name, "")
     if not value.isdigit():
         raise InputError(f"{name}={value!r}, expected a number; set it on every process")

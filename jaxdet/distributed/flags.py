@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 from jaxdet.files import atomic
@@ -35,7 +35,7 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return user_folder(environ) / "xla"
 
 
-def prepare(environ) -> list[str]:
+def prepare(environ: MutableMapping[str, str]) -> list[str]:
     """Set variables and XLA flags before JAX starts its devices; returns the flags this XLA does not know.
 
     Flags come from `GPU_FLAGS`, where a GPU plugin is installed and not switched off, and from

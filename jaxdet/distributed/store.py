@@ -11,7 +11,7 @@ from jaxdet.distributed.trust import Forged, Key
 
 FOLDER = "jaxdet"
 _CHUNK = 1 << 20  # bytes a message of the coordinator
-_LONG_MS = 30 * 24 * 3600 * 1000  # the watch ends what waits in vain
+LONG_MS = 30 * 24 * 3600 * 1000  # the watch ends what waits in vain
 _NONCE = 32  # bytes
 _MORE, _LAST = b"+", b"."
 
@@ -44,7 +44,7 @@ class Store:
         """Wait for the bytes that `process` left under `name`; Forged if another program wrote them."""
         parts, flag = [], _MORE
         while flag == _MORE:
-            part = self._get(f"{name}/{process}/{len(parts)}", _LONG_MS)
+            part = self._get(f"{name}/{process}/{len(parts)}", LONG_MS)
             flag = part[:1]
             parts.append(part[1:])
         return b"".join(parts)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from jaxdet import errors
 from jaxdet.distributed import tunnel
 from jaxdet.distributed.store import FOLDER, Store
 from jaxdet.distributed.trust import Forged
@@ -97,9 +98,8 @@ def read_note(data: bytes) -> dict[str, Any] | None:
 
 
 def printable(text: str) -> str:
-    """`text` without what moves a terminal's cursor or starts a line: such characters are spelled out."""
-    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LONGEST])
-    return "".join(shown)[:_LONGEST]
+    """`text` as `errors.printable` shows it, at most 300 characters."""
+    return errors.printable(text[:_LONGEST])[:_LONGEST]
 
 
 class Watch:

@@ -1,5 +1,6 @@
 """State of the interpreter of pickles: stack, marks, memo, position, and what may still be spent."""
 
+import mmap
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,9 @@ _SIZED = {list, tuple, dict, OrderedDict, set, frozenset, str, bytes, bytearray}
 class Machine:
     """Stack, marks and memo of the pickle at `data[position:]`; `opcodes.run` moves it forward."""
 
-    def __init__(self, data, position: int, names: Names, persistent: Callable[[Any], Any]):
+    def __init__(
+        self, data: bytes | mmap.mmap, position: int, names: Names, persistent: Callable[[Any], Any]
+    ):
         self.data, self.position, self.end = data, position, len(data)
         self.names, self.persistent = names, persistent
         self.stack: list = []  # above the last mark
@@ -29,16 +32,19 @@ class Machine:
         self.heavy = 0
 
     def take(self, count: int) -> bytes:
+        """The next `count` bytes."""
         start, self.position = self.position, self.position + count
         if self.position > self.end:
             raise ValueError(f"it is cut short: {count} bytes declared, {self.end - start} left")
         return self.data[start : self.position]
 
     def byte(self) -> int:
+        """The next byte; at the end of the file it is an IndexError, which the caller expects."""
         self.position += 1
         return self.data[self.position - 1]
 
     def line(self, limit: int | None = None) -> bytes:
+        """The text up to the next end of a line, which must come within `limit` bytes."""
         stop = self.end if limit is None else min(self.position + limit, self.end)
         found = self.data.find(b"\n", self.position, stop)
         if found < 0:
@@ -48,9 +54,11 @@ class Machine:
         return text
 
     def push(self, value: Any) -> None:
+        """Put a value on the stack."""
         self.stack.append(value)
 
     def since_mark(self) -> list:
+        """Take the values above the last mark, and the mark, from the stack."""
         values, self.stack = self.stack, self.below.pop()
         return values
 
@@ -63,6 +71,7 @@ class Machine:
                     raise ValueError("values that repeat and are larger than the file")
 
     def count_heavy(self) -> None:
+        """Count an object that takes much more memory than its bytes in the file."""
         self.heavy += 1
         if self.heavy > _MAX_HEAVY:
             raise ValueError(f"more than {_MAX_HEAVY} sets and objects")

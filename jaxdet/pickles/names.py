@@ -17,7 +17,7 @@ class Global:
     name: str
     call: Callable | None = field(default=None, compare=False, repr=False)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.module}.{self.name}"
 
 

@@ -17,13 +17,13 @@ class Dtype(Buildable):
 
     codes = re.compile(r"[biuf]\d{1,2}", re.ASCII)
 
-    def __init__(self, code, *_unused):
+    def __init__(self, code: Any, *_unused: Any):
         if type(code) is not str or not self.codes.fullmatch(code):
             shown = repr(code[:40]) if type(code) is str else type(code).__name__
             raise ValueError(f"NumPy type {shown}")
         self.dtype = np.dtype(code)
 
-    def build(self, state):
+    def build(self, state: Any) -> None:
         if type(state) is not tuple or len(state) < 2 or state[1] not in ("<", ">", "=", "|"):
             raise ValueError("unknown byte order of a NumPy type")
         self.dtype = self.dtype.newbyteorder(state[1])
@@ -38,7 +38,7 @@ class AnyDtype(Dtype):
 class _Array(np.ndarray, Buildable):
     """A NumPy array that still waits for shape, type and bytes."""
 
-    def build(self, state):
+    def build(self, state: Any) -> None:
         _version, shape, kind, fortran, raw = state
         raw = _elements(raw, kind)
         if type(shape) is not tuple or not all(map(is_count, shape)):
@@ -66,11 +66,11 @@ def _elements(raw: Any, kind: Any) -> bytes:
     return (np.frombuffer(raw, np.uint8) != 0).tobytes() if kind.dtype.char == "?" else raw
 
 
-def _array(*_unused) -> np.ndarray:
+def _array(*_unused: Any) -> np.ndarray:
     return np.ndarray.__new__(_Array, (0,), np.uint8)
 
 
-def _from_buffer(raw, kind, shape, order="C") -> np.ndarray:
+def _from_buffer(raw: Any, kind: Any, shape: Any, order: Any = "C") -> np.ndarray:
     """An array as protocol 5 writes it."""
     raw = _elements(raw, kind)
     if type(shape) is not tuple or not all(map(is_count, shape)) or order not in ("C", "F"):
@@ -78,33 +78,33 @@ def _from_buffer(raw, kind, shape, order="C") -> np.ndarray:
     return np.frombuffer(raw, kind.dtype).reshape(shape, order=order)
 
 
-def _scalar(kind, raw) -> np.generic:
+def _scalar(kind: Any, raw: Any) -> np.generic:
     raw = _elements(raw, kind)
     if len(raw) != kind.dtype.itemsize:
         raise ValueError(f"a NumPy number of {len(raw)} bytes")
     return np.frombuffer(raw, kind.dtype)[0]
 
 
-def _encode(text, encoding="utf-8") -> bytes:
+def _encode(text: Any, encoding: Any = "utf-8") -> bytes:
     if encoding not in ("latin1", "latin-1") or type(text) is not str:
         raise ValueError("unknown encoding")
     return text.encode("latin-1")
 
 
-def _bytes(*args) -> bytes:
+def _bytes(*args: Any) -> bytes:
     """Protocols 0 to 2 write the empty value by its class, others as text."""
     if args:
         raise ValueError("bytes from other values")
     return b""
 
 
-def _bytearray(content=b"", encoding="latin-1") -> bytearray:
+def _bytearray(content: Any = b"", encoding: Any = "latin-1") -> bytearray:
     if type(content) not in (str, bytes):
         raise ValueError("bytes from other values")
     return bytearray(_encode(content, encoding) if type(content) is str else content)
 
 
-def _set(members=()) -> set:
+def _set(members: Any = ()) -> set:
     if type(members) not in (list, tuple):
         raise ValueError("a set that is not made from a list")
     made: set = set()
@@ -112,7 +112,7 @@ def _set(members=()) -> set:
     return made
 
 
-def _frozenset(members=()) -> frozenset:
+def _frozenset(members: Any = ()) -> frozenset:
     return frozenset(_set(members))
 
 

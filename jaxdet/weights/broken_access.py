@@ -10,6 +10,8 @@ import gc
 import logging
 import sys
 from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
 
 _LEFT_BEHIND = "Event loop is closed"
 
@@ -46,11 +48,11 @@ def _is_wanted(record: logging.LogRecord) -> bool:
     return "never retrieved" not in text and "_SignalingThread.run() raised" not in text
 
 
-def _unraisable_hook(unraisable) -> None:
+def _unraisable_hook(unraisable: Any) -> None:
     if _LEFT_BEHIND not in str(unraisable.exc_value):
         _unraisable[-1](unraisable)
 
 
-def _except_hook(kind, error, trace) -> None:
+def _except_hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if _LEFT_BEHIND not in str(error):
         _uncaught[-1](kind, error, trace)

@@ -93,7 +93,10 @@ def _parameters(tree: Tree, rules: Rules) -> StateDict:
     return {key: array for key, array in whole.items() if rules.reason_to_ignore(key) is None}
 
 
-def _moment(entries, name, names, shapes, rules) -> Tree:
+def _moment(
+    entries: dict[int, dict[str, Any]], name: str, names: list[str], shapes: StateDict, rules: Rules
+) -> Tree:
+    """The moment `name` of the parameters `names`, which torch numbers in this order."""
     arrays = {}
     for i, key in enumerate(names):
         value = entries[i][name] if i in entries else np.zeros(shapes[key].shape, np.float32)

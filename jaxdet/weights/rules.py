@@ -62,6 +62,7 @@ class Rules:
         return _substituted(self.inverse, path)
 
     def reason_to_ignore(self, key: str) -> str | None:
+        """Reason for which an entry counts as no weight; None for a weight."""
         return next((reason for pattern, reason in self.ignored if re.fullmatch(pattern, key)), None)
 
     def rank(self, key: str) -> tuple[int, ...]:
@@ -80,6 +81,8 @@ class Rules:
 
 
 class TensorPair(NamedTuple):
+    """A tensor that was taken: its torch key, and the dotted path and shape of its leaf in the tree."""
+
     key: str
     path: str
     shape: tuple[int, ...]
@@ -108,6 +111,7 @@ class WeightsReport:
         return "\n".join([*lines, self.summary()])
 
     def summary(self) -> str:
+        """Line with the name of the rules and the number of tensors by their fate."""
         counts = (
             (len(self.pairs), "tensors taken"),
             (len(self.ignored), "ignored by rule"),
@@ -173,6 +177,7 @@ def _substituted(rules: tuple[tuple[str, str], ...], text: str) -> str:
 
 
 Path = tuple[str, ...]  # collection, then names
+Found = dict[Path, tuple[str, np.ndarray]]  # torch key and value of each leaf
 
 
 def _from_leaf(dotted: str, key: str, array: np.ndarray) -> tuple[Path, np.ndarray]:
@@ -204,7 +209,7 @@ def to_leaf(path: Path, value: Any) -> tuple[str, np.ndarray]:
     return ".".join([*parents, leaf]), np.ascontiguousarray(array).reshape(array.shape)
 
 
-def _check_derived(key, array, expected, lenient):
+def _check_derived(key: str, array: np.ndarray, expected: StateDict, lenient: bool) -> None:
     if lenient or key not in expected:
         return
     # A moving average of equal numbers rounds: averaged buffers are right to a few units in the last place.
@@ -215,16 +220,17 @@ def _check_derived(key, array, expected, lenient):
         )
 
 
-def _fill(found, target: Variables | None, report: WeightsReport, lenient: bool) -> Variables:
+def _fill(found: Found, target: Variables | None, report: WeightsReport, lenient: bool) -> Variables:
     leaves = None if target is None else _leaves(target)
-    chosen = _chosen(found, leaves, report, lenient)
+    chosen = _chosen(found, leaves, report)
     _complain(report, leaves, lenient)
     if leaves is not None:
         chosen = {path: chosen.get(path, leaves[path]) for path in leaves}
     return _tree(chosen)
 
 
-def _chosen(found, leaves, report, lenient) -> dict[Path, np.ndarray]:
+def _chosen(found: Found, leaves: dict[Path, Any] | None, report: WeightsReport) -> dict[Path, np.ndarray]:
+    """Values of the leaves that the file fills; all else goes into the report."""
     chosen = {}
     for path, (key, value) in found.items():
         if leaves is None:
@@ -244,7 +250,7 @@ def _chosen(found, leaves, report, lenient) -> dict[Path, np.ndarray]:
     return chosen
 
 
-def _typed(key: str, value: np.ndarray, dtype) -> np.ndarray:
+def _typed(key: str, value: np.ndarray, dtype: Any) -> np.ndarray:
     if value.dtype.kind in "iu":
         if dtype is not None and np.dtype(dtype).kind not in "iu":
             raise InputError(f"{key} holds {value.dtype}, the model expects {np.dtype(dtype)}")
@@ -254,7 +260,8 @@ def _typed(key: str, value: np.ndarray, dtype) -> np.ndarray:
     return np.array(value, np.float32 if dtype is None else dtype, order="C")
 
 
-def _complain(report: WeightsReport, leaves, lenient: bool) -> None:
+def _complain(report: WeightsReport, leaves: dict[Path, Any] | None, lenient: bool) -> None:
+    """Raise InputError if nothing fits, or if something does not and `lenient` is not set."""
     if not report.pairs:
         raise InputError(f"no tensor of the file belongs to {report.rules}; is this the right --config?")
     if lenient or not (report.unused or report.missing):
@@ -265,7 +272,7 @@ def _complain(report: WeightsReport, leaves, lenient: bool) -> None:
         parts.append(f"{len(report.unused)} tensors do not fit (first {key}: {why})")
     if report.missing:
         parts.append(
-            f"{len(report.missing)} of {len(leaves)} leaves are not in it (first {report.missing[0]})"
+            f"{len(report.missing)} of {len(leaves or ())} leaves are not in it (first {report.missing[0]})"
         )
     raise InputError(
         f"the file is not for this {report.rules}: {'; '.join(parts)}; check size and class count"
@@ -275,7 +282,7 @@ def _complain(report: WeightsReport, leaves, lenient: bool) -> None:
 def _leaves(variables: Variables) -> dict[Path, Any]:
     out: dict[Path, Any] = {}
 
-    def walk(node, path):
+    def walk(node: Any, path: Path) -> None:
         if isinstance(node, dict):
             for name, child in node.items():
                 walk(child, (*path, name))

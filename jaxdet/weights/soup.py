@@ -97,11 +97,11 @@ def _quotient(total: np.ndarray, count: int) -> np.ndarray:
     return np.asarray(mean.astype(np.int32) if total.dtype.kind == "i" else mean)
 
 
-def _map(function, *trees: Variables) -> Variables:
+def _map(function: Callable[..., Any], *trees: Variables) -> Variables:
     return Variables(*(_map_tree(function, *parts) for parts in zip(*trees, strict=True)))
 
 
-def _map_tree(function, first: Tree, *others: Tree) -> Any:
+def _map_tree(function: Callable[..., Any], first: Tree, *others: Tree) -> Any:
     if isinstance(first, dict):
         return {name: _map_tree(function, first[name], *(o[name] for o in others)) for name in first}
     return function(first, *others)

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def load(path: str | os.PathLike) -> Any:
     raise InputError(f"{path}: begins with {head!r}; expected a file written by torch.save")
 
 
-def _load_zip(file, size: int) -> Any:
+def _load_zip(file: BinaryIO, size: int) -> Any:
     with zipfile.ZipFile(file) as archive:
         members = {info.filename: info for info in archive.infolist()}
         if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):

@@ -1,5 +1,6 @@
 """The only values that names in a torch file may become: tensors, containers, NumPy values, inert stubs."""
 
+import math
 import re
 from collections import OrderedDict
 from typing import Any
@@ -31,18 +32,7 @@ _INERT = re.compile(
     r"|(argparse|pathlib|functools|datetime|numpy\.random)(\..+)?"
 )
 # Types without effect that may stand as values.
-_BUILTIN_TYPES = {
-    "int",
-    "float",
-    "bool",
-    "str",
-    "complex",
-    "list",
-    "dict",
-    "tuple",
-    "object",
-    "type",
-}
+_BUILTIN_TYPES = {"int", "float", "bool", "str", "complex", "list", "dict", "tuple", "object", "type"}
 
 # A view may repeat its storage (stride 0), but not turn a small file into a huge array.
 _MAX_REPEATED = 1 << 24
@@ -65,7 +55,7 @@ def storage_type(kind: Any) -> np.dtype:
     raise InputError(f"storage of type {found}; expected one of {', '.join(STORAGES)}")
 
 
-def _tensor(storage, offset, size, stride, *_unused) -> np.ndarray:
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_unused: Any) -> np.ndarray:
     """Read-only view of a storage [n]; refuses what would lie outside of it."""
     if type(size) is not tuple or type(stride) is not tuple or len(size) > 32 or len(size) != len(stride):
         raise ValueError("a tensor whose size and stride disagree")
@@ -74,9 +64,7 @@ def _tensor(storage, offset, size, stride, *_unused) -> np.ndarray:
         raise ValueError("a tensor without a storage or with negative numbers")
     if 0 in size:
         return np.zeros(size, storage.dtype)
-    count = 1
-    for n in size:
-        count *= n
+    count = math.prod(size)
     last = offset + sum((n - 1) * s for n, s in zip(size, stride))
     if last >= storage.size or count > max(storage.size, _MAX_REPEATED):
         raise InputError(f"a tensor of shape {size} reaches element {last} of a storage of {storage.size}")
@@ -84,13 +72,13 @@ def _tensor(storage, offset, size, stride, *_unused) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(storage[offset:], tuple(size), strides, writeable=False)
 
 
-def _parameter(data, *_unused) -> np.ndarray:
+def _parameter(data: Any, *_unused: Any) -> np.ndarray:
     if not isinstance(data, np.ndarray):
         raise ValueError("a parameter without a tensor")
     return data
 
 
-def _from_type(function, _kind, args, *_unused) -> Any:
+def _from_type(function: Any, _kind: Any, args: Any, *_unused: Any) -> Any:
     """A tensor subclass, or a tensor with attributes: its tensor."""
     call = function.call if isinstance(function, Global) else None
     if call is None or call not in (_tensor, _parameter):
@@ -98,11 +86,11 @@ def _from_type(function, _kind, args, *_unused) -> Any:
     return call(*args)
 
 
-def _plain_dict(*_factory) -> dict:
+def _plain_dict(*_factory: Any) -> dict:
     return {}
 
 
-def _ordered_dict(pairs=()) -> OrderedDict:
+def _ordered_dict(pairs: Any = ()) -> OrderedDict:
     """Python 2 hands the entries over, as a list of lists."""
     made: OrderedDict = OrderedDict()
     if type(pairs) not in (list, tuple) or not all(type(p) in (list, tuple) for p in pairs):
@@ -111,19 +99,19 @@ def _ordered_dict(pairs=()) -> OrderedDict:
     return made
 
 
-def _size(dims=()) -> tuple:
+def _size(dims: Any = ()) -> tuple:
     if type(dims) not in (list, tuple):
         raise ValueError("a torch.Size without dimensions")
     return tuple(dims)
 
 
-def _device(*parts) -> str:
+def _device(*parts: Any) -> str:
     if not all(type(part) in (str, int) for part in parts):
         raise ValueError("a device without a name")
     return ":".join(map(str, parts))
 
 
-def _object(kind, *_unused) -> Inert:
+def _object(kind: Any, *_unused: Any) -> Inert:
     """Instance of an inert class as protocols 0 and 1 write it."""
     if not isinstance(kind, Global) or kind.call is not None:
         raise ValueError("an object of a class that cannot be inert")

@@ -4,6 +4,7 @@ import os
 import struct
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class _Writer:
     def _name(self, module: str, name: str) -> None:
         self.out.append(f"c{module}\n{name}\n".encode())
 
-    def _sequence(self, start: bytes, values, end: bytes) -> None:
+    def _sequence(self, start: bytes, values: Iterable[Any], end: bytes) -> None:
         self.out.append(start)
         for value in values:
             self.write(value)
