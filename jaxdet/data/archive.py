@@ -12,9 +12,10 @@ import signal
 import subprocess
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxdet.data.processes import exit_with_parent
 from jaxdet.errors import InputError
@@ -76,11 +77,11 @@ def extract(
         check_name(member.name)
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
-    said, say = context.Pipe(duplex=False)
-    arguments = (os.fspath(path), os.fspath(folder), [m.name for m in wanted], tool or program(), say)
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = (os.fspath(path), os.fspath(folder), [m.name for m in wanted], tool or program(), sender)
     process = context.Process(target=_extract, args=arguments, daemon=True)
     process.start()
-    say.close()
+    sender.close()
     pending = {m.name: m for m in wanted}
     tried: dict[str, tuple[int, int]] = {}
     try:
@@ -92,13 +93,14 @@ def extract(
                 break
             time.sleep(POLL_S)
         if pending:
-            raise InputError(_complaint(path, said, pending))
+            raise InputError(_complaint(path, receiver, pending))
     finally:
         process.terminate()
         process.join()
 
 
-def _is_whole(file, member, tried):
+def _is_whole(file: Path, member: Member, tried: dict[str, tuple[int, int]]) -> bool:
+    """True if the file has the size and the checksum of its member; `tried` keeps what failed, by name."""
     try:
         state = file.stat()
     except FileNotFoundError:
@@ -115,27 +117,27 @@ def _is_whole(file, member, tried):
     return crc == member.crc32
 
 
-def _complaint(path, said, pending):
+def _complaint(path: str | os.PathLike, receiver: Connection, pending: Mapping[str, Member]) -> str:
+    """Line on the files that did not come out, with the reason that the tool gave."""
     try:
-        lines = [line.strip() for line in said.recv().splitlines()]
+        lines = [line.strip() for line in receiver.recv().splitlines()]
     except EOFError:
         lines = ["error: the extracting process was killed"]
-    reasons = [line for line in lines if "error" in line.lower() or "space" in line.lower()] or [
-        "no reason given"
-    ]
+    reasons = (line for line in lines if "error" in line.lower() or "space" in line.lower())
+    reason = next(reasons, "no reason given")
     gigabytes = sum(m.size for m in pending.values()) / 1e9
     return (
         f"{path}: {len(pending)} files could not be extracted, "
-        f"the first is {next(iter(pending))} ({reasons[0][:200]}); "
+        f"the first is {next(iter(pending))} ({reason[:200]}); "
         f"expected a complete archive and {gigabytes:.3g} GB of free disk; free some or download it again"
     )
 
 
-def _extract(archive, folder, names, tool, say):
+def _extract(archive: str, folder: str, names: list[str], tool: str | None, sender: Connection) -> None:
     """Body of the extracting process; sends what the tool printed."""
     children: list[subprocess.Popen] = []
 
-    def stop(*_):
+    def stop(*_: Any) -> None:
         for child in children:
             child.kill()
         os._exit(1)
@@ -143,7 +145,7 @@ def _extract(archive, folder, names, tool, say):
     signal.signal(signal.SIGTERM, stop)
     exit_with_parent(stop)
     if tool is None:
-        say.send(_extract_in_python(archive, folder, names))
+        sender.send(_extract_in_python(archive, folder, names))
         return
     # -spd turns off wildcards, which would match other members.
     command = [tool, "x", "-y", "-bd", "-spd", "-sccUTF-8", f"-o{folder}", "--", archive, *names]
@@ -156,10 +158,11 @@ def _extract(archive, folder, names, tool, say):
         errors="replace",
     ) as child:
         children.append(child)
-        say.send(child.communicate()[0][:PRINTED])
+        sender.send(child.communicate()[0][:PRINTED])
 
 
-def _extract_in_python(archive, folder, names):
+def _extract_in_python(archive: str, folder: str, names: list[str]) -> str:
+    """Extract by py7zr; a line on its error, or ""."""
     import py7zr
 
     try:

@@ -13,7 +13,7 @@ def exit_with_parent(cleanup: Callable[[], object] = lambda: None) -> None:
     if parent is None:
         return
 
-    def watch():
+    def watch() -> None:
         connection.wait([parent.sentinel])
         cleanup()
         os._exit(1)

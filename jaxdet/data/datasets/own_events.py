@@ -1,6 +1,7 @@
 """Own recordings with own labels: found below a folder, matched by name, and divided into splits."""
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def find(
 ) -> FoundSources:
     """The recordings below `source` that have labels.
 
-    `splits` and `session` are those of `event_splits.assign`. InputError where nothing fits together.
+    `splits` and `session` are those of `event_splits.assign`. InputError if no labels belong to a recording.
     """
     problems: list[str] = []
     notes: list[str] = []
@@ -87,7 +88,7 @@ def _matched(
     problems: list[str],
     notes: list[str],
 ) -> dict[str, list[LabelPart]]:
-    """Labels of the recordings that have some; names without a partner are told."""
+    """Labels of the recordings that have some; names without a partner become notes and problems."""
     both = {name: found[name] for name in events if name in found}
     if not both and not problems:
         raise InputError(
@@ -104,6 +105,7 @@ def _matched(
     return both
 
 
-def _some(names) -> str:
-    names = sorted(names)
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "none"
+def _some(names: Iterable[str]) -> str:
+    """The first of the names, for a message."""
+    found = sorted(names)
+    return ", ".join(found[:5]) + (", ..." if len(found) > 5 else "") if found else "none"

@@ -89,7 +89,8 @@ def _tables(
     with open(path, "rb") as file:
         for number, size in _packets(file, header, report):
             if number != chosen:
-                report.add(_OTHER, chosen in header.streams and number in header.streams)
+                if chosen in header.streams and number in header.streams:
+                    report.add(_OTHER)
                 continue
             try:
                 yield read(expand(file.read(size)))
@@ -217,13 +218,13 @@ def _decompressor(compression: int, path: Path) -> Callable[[bytes], bytes]:
     return expand
 
 
-def _lz4():
+def _lz4() -> Callable[[], Any]:
     import lz4.frame
 
     return lz4.frame.LZ4FrameDecompressor
 
 
-def _zstd():
+def _zstd() -> Callable[[], Any]:
     try:
         from compression import zstd  # pyright: ignore[reportMissingImports]   (Python 3.14)
     except ImportError:

@@ -4,7 +4,7 @@ Rotation, shear, scale and translation about the centre of the sensor, before th
 keep the real-valued coordinates of the map; a box becomes the hull of its mapped corners.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Ranges(NamedTuple):
     shear: float = 0.0  # degrees, of columns against rows, to either side
 
     @classmethod
-    def of(cls, block) -> "Ranges":
+    def of(cls, block: Any) -> "Ranges":
         """The ranges of a config's block `data.affine`; InputError for values that are no range."""
         ranges = cls(*(float(getattr(block, name)) for name in cls._fields))
         limits = {"rotation": (0, 180), "translation": (0, 1), "scale": (1, 10), "shear": (0, 60)}
@@ -58,7 +58,7 @@ def apply(warp: AffineMap, points: np.ndarray) -> np.ndarray:
 
 
 def map_boxes(warp: AffineMap, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hulls of the mapped boxes (xyxy), clipped to the sensor, [N, 4], and the mask [M] of boxes kept.
+    """Hulls of the mapped boxes [M, 4] (xyxy), clipped to the sensor, [N, 4], and the mask [M] of boxes kept.
 
     As with the crop of `augment`, a box is kept if the centre of its hull lies on the sensor.
     """

@@ -41,12 +41,12 @@ def identity(height: int, width: int) -> SensorView:
     return SensorView(height, width, 1.0, 1.0, 0, 0, False)
 
 
-def draw(rng, starts: tuple[int, int], height: int, width: int, augment: bool = True) -> Draws:
-    """Draw a window.
+def draw(
+    rng: np.random.Generator, starts: tuple[int, int], height: int, width: int, augment: bool = True
+) -> Draws:
+    """Draw a window; `starts` is the inclusive range of the first millisecond.
 
-    `rng` offers numpy Generator's `integers(low, high, endpoint=True)` and `random()`; `starts` is the
-    inclusive range of the first millisecond. A range of one value still draws, so the order of draws never
-    changes.
+    A range of one value still draws, so the order of draws never changes.
     """
     start = int(rng.integers(starts[0], starts[1], endpoint=True))
     if not augment:

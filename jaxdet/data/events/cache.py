@@ -5,7 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -40,10 +40,10 @@ class Recordings:
         self._open: OrderedDict[int, recordings.Recording] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {"paths": self.paths, "_size": self._size, "_label_every": self._label_every}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._close_all()
 
@@ -73,7 +73,7 @@ class Recordings:
     def count(self, index: int, edges_ms: np.ndarray) -> np.ndarray:
         """Number of events between consecutive milliseconds `edges_ms` [S + 1] -> int64 [S]."""
 
-        def read(recording):
+        def read(recording: recordings.Recording) -> np.ndarray:
             rows = recording.ms_start[np.clip(edges_ms, 0, recording.duration_ms)]
             return np.diff(rows.astype(np.int64))
 

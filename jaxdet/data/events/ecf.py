@@ -30,7 +30,7 @@ def decode(data: bytes) -> EventChunk:
     if num > MAX_EVENTS:
         raise InputError(f"a chunk of ECF of {num} events, which holds at most {MAX_EVENTS}")
     if not num:
-        return EventChunk(*(np.zeros(0, kind) for kind in (np.int64, np.int16, np.int16, np.int8)))
+        return EventChunk.none()
     t_us, at = _of_window(_times, data, 4, num, _FEW)
     if header & _YXP_PACKED:
         value, _ = _packed(data, at, num, "<u4")

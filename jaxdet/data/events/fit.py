@@ -37,7 +37,7 @@ class View(NamedTuple):
     region: Sequence[int] | None = None  # x, y, width, height, camera's pixels; None: the whole sensor
     start_us: int | None = None  # camera's clock; None: from the first event on
     end_us: int | None = None  # events from here on are left out
-    max_gap_s: float | None = None  # longer silences are skipped, and the memory reset; None: none is
+    max_gap_s: float | None = None  # longer silences are skipped, and the memory reset; None: all are kept
     sensor: tuple[int, int] | None = None  # height, width of the camera; None: as the file states it
     mounting: Mounting = Mounting()
     filters: Filters = Filters()
@@ -187,9 +187,9 @@ def choose(
     """The fit `name` of a camera, or of its region (x, y, width, height), to a model's sensor.
 
     Sizes are (height, width), the camera's and the region as they are in its file; `mounting` puts it
-    upright. Without a name it is the one that keeps the whole region and its aspect: none
-    for equal sizes, pad for one that fits inside, else bin. Raises InputError for a region that is not on the
-    camera, and for sizes that the fit cannot take.
+    upright. Without a name it is the one that keeps the whole region and its aspect: none for equal sizes,
+    pad for one that fits inside, else bin. Raises InputError for a region that is not on the camera, and for
+    sizes that the fit cannot take.
     """
     if name is not None and name not in FITS:
         raise InputError(f"fit {name!r}; expected one of {', '.join(FITS)}")

@@ -8,7 +8,7 @@ Columns are stored plain or compressed; Blosc and other filters come with the pa
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,9 @@ def _one_line(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be read ({_advice(error)})") from error
 
 
-def _reader(path: Path, read: Any, chunk_events: int) -> Any:
+def _reader(
+    path: Path, read: Callable[[Path, Any, int], Iterator[EventChunk]], chunk_events: int
+) -> Callable[[EventStream], Iterator[EventChunk]]:
     """Chunks of a stream, from `read(path, file, chunk_events)`; errors of the library become one line."""
 
     def chunks(_: EventStream) -> Iterator[EventChunk]:

@@ -69,7 +69,7 @@ class Classes:
     names: tuple[str, ...]
     renamed: tuple[tuple[str, str], ...] = ()  # (name or number in the files, a class, or "" to ignore it)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for old, new in self.renamed:
             if new and new not in self.names:
                 raise InputError(f"--map={old}={new}: expected one of the classes {', '.join(self.names)}")

@@ -17,18 +17,19 @@ from jaxdet.data.events.streams import EventChunk
 from jaxdet.errors import InputError
 from jaxdet.structs import Batch, Events, Targets
 
+_BUCKET_UNIT = 8192  # of the bucket that is proposed
+
 
 def bucket(num_events: int, buckets: Sequence[int]) -> int:
     """The smallest bucket that holds `num_events`, or the largest bucket if they exceed it."""
     return min((b for b in buckets if b >= num_events), default=max(buckets))
 
 
-_BUCKET_UNIT = 8192  # of the bucket that is proposed
-
-
 def overflow(counts: np.ndarray, buckets: Sequence[int], span_ms: int) -> str:
-    """Sentence on the events of segments, `counts` in each, that the largest bucket cannot hold, and the
-    buckets that would; "" if all fit."""
+    """Sentence on the events that the largest bucket cannot hold, and the buckets that would; "" if all fit.
+
+    `counts` are the events of each segment of `span_ms`.
+    """
     largest = max(buckets)
     over = counts[counts > largest]
     if not len(over):
@@ -44,24 +45,24 @@ def overflow(counts: np.ndarray, buckets: Sequence[int], span_ms: int) -> str:
 
 def empty(num_lanes: int, num_events: int, num_steps: int, num_slots: int, num_boxes: int) -> Batch:
     """A batch of lanes that hold nothing: no event, no slot, reset true."""
-    lanes = num_lanes
+    boxes = (num_lanes, num_slots, num_boxes)
     return Batch(
         Events(
-            xy=np.zeros((lanes, num_events, 2), np.float32),
-            t_us=np.zeros((lanes, num_events), np.int16),
-            polarity=np.zeros((lanes, num_events), np.int8),
-            step_start=np.zeros((lanes, num_steps + 1), np.int32),
+            xy=np.zeros((num_lanes, num_events, 2), np.float32),
+            t_us=np.zeros((num_lanes, num_events), np.int16),
+            polarity=np.zeros((num_lanes, num_events), np.int8),
+            step_start=np.zeros((num_lanes, num_steps + 1), np.int32),
         ),
         Targets(
-            boxes=np.zeros((lanes, num_slots, num_boxes, 4), np.float32),
-            labels=np.zeros((lanes, num_slots, num_boxes), np.int32),
-            box_mask=np.zeros((lanes, num_slots, num_boxes), bool),
-            ignore_mask=np.zeros((lanes, num_slots, num_boxes), bool),
-            at_step=np.zeros((lanes, num_slots), np.int32),
-            slot_mask=np.zeros((lanes, num_slots), bool),
+            boxes=np.zeros((*boxes, 4), np.float32),
+            labels=np.zeros(boxes, np.int32),
+            box_mask=np.zeros(boxes, bool),
+            ignore_mask=np.zeros(boxes, bool),
+            at_step=np.zeros((num_lanes, num_slots), np.int32),
+            slot_mask=np.zeros((num_lanes, num_slots), bool),
         ),
-        reset=np.ones(lanes, bool),
-        source=np.full((lanes, num_slots, 2), -1, np.int32),
+        reset=np.ones(num_lanes, bool),
+        source=np.full((num_lanes, num_slots, 2), -1, np.int32),
     )
 
 
@@ -83,7 +84,12 @@ def put_events(
     limit = step_limit(counts, out.xy.shape[1])
     order = _by_cell(cell, bounds, limit)
     starts = np.concatenate([[0], np.cumsum(np.minimum(counts, limit))])
-    _gather(out, lane, raw, rows[order], starts, start_us, pixels, step_us)
+    rows, num = rows[order], len(order)
+    out.xy[lane, :num] = pixels.mapped(raw.x[rows], raw.y[rows])
+    out.polarity[lane, :num] = raw.p[rows]
+    step_time = np.repeat(start_us + step_us * np.arange(num_steps), np.diff(starts))
+    out.t_us[lane, :num] = raw.t_us[rows] - step_time
+    out.step_start[lane] = starts
     return int(counts.sum() - starts[-1])
 
 
@@ -115,15 +121,6 @@ def _by_cell(cell: np.ndarray, bounds: np.ndarray, limit: int) -> np.ndarray:
         part &= dtype((1 << bits) - 1)
         parts.append(part.astype(np.int64) + low)
     return np.concatenate(parts)
-
-
-def _gather(out, lane, raw, rows, starts, start_us, pixels, step_us) -> None:
-    num = len(rows)
-    out.xy[lane, :num] = pixels.mapped(raw.x[rows], raw.y[rows])
-    out.polarity[lane, :num] = raw.p[rows]
-    step_time = np.repeat(start_us + step_us * np.arange(len(starts) - 1), np.diff(starts))
-    out.t_us[lane, :num] = raw.t_us[rows] - step_time
-    out.step_start[lane] = starts
 
 
 def step_limit(counts: np.ndarray, budget: int) -> int:

@@ -74,7 +74,7 @@ class Recording:
         self.start_us = numbers["start_us"]  # in the clock of the camera
         self.label_interval_us = numbers["label_interval_us"]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return open_recording, (self.path,)
 
     def _load(self, file: str) -> np.ndarray:
@@ -130,7 +130,7 @@ class Recording:
         """
         start, stop = (min(max(ms, 0), self.duration_ms) for ms in (start_ms, stop_ms))
         if stop <= start:
-            return EventChunk(*(np.zeros(0, d) for d in (np.int64, np.int16, np.int16, np.int8)))
+            return EventChunk.none()
         bounds = self.ms_start[start : stop + 1]
         word = self._words(int(bounds[0]), int(bounds[-1]))
         whole_ms = np.repeat(np.arange(start, stop, dtype=np.int64) * 1000, np.diff(bounds))
@@ -303,7 +303,8 @@ def _made_before(path: Path) -> bool:
         return False
 
 
-def save_array(path, array):
+def save_array(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Write an array as .npy."""
     # numpy.save reports a full disk only as "N requested and M written".
     with files.atomic(path) as temporary, open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))

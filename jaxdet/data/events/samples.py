@@ -128,7 +128,14 @@ def frame_times(times: np.ndarray, window_us: int, interval_us: int) -> np.ndarr
     return frames
 
 
-def _by_step(times, markers, boxes, classes, window_us, step_us) -> Labels:
+def _by_step(
+    times: np.ndarray,
+    markers: np.ndarray,
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    window_us: int,
+    step_us: int,
+) -> Labels:
     """Group rows and frame markers by step; of a step only the rows at its last time survive."""
     row = np.concatenate([np.arange(len(times)), np.full(len(markers), -1)])
     times = np.concatenate([times, markers])

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,12 @@ class EventChunk(NamedTuple):
     y: np.ndarray  # int16, row
     p: np.ndarray  # int8, 0 or 1
 
-    def take(self, rows) -> "EventChunk":
+    @classmethod
+    def none(cls) -> "EventChunk":
+        """No events."""
+        return cls(*(np.zeros(0, kind) for kind in (np.int64, np.int16, np.int16, np.int8)))
+
+    def take(self, rows: slice | np.ndarray) -> "EventChunk":
         """The events of a slice, mask or index array."""
         return EventChunk(*(column[rows] for column in self))
 
@@ -100,7 +105,7 @@ def concatenate(chunks: Iterable[EventChunk]) -> EventChunk:
     """Concatenate chunks into one."""
     columns = list(zip(*chunks))
     if not columns:
-        return EventChunk(*(np.zeros(0, d) for d in (np.int64, np.int16, np.int16, np.int8)))
+        return EventChunk.none()
     return EventChunk(*(np.concatenate(column) for column in columns))
 
 
@@ -229,7 +234,8 @@ _SENSORS = (  # parts of plugin names -> width, height
 )
 
 
-def _geometry(fields):
+def _geometry(fields: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """Width and height of the sensor that a header states, or that its plugin has."""
     if match := re.fullmatch(r"(\d+)x(\d+)", fields.get("geometry", "")):
         return int(match[1]), int(match[2])
     settings = dict(re.findall(r"(\w+)=(\d+)", fields.get("format", "")))

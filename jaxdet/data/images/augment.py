@@ -82,10 +82,10 @@ def draw(rng: np.random.Generator, index: int, num_images: int, settings: Settin
     return Draw(mosaic, mix, (h, s, v), bool(up), bool(left))
 
 
-def _draw_mosaic(rng, index, num_images, settings: Settings) -> Mosaic:
+def _draw_mosaic(rng: np.random.Generator, index: int, num_images: int, settings: Settings) -> Mosaic:
     others = [int(i) for i in rng.integers(num_images, size=3)] if settings.mosaic else []
 
-    def around(middle, reach):
+    def around(middle: float, reach: float) -> float:
         return float(rng.uniform(middle - reach, middle + reach))
 
     warp = Warp(

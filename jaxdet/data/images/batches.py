@@ -128,7 +128,9 @@ class Loader:
             while waiting:
                 yield from self._ready(*waiting.popleft())
 
-    def _load(self, item: ImageItem, shape: tuple[int, int]):
+    def _load(
+        self, item: ImageItem, shape: tuple[int, int]
+    ) -> tuple[np.ndarray, letterbox.Placement, np.ndarray | None, ReadReport]:
         report = ReadReport()
         image = decoding.read(item.path, radiometric=self.radiometric, report=report)
         try:

@@ -6,6 +6,7 @@ condemns no file. The sizes of the parts of a container are exact.
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 _UNKNOWN_SIZE = 0x00FFFFFFFFFFFFFF  # of a Matroska segment that was written to a stream
 
@@ -24,7 +25,7 @@ def is_cut_short(path: str | os.PathLike) -> bool:
     return False
 
 
-def _boxes_end(file, end: int) -> int:
+def _boxes_end(file: BinaryIO, end: int) -> int:
     """Position after the last box of an MP4 file, by the sizes of its boxes."""
     at = 0
     while at + 8 <= end:
@@ -39,7 +40,7 @@ def _boxes_end(file, end: int) -> int:
     return at
 
 
-def _segment_end(file) -> int:
+def _segment_end(file: BinaryIO) -> int:
     """Position after the segment of a Matroska file; 0 if it was written without a size."""
     file.seek(4)
     header = _vint(file)
@@ -49,7 +50,7 @@ def _segment_end(file) -> int:
     return 0 if size == _UNKNOWN_SIZE else file.tell() + size
 
 
-def _vint(file) -> int:
+def _vint(file: BinaryIO) -> int:
     """A number of Matroska: as many bytes as the first has leading zeros, and one."""
     first = file.read(1)
     if not first or not first[0]:
