@@ -1,10 +1,11 @@
-"""MkDocs hook: generated parts of pages, and the pages that lie outside of docs/."""
+"""MkDocs hook: generated parts of pages, lines of code, and the pages that lie outside of docs/."""
 
 import os
 import re
 from pathlib import Path
 from typing import Literal
 
+import code_lines
 import command_pages
 import config_keys
 import error_lines
@@ -35,7 +36,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put what `<!-- generated: NAME -->` stands for in its place."""
+    """Put what `<!-- generated: NAME -->` stands for in its place, and lines behind names of code."""
+    if page.file.src_uri == "read_code.md":
+        markdown = code_lines.numbered(markdown)
     return re.sub(r"<!-- generated: ([\w ]+) -->", lambda match: GENERATED[match[1]](), markdown)
 
 

@@ -4,12 +4,14 @@ import ast
 import json
 import re
 
+import code_lines
 import command_pages
 import config_keys
 import error_lines
 import pytest
 from doc_pages import PAGES, ROOT
 
+import jaxdet
 from jaxdet import __main__ as commands
 
 LISTED = {words: flags.listed() for words, flags in commands.flags_of_all().items()}
@@ -91,7 +93,27 @@ def test_errors_are_read_from_the_sources():
 
 def test_python_pages_name_public_names():
     page = (ROOT / "docs" / "reference" / "python.md").read_text()
-    import jaxdet
-
     for module, name in jaxdet._PUBLIC.values():
         assert f"::: jaxdet.{module}.{name}\n" in page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_names_of_the_package_in_the_text_exist(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    for name in re.findall(r"`(jaxdet(?:\.\w+)+)\b[^`\n]*`", text):
+        known = name.split(".")[1]
+        if known not in jaxdet.__all__ and known != "configs":
+            code_lines.place(name)
+    for path in re.findall(r"`((?:jaxdet|configs|launch|tests|docs)/[\w/.]+)`", text):
+        assert (ROOT / path.rstrip(".")).exists(), path
+
+
+def test_a_name_has_the_line_of_its_definition():
+    path, line = code_lines.place("jaxdet.models.events.EventWrite.query")
+    assert path == "jaxdet/models/events.py"
+    assert "def query(" in (ROOT / path).read_text().splitlines()[line - 1]
+    assert code_lines.place("jaxdet.ops") == ("jaxdet/ops/__init__.py", 1)
+    for gone in ("jaxdet.ops.attentions", "jaxdet.models.events.EventWrite.answer"):
+        with pytest.raises(code_lines.NoSuchName):
+            code_lines.place(gone)
+    assert code_lines.numbered("`jaxdet.ops` and `jaxdet`") == "`jaxdet.ops` (ops/__init__.py:1) and `jaxdet`"
