@@ -64,7 +64,7 @@ def _run(flags: cli.Flags) -> None:
     logger.info("%s written", flags.out)
 
 
-main = cli.Command(_flags, _run, __doc__)
+main = cli.Command(_flags, _run, __doc__, cleans_up_when_told=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -80,7 +80,7 @@ def export(
     described = manifest.of(held, cfg, form.raw, is_onnx, licence, version)
     described["type"] = _type(cfg, form)
     job = _Export(cfg, reference, form, count, source, measure)
-    with _folder_in(path.parent) as folder:
+    with _folder_beside(path) as folder:
         made = Path(folder) / path.name
         if is_onnx:
             onnx_file.write(made, held, form.raw, {manifest.KEY: json.dumps(described)})
@@ -163,12 +163,12 @@ def _refuse_form(path: Path, cfg: Any, form: Form, check: bool, source: Path | N
         raise InputError("--int8 is measured by its boxes, so it goes with neither --raw nor --nocheck")
 
 
-def _folder_in(parent: Path) -> tempfile.TemporaryDirectory[str]:
+def _folder_beside(path: Path) -> tempfile.TemporaryDirectory[str]:
     """A folder for the parts of the file, which goes again; InputError where none can be made."""
     try:
-        return tempfile.TemporaryDirectory(dir=parent, prefix=".export")
+        return tempfile.TemporaryDirectory(".partial", f".{path.stem[:32]}.", path.parent)
     except OSError as error:
-        raise InputError(f"{parent}: no file can be written there: {error.strerror}") from error
+        raise InputError(f"{path.parent}: no file can be written there: {error.strerror}") from error
 
 
 def image_size(cfg: Any) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Exported files: what is refused, what is kept, and whole models."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +138,32 @@ def test_the_command_answers_in_one_line(tmp_path, capsys):
         assert line.startswith(f"error: {message}")
         assert line.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_command_told_to_stop_leaves_nothing(tmp_path, number, status):
+    cfg = tiny_detectors.get_config("yolox")
+    _, variables = functional.split(from_config.build(cfg, 0))
+    checkpoint.save_weights(tmp_path / "w", variables, setup.as_json(cfg))
+    source = f"""
+import signal, sys
+from jaxdet import export
+from jaxdet.exporting import write
+
+def write_half(path, *_):
+    path.write_bytes(b"half")
+    print(path.parent.name, flush=True)
+    signal.raise_signal({int(number)})
+
+write.onnx_file.write = write_half
+sys.exit(export.main(sys.argv[1:]))
+"""
+    flags = [f"--weights={tmp_path / 'w'}", f"--out={tmp_path / 'm.onnx'}"]
+    done = subprocess.run([sys.executable, "-c", source, *flags], capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert done.stdout.startswith(".m.")
+    assert "Traceback" not in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["w"]
 
 
 def test_weights_of_another_sensor_are_one_line(tmp_path, capsys):
