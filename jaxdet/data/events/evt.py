@@ -54,8 +54,7 @@ def open_stream(path: Path, chunk_events: int) -> EventStream:
     new_decoder: Callable = DECODERS[found]
     word = DECODERS[found].word
     num_words, rest = divmod(path.stat().st_size - header.offset, word.itemsize)
-    # Two of the short words of EVT3 hold about one event.
-    words = partial(blocks, path, word, header.offset, 2 * chunk_events if found == "evt3" else chunk_events)
+    words = partial(blocks, path, word, header.offset, chunk_events)
     if found == "evt21":
         first = list(words(min(evt21.LOOKED_AT, num_words)))
         new_decoder = partial(evt21.Evt21, evt21.is_swapped(np.concatenate([np.zeros(0, word), *first])))

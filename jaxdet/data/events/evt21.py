@@ -17,6 +17,11 @@ LOOKED_AT = 1 << 16  # words from which the order of halves is found
 def unwrap(values: np.ndarray, period: int, before: int | None, wraps: int) -> np.ndarray:
     """Add `period` wherever a counter falls by more than half of it; `before` is the counter in front."""
     values = values.astype(np.int64)
+    if not len(values):
+        return values
+    highest = max(int(values.max()), values[0] if before is None else before)
+    if highest - int(values.min()) <= period // 2:  # no fall can be that large
+        return values + wraps * period if wraps else values
     falls = np.diff(values, prepend=values[:1] if before is None else before) < -(period // 2)
     return values + (wraps + np.cumsum(falls)) * period
 
@@ -71,8 +76,8 @@ class Evt21:
 def _columns(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index of the mask, of `masks` uint32 [N], and position in it of every set bit, in this order."""
     parts = masks.view(np.uint8)
-    at = np.flatnonzero(parts)  # most of the 4 bytes of a mask are 0
-    bits = np.flatnonzero(np.unpackbits(parts[at], bitorder="little"))
+    at = np.flatnonzero(parts != 0)  # most of the 4 bytes of a mask are 0
+    bits = np.flatnonzero(np.unpackbits(parts[at], bitorder="little").view(bool))
     byte = at[bits >> 3]
     return byte >> 2, (byte & 3) << 3 | bits & 7
 

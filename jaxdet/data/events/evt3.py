@@ -17,9 +17,6 @@ _Y, _X, _BASE_X, _VECTOR_12, _VECTOR_8, _TIME_LOW, _TIME_HIGH = 0x0, 0x2, 0x3, 0
 _COLUMNS = np.zeros(16, np.uint16)  # of a vector of each type
 _COLUMNS[[_VECTOR_12, _VECTOR_8]] = 12, 8
 _MASKS = ((1 << _COLUMNS.astype(int)) - 1).astype(np.uint16)
-_SET_BITS = np.zeros((1 << 12, 12), np.uint16)  # positions of the bits that are set, lowest first, by mask
-_BITS = np.arange(1 << 12)[:, None] >> np.arange(12) & 1
-_SET_BITS[np.nonzero(_BITS)[0], (np.cumsum(_BITS, 1) - 1)[_BITS > 0]] = np.nonzero(_BITS)[1]
 
 
 class Evt3:
@@ -34,33 +31,33 @@ class Evt3:
     def __call__(self, words: np.ndarray) -> tuple[EventChunk, int]:
         """Decode the next words; return their events, and the number dropped for want of a time or row."""
         words = np.concatenate([self._state, words])
-        code = (words >> 12).astype(np.uint8)
-        is_vector = (code == _VECTOR_12) | (code == _VECTOR_8)
-        holds = is_vector | (code == _X)  # events
-        at, before = np.flatnonzero(holds), np.cumsum(holds, dtype=np.int32)
-        place = words[at] & 0x0FFF  # column, and polarity above it
+        single = words & 0xF000 == _X << 12
+        at, others = np.flatnonzero(single), np.flatnonzero(~single)
+        place, value = words[at], words[others]
+        code = (value >> 12).astype(np.uint8)
+        value &= 0x0FFF
+        others -= np.arange(len(others))
+        before = others  # events before each of the other words
         times_at = np.flatnonzero((code == _TIME_LOW) | (code == _TIME_HIGH))
         rows_at, bases_at = np.flatnonzero(code == _Y), np.flatnonzero(code == _BASE_X)
-        times = self._times(code[times_at], words[times_at] & 0x0FFF)
-        rows = (words[rows_at] & 0x07FF).view(np.int16)
-        bases, since_base = words[bases_at] & 0x0FFF, before[bases_at]
-        starts_at, since_row, covered, misplaced = before[times_at], before[rows_at], 0, None
-        if is_vector.any():
-            vector = np.flatnonzero(is_vector[at])
-            kind = code[at[vector]]
-            until_base = np.searchsorted(vector, since_base)
+        times = self._times(code[times_at], value[times_at])
+        rows = (value[rows_at] & 0x07FF).view(np.int16)
+        bases, covered, misplaced = value[bases_at], 0, None
+        vector = np.flatnonzero(code & 0xE == _VECTOR_12)
+        if len(vector):
+            kind = code[vector]
+            until_base = np.searchsorted(vector, bases_at)
             starts, covered = _starts(_COLUMNS[kind], bases, until_base)
-            masks = place[vector] & _MASKS[kind]
-            begin, place, of_vector = _expanded(place, vector, starts, masks)
-            starts_at, since_row = begin[starts_at], begin[since_row]
+            masks = value[vector] & _MASKS[kind]
+            place, before, of_vector = _merged(place, before, vector, starts, masks)
             if without := int(until_base[0]) if len(bases) else len(vector):
                 # Vectors before the first VECT_BASE_X have no column.
                 misplaced = of_vector[: int(np.bitwise_count(masks[:without]).sum())]
         events = EventChunk(
-            spread(times, starts_at, len(place)),
+            spread(times, before[times_at], len(place)),
             (place & 0x07FF).view(np.int16),
-            spread(rows, since_row, len(place)),
-            (place >> 11).astype(np.int8),
+            spread(rows, before[rows_at], len(place)),
+            (place >> 11).astype(np.int8) & 1,
         )
         base = None if not len(bases) else int(bases[-1])
         if base is not None:
@@ -71,21 +68,23 @@ class Evt3:
     def _times(self, code: np.ndarray, value: np.ndarray) -> np.ndarray:
         """Time in microseconds at each of the words of time, negative before the first TIME_HIGH."""
         # A TIME_LOW below the one before it is a late event of the sensor, not a wrap: only TIME_HIGH wraps.
-        is_high = code == _TIME_HIGH
-        high_at = np.flatnonzero(is_high)
+        high_at = np.flatnonzero(code == _TIME_HIGH)
         before, wraps = (None, 0) if self._high is None else (self._high % 4096, self._high >> 12)
         highs = unwrap(value[high_at], 4096, before, wraps)
         last_high = -1 if self._high is None else self._high
-        low = np.where(is_high, 0, value).astype(np.int64)
-        # A new TIME_HIGH begins its 4096 us at 0 until a TIME_LOW says otherwise; a repeated one is no news.
-        repeated = high_at[np.diff(highs, prepend=last_high) == 0]
-        if len(repeated):
-            last = np.arange(len(code), dtype=np.int32)
-            last[repeated] = 0
-            low = low[np.maximum.accumulate(last)]
+        low = value.astype(np.int64)
         if len(highs):
+            low[high_at] = 0
+            # A new TIME_HIGH begins its 4096 us at 0 until a TIME_LOW says otherwise; a repeated one says
+            # nothing new.
+            repeated = high_at[highs == np.concatenate([[last_high], highs[:-1]])]
+            if len(repeated):
+                follows = np.concatenate([[False], repeated[1:] == repeated[:-1] + 1])
+                said_at = np.maximum.accumulate(np.where(follows, 0, repeated - 1))
+                low[repeated] = low[said_at]
             self._high = int(highs[-1])
-        return spread(highs << 12, high_at, len(code), last_high << 12) | low
+        low |= spread(highs << 12, high_at, len(code), last_high << 12)
+        return low
 
     def _remember(self, times: np.ndarray, rows: np.ndarray, base: int | None) -> None:
         state = []
@@ -104,32 +103,37 @@ def _starts(steps: np.ndarray, bases: np.ndarray, until_base: np.ndarray) -> tup
     A vector starts where the one before it ended, counted from the last of `bases`, before which lie
     `until_base` vectors. The number of columns that were covered since the last base is the second value.
     """
-    ends = np.concatenate([[0], np.cumsum(steps, dtype=np.int64)])
-    covered = ends[:-1] - spread(ends[until_base], until_base, len(steps), 0)
-    base = spread(bases, until_base, len(steps), 0)
-    starts = (base + covered & 0x07FF).astype(np.uint16) | base & 0x0800
-    return starts, int(ends[-1] - ends[until_base[-1]]) if len(until_base) else 0
+    ends = np.zeros(len(steps) + 1, np.uint16)  # modulo 2^16, which the 2^11 columns divide
+    np.cumsum(steps, dtype=np.uint16, out=ends[1:])
+    covered = ends[until_base]
+    origins = bases & 0x0800 | bases - covered & 0x07FF
+    base = spread(origins, until_base, len(steps), 0)
+    starts = base & 0x0800 | base + ends[:-1] & 0x07FF
+    return starts, int(ends[-1] - covered[-1]) if len(bases) else 0
 
 
-def _expanded(
-    place: np.ndarray, vector: np.ndarray, starts: np.ndarray, masks: np.ndarray
+def _merged(
+    place: np.ndarray, before: np.ndarray, vector: np.ndarray, starts: np.ndarray, masks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Events of words that hold one, at `place`, or the bits of one of `masks`, at rows `vector`.
+    """Single events at `place` and those of vectors, in the order of the words.
 
-    Return the first event of each word and of the end, the place of each event, and the events of vectors.
+    `before` are the single events before each of the other words; `vector` are those of the latter that are
+    vectors, with their first columns `starts` and their `masks`. Return the place of each event, the events
+    before each of the other words, and which events are those of vectors.
     """
-    counts = np.bitwise_count(masks)
-    more = np.cumsum(counts, dtype=np.int64) - np.arange(1, len(vector) + 1)
-    begin = np.arange(len(place) + 1)
-    begin += spread(more, vector + 1, len(begin), 0)
-    out = np.empty(int(begin[-1]) + 1, np.uint16)
-    out[begin[:-1]] = place  # that of a vector without events is overwritten by the next, or cut off
-    owner = np.repeat(np.arange(len(vector)), counts)
-    rank = np.arange(len(owner)) - (np.cumsum(counts, dtype=np.int64) - counts)[owner]
+    some = np.flatnonzero(masks != 0)  # most masks are empty
+    vector, starts, masks = vector[some], starts[some], masks[some]
+    bits = np.flatnonzero(np.unpackbits(masks.view(np.uint8), bitorder="little").view(bool))
+    owner = bits >> 4
+    of_vector = before[vector][owner] + np.arange(len(bits))
     start = starts[owner]
-    of_vector = begin[vector][owner] + rank
-    out[of_vector] = start & 0x0800 | start + _SET_BITS[masks[owner], rank] & 0x07FF
-    return begin, out[:-1], of_vector
+    out = np.empty(len(place) + len(bits), np.uint16)
+    out[of_vector] = start & 0x0800 | start + (bits & 15).astype(np.uint16) & 0x07FF
+    is_single = np.ones(len(out), bool)
+    is_single[of_vector] = False
+    out[np.flatnonzero(is_single)] = place
+    ends = np.cumsum(np.bitwise_count(masks), dtype=np.int64)
+    return out, before + spread(ends, vector + 1, len(before), 0), of_vector
 
 
 def _usable(events: EventChunk, misplaced: np.ndarray | None) -> tuple[EventChunk, int]:
