@@ -124,6 +124,18 @@ def test_a_step_keeps_its_newest_events_and_nothing_is_compiled_late(built):
     _assert_same(list(alone.feed(*_part(events, np.concatenate([*kept, rest])))), steps)
 
 
+@pytest.mark.slow
+def test_a_packet_of_a_million_events_is_used_or_counted(built, whole):
+    stream, count = _stream(built, max_events=256), 1_000_000
+    events = _events(count=count)
+    steps = list(stream.feed(*events))
+    assert [step.boxes.time_us for step in steps] == [step.boxes.time_us for step in whole]
+    counts = np.bincount((events[0] - 913_000_000) // STEP_US)[: len(steps)]
+    assert stream.num_events == 256 * len(steps)
+    assert stream.report.counts == {streaming.OVER_LIMIT: counts.sum() - 256 * len(steps)}
+    assert _used_and_left_out(stream) == count
+
+
 def test_a_stream_that_is_behind_skips_the_oldest_steps(built):
     # A clock in which everything takes a microsecond.
     ticks = itertools.count()
