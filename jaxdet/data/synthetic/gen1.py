@@ -65,7 +65,22 @@ def write(out: Path, counts: dict[str, int], simulation: Simulation, workers: in
     logger.info(
         "%s: %d recordings of %g s, %d to simulate", out, len(wanted), simulation.duration_s, len(missing)
     )
+    _warn_of_others(out, {_paths(out, *job)[1] for job in wanted})
     jobs.run(partial(write_recording, out, simulation=simulation), missing, workers, "recordings")
+
+
+def _warn_of_others(out: Path, wanted: set[Path]) -> None:
+    """Say which recordings of an earlier call are read with those that are wanted."""
+    for split in SPLITS:
+        others = {*(out / split).glob("*_bbox.npy")} - wanted
+        if others:
+            logger.warning(
+                "%s: %d more recordings of %s are there and are used as well; remove the folder for a set "
+                "without them",
+                out,
+                len(others),
+                split,
+            )
 
 
 def _paths(out: Path, split: str, number: int) -> tuple[Path, Path]:

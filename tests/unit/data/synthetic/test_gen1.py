@@ -158,6 +158,12 @@ def test_finished_recordings_are_kept_and_missing_ones_made_again(folder):
     assert again == {"synthetic_val_0000_td.dat"}
 
 
+def test_recordings_of_an_earlier_call_are_said_to_be_used(folder, caplog):
+    gen1.write(folder, {**COUNTS, "train": COUNTS["train"] - 1}, SIMULATION, workers=1)
+    (said,) = (record.message for record in caplog.records if record.levelname == "WARNING")
+    assert "1 more recordings of train are there and are used as well" in said
+
+
 def test_lower_threshold_makes_more_events(tmp_path, folder):
     sensitive = gen1.Simulation(seed=3, duration_s=1, threshold=0.22)
     gen1.write_recording(tmp_path, "train", 0, sensitive)
