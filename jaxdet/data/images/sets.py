@@ -211,36 +211,38 @@ class VideoFile:
     def __init__(self, path: str | Path):
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file, expected a video; check the path")
-        self._capture = cv2.VideoCapture(str(path))
-        self._first = self._read() if self._capture.isOpened() else None
-        if self._first is None:
+        capture = cv2.VideoCapture(str(path))
+        first = _next_frame(capture) if capture.isOpened() else None
+        if first is None:
             raise InputError(
                 f"{path}: no frame of it can be decoded, expected a video; convert it, to .mp4 for example"
             )
         self.path = Path(path)
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        rate = capture.get(cv2.CAP_PROP_FPS)
         self.frame_rate = rate if 0 < rate < 1000 else 25.0
-        self.num_frames = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-        self.size = self._first.shape[:2]
+        self.num_frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        self.size = first.shape[:2]
         self.cut_short = False
+        capture.release()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        count, frame = 0, self._first
-        while frame is not None:
+        count, capture = 0, cv2.VideoCapture(str(self.path))
+        while (frame := _next_frame(capture)) is not None:
             count += 1
             yield frame
-            frame = self._read()
         self.cut_short = containers.is_cut_short(self.path)
         if count != self.num_frames:
             logger.info("%s: %d frames, %d in its header", self.path, count, self.num_frames)
-        self._capture.release()
+        capture.release()
 
-    def _read(self) -> np.ndarray | None:
-        try:
-            ok, frame = self._capture.read()
-        except cv2.error:
-            return None
-        return frame if ok else None
+
+def _next_frame(capture: cv2.VideoCapture) -> np.ndarray | None:
+    """The next frame that can be decoded, None after the last."""
+    try:
+        ok, frame = capture.read()
+    except cv2.error:
+        return None
+    return frame if ok else None
 
 
 def label_path(image: Path) -> Path:

@@ -135,3 +135,14 @@ def test_a_loader_says_how_it_read_deep_images(tmp_path):
     plan = batches.fixed_plan(sets.from_folder(tmp_path), 2, (32, 32))
     assert len(list(batches.Loader(plan, 2, letterbox.fit_yolox, rgb=False, report=report))) == 2
     assert sum(report.notes.values()) == 3
+
+
+def test_a_video_can_be_read_more_than_once(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (60, 40))
+    for level in (10, 90, 200):
+        writer.write(np.full((40, 60, 3), level, np.uint8))
+    writer.release()
+    video = sets.VideoFile(tmp_path / "a.avi")
+    passes = [[round(float(frame.mean())) // 10 for frame in video] for _ in range(2)]
+    assert passes[0] == passes[1]
+    assert len(passes[0]) == 3
