@@ -152,7 +152,7 @@ def _values(row: dict[str, Any]) -> tuple | None:
         score = float(row["score"]) if row.get("score") else 1.0
         label = int(row["label"]) if row.get("label") else None
         track = int(row["track"]) if row.get("track") else -1
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):  # no column, no text, no number
         return None
     name = row.get("class") or None
     if not np.isfinite([*corners, score]).all() or (label is None and name is None):

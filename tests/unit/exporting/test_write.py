@@ -148,6 +148,7 @@ def test_a_command_told_to_stop_leaves_nothing(tmp_path, number, status):
     source = f"""
 import signal, sys
 from jaxdet import export
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background ignores it
 from jaxdet.exporting import write
 
 def write_half(path, *_):
