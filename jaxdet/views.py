@@ -216,9 +216,9 @@ def _of_events(
     truth: BoxSet | None,
     detector: StreamDetector | None,
 ) -> Iterator[Moment]:
-    """A picture of every window, with the label in it and the boxes nearest to that, or to its end.
+    """A picture of every window, with the last label in it and the boxes nearest to that.
 
-    Boxes further away than half a window are of another picture.
+    Boxes further from the label than half a window are of another picture; without one the last are shown.
     """
     timed, labels = [ByTime(one.frames) for one in found], ByTime(truth.frames if truth else ())
     pictures = EventPictures(camera)
@@ -231,8 +231,10 @@ def _of_events(
             timed[-1].add(step.boxes for step in steps)
             maps = {f"memory {i}": _norm(latent) for i, latent in enumerate(detector.latents(), 1)}
         label = labels.within(segment.start_us, end_us)
-        now_us = end_us if label is None or label.time_us is None else label.time_us
-        boxes = [one.nearest(now_us, window_us // 2) for one in timed]
+        if label is None or label.time_us is None:
+            boxes = [one.within(segment.start_us, end_us) for one in timed]
+        else:
+            boxes = [one.nearest(label.time_us, window_us // 2) for one in timed]
         yield _moment(f"{end_us / 1e6:.3f} s", camera, pictures.take(end_us), label, boxes, maps)
 
 

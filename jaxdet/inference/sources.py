@@ -163,9 +163,12 @@ def predict(
     ahead = sequences.of_chunks(source.chunks(), span_us, step_us, source.origin_us, gap_us)
     counts = np.array([len(segment.events.t_us) for segment in ahead], np.int64)
     if not counts.sum() and (source.view.start_us, source.view.end_us) != (None, None):
+        first, last = source.view.start_us, source.view.end_us
+        part = " ".join(
+            f"{word} {t_us} us" for word, t_us in (("from", first), ("before", last)) if t_us is not None
+        )
         raise InputError(
-            f"{source.path}: no events from {source.view.start_us} to {source.view.end_us} us; times are of "
-            "the camera's clock, which `jaxdet info` shows"
+            f"{source.path}: no events {part}; times are of the camera's clock, which `jaxdet info` shows"
         )
     on_recordings.warn_of_overflow(counts, event_buckets, span_us // 1000, str(source.path))
     yield from on_recordings.predict_stream(

@@ -184,6 +184,18 @@ def test_a_cut_recording_is_shown_and_said_to_be_cut(tmp_path, caplog):
     assert "bytes after the last whole event" in _content(tmp_path / "x.html")["note"]
 
 
+def test_boxes_of_a_recording_that_is_shorter_than_a_picture_are_shown(tmp_path):
+    events = recordings_data.chunk(np.random.default_rng(0), 50, 4, 64, 64)
+    dat.write_dat(tmp_path / "short_td.dat", events, 64, 64)
+    one = [np.array([[1.0, 2, 30, 40]]), np.array([0.8]), np.zeros(1, np.int32)]
+    files.write(tmp_path / "b.csv", [Boxes(*one, NAMES, source="short_td", time_us=5_000)], NAMES)
+    out = tmp_path / "x.html"
+    assert (
+        view.main([str(tmp_path / "short_td.dat"), f"--detections={tmp_path / 'b.csv'}", f"--out={out}"]) == 0
+    )
+    assert [len(moment["found"][0]) for moment in _content(out)["moments"]] == [1]
+
+
 def test_boxes_of_other_clocks_recordings_and_names_are_said_or_refused(recording, tmp_path, caplog, capsys):
     """Boxes that belong to no picture would leave a page that looks as if nothing had been found."""
     out, one = tmp_path / "x.html", [np.array([[1.0, 2, 30, 40]]), np.array([0.8]), np.zeros(1, np.int32)]

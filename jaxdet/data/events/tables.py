@@ -34,6 +34,7 @@ _ALIASES = {
 }
 _UNITS = {"s": 1e6, "sec": 1e6, "ms": 1e3, "us": 1, "ns": 1e-3}
 _SAMPLE = 4096
+BETWEEN = "times with fractions of a microsecond, rounded"
 FRACTIONS = "events between pixels, taken for the pixel that they lie in"
 _DAMAGED = (
     *(ValueError, EOFError, OSError, KeyError, TypeError, SyntaxError, MemoryError, OverflowError),
@@ -302,11 +303,13 @@ def _chunk(path: Path, parts: list[np.ndarray], scale: float, report: ReadReport
     for name, column in (("x", x), ("y", y)):
         if len(column) and not (column.min() >= -(1 << 15) and column.max() < 1 << 15):
             raise InputError(f"{path}: {name} of {column.max():g}, expected pixels below 32768")
-    t_us = np.rint(t * scale).astype(np.int64) if scale != 1 else t.astype(np.int64)
+    t_us = np.rint(t * scale) if scale != 1 or t.dtype.kind == "f" else t
+    if scale == 1:  # of other units fractions are usual
+        report.note(BETWEEN, int((t_us != t).sum()))
     whole = [np.floor(column) if column.dtype.kind == "f" else column for column in (x, y)]
     report.note(FRACTIONS, int(((whole[0] != x) | (whole[1] != y)).sum()))
     x, y = (column.astype(np.int16) for column in whole)
-    return EventChunk(t_us, x, y, signs(p, f"{path}: p"))
+    return EventChunk(t_us.astype(np.int64), x, y, signs(p, f"{path}: p"))
 
 
 def _split(line: str) -> list[str]:

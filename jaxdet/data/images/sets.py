@@ -188,6 +188,8 @@ def is_video(source: str | Path) -> bool:
         return source.is_file() and _num_frames(source, 2) > 1
     if suffix in (*names.IMAGE_SUFFIXES, ".txt") or not source.is_file() or has_image_content(source):
         return False
+    if not source.stat().st_size:
+        return False
     return _num_frames(source, 1) > 0
 
 

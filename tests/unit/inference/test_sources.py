@@ -1,6 +1,7 @@
 """Recordings by their path: their part, their place on the model's sensor, and what does not fit."""
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from jaxdet.data.events.streams import EventChunk, concatenate
 from jaxdet.errors import InputError
 from jaxdet.inference import sources
 from jaxdet.inference.sources import FittedArrays, FittedRecording
-from jaxdet.structs import ReadReport
+from jaxdet.structs import EventGeometry, ReadReport
 
 CHUNK = EventChunk(
     np.array([913_000_001, 913_000_002, 913_007_000, 913_020_000]),
@@ -156,3 +157,18 @@ def test_events_in_memory_are_put_in_order_and_their_part_must_hold_something():
 def test_what_is_no_path_is_one_line(source, said):
     with pytest.raises(InputError, match=rf"{said}.*expected paths of recordings, or arrays t_us"):
         list(sources.paths(source))
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"start_us": 914_000_000}, "no events from 914000000 us; times are of the camera's clock"),
+        ({"end_us": 5}, "no events before 5 us;"),
+        ({"start_us": 3, "end_us": 5}, "no events from 3 us before 5 us;"),
+    ],
+)
+def test_a_part_without_events_is_refused(tmp_path, part, said):
+    predictor = SimpleNamespace(cycle=1, geometry=EventGeometry(48, 64))
+    source = FittedRecording(_write(tmp_path), (48, 64), View(**part))
+    with pytest.raises(InputError, match=rf"a\.dat: {said}"):
+        list(sources.predict(predictor, source, (64,)))

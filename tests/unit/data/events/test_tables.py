@@ -152,3 +152,11 @@ def test_polarities_that_are_none_are_refused_and_fractions_of_pixels_counted(tm
     stream = open_events(tmp_path / "between.csv")
     assert concatenate(stream).x.tolist() == [2, 2, 7]
     assert stream.report.notes == {tables.FRACTIONS: 2}
+
+
+def test_fractions_of_a_column_in_microseconds_are_rounded_and_counted(tmp_path):
+    """They are seconds under a wrong name, or nanoseconds that were divided."""
+    (tmp_path / "a.csv").write_text("t_us,x,y,p\n1.75,2,3,1\n2,2,3,0\n3.2,7,0,0\n")
+    stream = open_events(tmp_path / "a.csv")
+    assert concatenate(stream).t_us.tolist() == [2, 2, 3]
+    assert stream.report.notes == {tables.BETWEEN: 2}
