@@ -56,6 +56,14 @@ def is_single() -> bool:
     return jax.device_count() == 1
 
 
+def can_run_ahead() -> bool:
+    """True if devices may be given a step before the one before it ended.
+
+    Several devices of a CPU share its threads, and programs that wait for each other there can block.
+    """
+    return is_single() or jax.default_backend() != "cpu"
+
+
 def lanes(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Batches and carries: the leading axis over `data`."""
     return NamedSharding(mesh, PartitionSpec("data"))

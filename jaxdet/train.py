@@ -162,17 +162,19 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
     if mean is not None:
         log.resume(mean)
     preemption = Preemption(save)
-    hooks = [
-        log,
-        Every(cfg.train.checkpoint_every, run.num_steps, save),
-        preemption,
-    ]
+    on_state = [Every(cfg.train.checkpoint_every, run.num_steps, save), preemption]
     if cfg.train.evaluate_every:
         validate = Validation(workdir, _measure(cfg, run), runs.as_json(cfg), start, show)
         evaluate = lambda info: validate(info.step, _weights(info.state))  # noqa: E731
-        hooks.insert(1, Every(cfg.train.evaluate_every, run.num_steps, evaluate))
+        on_state.insert(0, Every(cfg.train.evaluate_every, run.num_steps, evaluate))
     bar = terminal.Progress("train", run.num_steps, "steps", start, lines=False)
-    hooks.insert(0, lambda info: bar.advance(note=f"loss {info.metrics['loss']:.3f}"))
+    progress = lambda info: bar.advance(note=f"loss {info.metrics['loss']:.3f}")  # noqa: E731
+    ahead = sharding.can_run_ahead()
+
+    def needs_state(step: int) -> bool:
+        due = [hook.due(step) for hook in on_state]  # all are asked: processes agree there on where to stop
+        return any(due) or not ahead
+
     try:
         with bar:
             current, carry = loop.fit(
@@ -182,7 +184,8 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
                 runs.device_batches(distributed.report_each(batches, "reading a batch"), run.mesh),
                 start=start,
                 stop=run.num_steps,
-                hooks=hooks,
+                hooks=[progress, log, *on_state],
+                needs_state=needs_state,
             )
     except loop.NonFiniteLoss as error:
         path = runs.save_offending_batch(workdir, error)

@@ -67,8 +67,12 @@ class Every:
     def __init__(self, every: int, last: int, action: Callable[[StepInfo], None]):
         self.every, self.last, self.action = every, last, action
 
+    def due(self, step: int) -> bool:
+        """Whether the action is called after `step`."""
+        return step == self.last or bool(self.every and step % self.every == 0)
+
     def __call__(self, info: StepInfo) -> None:
-        if info.step == self.last or (self.every and info.step % self.every == 0):
+        if self.due(info.step):
             self.action(info)
 
 
@@ -77,10 +81,11 @@ class Preemption:
 
     With several processes SIGTERM reaches the others through the coordinator (jax.distributed); the step at
     which all stop is agreed on there. A second Ctrl-C ends a single process at once.
+    `due` is asked once a step.
     """
 
     def __init__(self, save: Callable[[StepInfo], None]):
-        self.save, self.told = save, False
+        self.save, self.told, self.last = save, False, -1
         signals = (signal.SIGTERM, signal.SIGINT) if distributed.count() == 1 else ()
         self._before = {number: signal.signal(number, self._tell) for number in signals}
 
@@ -96,8 +101,14 @@ class Preemption:
             logger.info("interrupted: saving after this step; once more ends at once")
         self.told = True
 
+    def due(self, step: int) -> bool:
+        """Whether training ends with `step`, which is settled here: its state has to be there for `save`."""
+        if self.told or self._agreed(step):
+            self.last = step
+        return step == self.last
+
     def __call__(self, info: StepInfo) -> None:
-        if not (self.told or self._agreed(info.step)):
+        if info.step != self.last:
             return
         self.save(info)
         logger.info(

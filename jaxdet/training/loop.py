@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,10 @@ from jaxdet.training.step import TrainStep
 
 
 class StepInfo(NamedTuple):
-    """The values that a hook is given after a step."""
+    """The values that a hook is given after a step.
+
+    State and carry are there where `fit` was told that they are needed; at other steps they may be gone.
+    """
 
     step: int  # optimiser steps taken, this one included
     state: TrainState
@@ -47,34 +51,64 @@ def fit(
     start: int,
     stop: int,
     hooks: Sequence[Hook],
+    needs_state: Callable[[int], bool] = lambda step: True,
 ) -> tuple[TrainState, Any]:
     """Train from optimiser step `start` to `stop`; hooks see a step only after its loss and
     gradient are known to be finite.
 
+    `needs_state` tells, once for each number of steps taken, whether a hook reads state or carry then. Where
+    none does, the device is given the next step before the numbers of this one are read, so that it never
+    waits for the host.
+
     Raises NonFiniteLoss, with the state of the last checkpoint untouched.
     """
     iterator = iter(batches)
-    ended = time.perf_counter()
+    look = _Look(hooks)
+    unread: deque[_Taken] = deque()
     if start < stop:
         upcoming = next(iterator)
-    data_s = time.perf_counter() - ended
+    data_s = time.perf_counter() - look.ended
     for step in range(start, stop):
         batch, waited = upcoming, data_s
         state, carry, metrics = train_step(state, carry, batch)
+        unread.append(_Taken(step, batch, state, carry, metrics, waited))
         if step + 1 < stop:  # the next batch is fetched and uploaded while the device works
             began = time.perf_counter()
             upcoming = next(iterator)
             data_s = time.perf_counter() - began
-        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        # A gradient that is not finite has spoilt the weights, which the next loss would tell too late.
-        if not (math.isfinite(values["loss"]) and math.isfinite(values.get("gradient_norm", 0.0))):
-            raise NonFiniteLoss(step, batch)
-        now = time.perf_counter()
-        info = StepInfo(step + 1, state, carry, values, waited, now - ended)
-        ended = now
+        needed = needs_state(step + 1) or step + 1 == stop
         try:
-            for hook in hooks:
-                hook(info)
+            while len(unread) > (0 if needed else 1):
+                look(unread.popleft())
         except Stop:
             break
     return state, carry
+
+
+class _Taken(NamedTuple):
+    """A step that the device was given, and its batch."""
+
+    step: int
+    batch: Batch
+    state: TrainState
+    carry: Any
+    metrics: Mapping[str, jax.Array]
+    waited: float
+
+
+class _Look:
+    """Waits for the numbers of a step, and calls the hooks if they are finite."""
+
+    def __init__(self, hooks: Sequence[Hook]):
+        self._hooks, self.ended = hooks, time.perf_counter()
+
+    def __call__(self, taken: _Taken) -> None:
+        values = {k: float(v) for k, v in jax.device_get(taken.metrics).items()}
+        # A gradient that is not finite has spoilt the weights, which the next loss would tell too late.
+        if not (math.isfinite(values["loss"]) and math.isfinite(values.get("gradient_norm", 0.0))):
+            raise NonFiniteLoss(taken.step, taken.batch)
+        now = time.perf_counter()
+        info = StepInfo(taken.step + 1, taken.state, taken.carry, values, taken.waited, now - self.ended)
+        self.ended = now
+        for hook in self._hooks:
+            hook(info)
