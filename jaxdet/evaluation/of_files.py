@@ -159,9 +159,10 @@ def against_recordings(
         found.frames, key=lambda boxes: boxes.source
     )  # stable: keeps the order within a recording
     timed = [boxes for boxes in frames if boxes.time_us is not None]
-    if len(timed) < len(frames):
+    untimed = next((boxes for boxes in frames if boxes.time_us is None), None)
+    if untimed is not None:
         raise InputError(
-            f"{path}: {names.file_name(frames[0])} has no time, which boxes of recordings need; "
+            f"{path}: {names.file_name(untimed)} has no time, which boxes of recordings need; "
             "expected .h5, .npy, .npz, .csv or .json with times"
         )
     # Some formats cannot show that a recording without boxes was processed.

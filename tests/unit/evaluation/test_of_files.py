@@ -91,6 +91,19 @@ def test_boxes_in_the_clock_of_a_camera_meet_labels_from_the_start(folders):
     assert same == alone
 
 
+def test_a_box_without_a_time_among_others_is_named(folders):
+    folder, _ = folders
+    results = json.loads((folder / "all.json").read_text())
+    last = max(results, key=lambda row: row["file_name"])["file_name"]
+    for row in results:
+        if row["file_name"] == last:
+            del row["time_us"]
+    (folder / "mixed.json").write_text(json.dumps(results))
+    truth = labels.of_files(folder / "labels")
+    with pytest.raises(InputError, match=f"{last}.* has no time"):
+        of_files.against_recordings(folder / "mixed.json", truth, "hmnet", GEN1)
+
+
 def test_protocols_differ(folders):
     folder, _ = folders
     values = [
