@@ -94,11 +94,10 @@ def _run(flags: cli.Flags) -> None:
         return
     # Not before: what is refused leaves no folder behind.
     workdir.mkdir(parents=True, exist_ok=True)
-    done = _fit(cfg, run, batches, workdir)
+    done, told = _fit(cfg, run, batches, workdir)
     if distributed.is_main():
         _draw_log(workdir)
-    # A run that was told to stop has no time to be evaluated.
-    if "simulate" in cfg.data and int(done.state.step) == run.num_steps:
+    if "simulate" in cfg.data and not told:  # a run that was told to stop has no time to be evaluated
         _show(cfg, done, workdir)
 
 
@@ -133,8 +132,8 @@ def _open(cfg) -> data.Batches:
     return batches
 
 
-def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
-    """Train from the newest checkpoint, or from the beginning, to the end."""
+def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> tuple[runs.Run, bool]:
+    """Train from the newest checkpoint, or the beginning, to the end or until told to stop -> (run, told)."""
     runs.write_config(cfg, workdir, jaxdet.__version__)
     checkpoints = RunCheckpoints(workdir, runs.as_json(cfg), cfg.train.keep, cfg.train.keep_every)
     current, carry = run.state, run.carry
@@ -170,11 +169,6 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
     bar = terminal.Progress("train", run.num_steps, "steps", start, lines=False)
     progress = lambda info: bar.advance(note=f"loss {info.metrics['loss']:.3f}")  # noqa: E731
     ahead = sharding.can_run_ahead()
-
-    def needs_state(step: int) -> bool:
-        due = [hook.due(step) for hook in on_state]  # all are asked: processes agree there on where to stop
-        return any(due) or not ahead
-
     try:
         with bar:
             current, carry = loop.fit(
@@ -185,7 +179,8 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
                 start=start,
                 stop=run.num_steps,
                 hooks=[progress, log, *on_state],
-                needs_state=needs_state,
+                # max() asks every hook: processes agree there on where to stop.
+                needs_state=lambda step: max(hook.due(step) for hook in on_state) or not ahead,
             )
     except loop.NonFiniteLoss as error:
         path = runs.save_offending_batch(workdir, error)
@@ -200,7 +195,7 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> runs.Run:
         for writer in writers:
             writer.close()
     log_writers.write_left_out(workdir, getattr(batches.source, "report", ReadReport()), batches.dropped)
-    return run._replace(state=current, carry=carry)
+    return run._replace(state=current, carry=carry), preemption.came
 
 
 def _weights(current: state.TrainState) -> Variables:

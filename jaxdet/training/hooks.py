@@ -68,7 +68,7 @@ class Every:
         self.every, self.last, self.action = every, last, action
 
     def due(self, step: int) -> bool:
-        """Whether the action is called after `step`."""
+        """True if the action is called after `step`."""
         return step == self.last or bool(self.every and step % self.every == 0)
 
     def __call__(self, info: StepInfo) -> None:
@@ -102,7 +102,7 @@ class Preemption:
         self.told = True
 
     def due(self, step: int) -> bool:
-        """Whether training ends with `step`, which is settled here: its state has to be there for `save`."""
+        """True if training ends with `step`; settled here, as its state has to be there for `save`."""
         if self.told or self._agreed(step):
             self.last = step
         return step == self.last
@@ -115,6 +115,11 @@ class Preemption:
             "told to stop: saved at step %d; run the same command again to resume from there", info.step
         )
         raise Stop
+
+    @property
+    def came(self) -> bool:
+        """True if this process was told to stop, or all agreed to."""
+        return self.told or self.last >= 0
 
     @staticmethod
     def _agreed(step: int) -> bool:

@@ -76,9 +76,10 @@ def fit(
             began = time.perf_counter()
             upcoming = next(iterator)
             data_s = time.perf_counter() - began
-        needed = needs_state(step + 1) or step + 1 == stop
         try:
-            while len(unread) > (0 if needed else 1):
+            while len(unread) > 1:
+                look(unread.popleft())
+            if needs_state(step + 1) or step + 1 == stop:
                 look(unread.popleft())
         except Stop:
             break
