@@ -97,7 +97,9 @@ def _run(flags: cli.Flags) -> None:
     done, told = _fit(cfg, run, batches, workdir)
     if distributed.is_main():
         _draw_log(workdir)
-    if "simulate" in cfg.data and not told:  # a run that was told to stop has no time to be evaluated
+    if "simulate" in cfg.data and told:
+        logger.info("told to stop, so not evaluated; the same command goes on from here")
+    elif "simulate" in cfg.data:
         _show(cfg, done, workdir)
 
 

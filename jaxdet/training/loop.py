@@ -14,10 +14,7 @@ from jaxdet.training.step import TrainStep
 
 
 class StepInfo(NamedTuple):
-    """The values that a hook is given after a step.
-
-    State and carry are there where `fit` was told that they are needed; at other steps they may be gone.
-    """
+    """The values that a hook is given after a step; state and carry can be read if `has_state`."""
 
     step: int  # optimiser steps taken, this one included
     state: TrainState
@@ -25,6 +22,7 @@ class StepInfo(NamedTuple):
     metrics: dict[str, float]
     data_s: float  # time spent waiting for the batch
     step_s: float  # time from one step's end to the next one's, waiting included
+    has_state: bool = True  # False: the next step has been given state and carry, and may have used them up
 
 
 Hook = Callable[[StepInfo], None]
@@ -57,8 +55,8 @@ def fit(
     gradient are known to be finite.
 
     `needs_state` tells, once for each number of steps taken, whether a hook reads state or carry then. Where
-    none does, the device is given the next step before the numbers of this one are read, so that it never
-    waits for the host.
+    none does, the device is given the next step before the numbers of this one are read, so that it need not
+    wait for the host.
 
     Raises NonFiniteLoss, with the state of the last checkpoint untouched.
     """
@@ -78,9 +76,9 @@ def fit(
             data_s = time.perf_counter() - began
         try:
             while len(unread) > 1:
-                look(unread.popleft())
+                look(unread.popleft(), False)
             if needs_state(step + 1) or step + 1 == stop:
-                look(unread.popleft())
+                look(unread.popleft(), True)
         except Stop:
             break
     return state, carry
@@ -103,13 +101,14 @@ class _Look:
     def __init__(self, hooks: Sequence[Hook]):
         self._hooks, self.ended = hooks, time.perf_counter()
 
-    def __call__(self, taken: _Taken) -> None:
+    def __call__(self, taken: _Taken, has_state: bool) -> None:
         values = {k: float(v) for k, v in jax.device_get(taken.metrics).items()}
         # A gradient that is not finite has spoilt the weights, which the next loss would tell too late.
         if not (math.isfinite(values["loss"]) and math.isfinite(values.get("gradient_norm", 0.0))):
             raise NonFiniteLoss(taken.step, taken.batch)
         now = time.perf_counter()
-        info = StepInfo(taken.step + 1, taken.state, taken.carry, values, taken.waited, now - self.ended)
+        times = taken.waited, now - self.ended
+        info = StepInfo(taken.step + 1, taken.state, taken.carry, values, *times, has_state)
         self.ended = now
         for hook in self._hooks:
             hook(info)

@@ -75,19 +75,20 @@ def test_a_step_that_is_not_finite_is_named_with_its_batch_and_no_hook_sees_it(n
     assert seen == [1, 2, 3]
 
 
-def test_a_signal_is_obeyed_where_the_state_is_there():
+@pytest.mark.parametrize(("ahead", "told_at", "stopped"), [(True, 2, 3), (False, 2, 2), (True, 9, 9)])
+def test_a_signal_is_obeyed_at_the_first_step_whose_state_is_there(ahead, told_at, stopped):
     saved = []
     preemption = Preemption(lambda info: saved.append((info.step, info.state)))
+    needs_state = lambda step: preemption.due(step) or not ahead  # noqa: E731
+    tell = lambda info: info.step == told_at and signal.raise_signal(signal.SIGTERM)  # noqa: E731
     try:
-        tell = lambda info: signal.raise_signal(signal.SIGTERM) if info.step == 2 else None  # noqa: E731
-        (state, _), events = fit([tell, preemption], preemption.due, num_steps=9)
+        (state, _), events = fit([tell, preemption], needs_state, num_steps=9)
     finally:
         preemption.close()
-    # Step 3 was given before the signal came with the numbers of step 2; it is waited for and saved.
-    [(step, kept)] = saved
-    assert step == kept == state
-    assert step == 3
-    assert events[-1] == ("read", step - 1)
+    assert saved == [(stopped, stopped)]
+    assert state == stopped
+    assert events[-1] == ("read", stopped - 1)
+    assert preemption.came
 
 
 def test_an_action_is_due_at_its_steps_and_at_the_last():
