@@ -1,4 +1,4 @@
-"""Writer of event files that only readers need: ECF in HDF5."""
+"""Writers of event files that only tests of readers need: EVT2, and ECF in HDF5."""
 
 import struct
 
@@ -88,3 +88,21 @@ def write_ecf(path, chunks, num_events, chunk_events, geometry="1280x720"):
         rows = h5py.h5d.create(group.id, b"events", h5py.h5t.py_create(row), space, made)
         for index, chunk in enumerate(chunks):
             rows.write_direct_chunk((index * chunk_events,), chunk)
+
+
+def write_evt2(path, events, width, height):
+    """Write an EVT2 RAW file; times are non-decreasing and below 2^34 us."""
+    t = events.t_us
+    high = t >> 6
+    words = np.empty((len(t), 2), "<u4")
+    words[:, 0] = 0x8 << 28 | high
+    words[:, 1] = (
+        events.p.astype(np.int64) << 28
+        | (t & 0x3F) << 22
+        | events.x.astype(np.int64) << 11
+        | events.y.astype(np.int64)
+    )
+    wanted = np.ones(words.shape, bool)
+    wanted[1:, 0] = np.diff(high) != 0
+    text = f"% evt 2.0\n% format EVT2;height={height};width={width}\n% geometry {width}x{height}\n% end\n"
+    path.write_bytes(text.encode() + words[wanted].tobytes())

@@ -234,7 +234,7 @@ _PKU = (
 
 READERS: dict[str, Reader] = {
     "dat": Reader(".dat", lambda p: dat.write_dat(p, events()), m.of_bytes, _stream),
-    "evt2": Reader(".raw", lambda p: evt.write_evt2(p, events(), 304, 240), m.of_bytes, _stream),
+    "evt2": Reader(".raw", lambda p: event_writers.write_evt2(p, events(), 304, 240), m.of_bytes, _stream),
     "evt21": Reader(".raw", _evt21, m.of_bytes, _stream),
     "evt3": Reader(".raw", lambda p: evt.write_evt3(p, events(), 304, 240), m.of_bytes, _stream),
     "events csv": Reader(".csv", _text(_CSV), m.of_text, _stream),

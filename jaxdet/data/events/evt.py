@@ -108,23 +108,6 @@ class Evt2:
 DECODERS = {"evt2": Evt2, "evt21": evt21.Evt21, "evt3": Evt3}
 
 
-def write_evt2(path: str | os.PathLike, events: EventChunk, width: int, height: int) -> None:
-    """Write an EVT2 RAW file; times are non-decreasing and below 2^34 us."""
-    t = events.t_us
-    high = t >> 6
-    words = np.empty((len(t), 2), "<u4")
-    words[:, 0] = 0x8 << 28 | high
-    words[:, 1] = (
-        events.p.astype(np.int64) << 28
-        | (t & 0x3F) << 22
-        | events.x.astype(np.int64) << 11
-        | events.y.astype(np.int64)
-    )
-    wanted = np.ones(words.shape, bool)
-    wanted[1:, 0] = np.diff(high) != 0
-    _write_raw(path, "2.0", width, height, words[wanted])
-
-
 def write_evt3(path: str | os.PathLike, events: EventChunk, width: int, height: int) -> None:
     """Write an EVT3 RAW file without vectors.
 
@@ -145,13 +128,6 @@ def write_evt3(path: str | os.PathLike, events: EventChunk, width: int, height: 
     wanted[1:, 0] = np.diff(t >> 12) != 0
     wanted[1:, 1] = np.diff(t) != 0
     wanted[1:, 2] = np.diff(y) != 0
-    _write_raw(path, "3.0", width, height, words[wanted])
-
-
-def _write_raw(path, version, width, height, words):
-    text = (
-        f"% evt {version}\n% format EVT{version[0]};height={height};width={width}\n"
-        f"% geometry {width}x{height}\n% end\n"
-    )
+    text = f"% evt 3.0\n% format EVT3;height={height};width={width}\n% geometry {width}x{height}\n% end\n"
     with atomic(path) as temporary, open(temporary, "wb") as file:
-        file.write(text.encode() + words.tobytes())
+        file.write(text.encode() + words[wanted].tobytes())

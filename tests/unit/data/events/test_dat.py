@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import event_writers
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def assert_same(actual, expected):
 
 WRITERS = {
     "dat": dat.write_dat,
-    "evt2": evt.write_evt2,
+    "evt2": event_writers.write_evt2,
     "evt3": evt.write_evt3,
 }
 STEPS = st.lists(st.one_of(st.integers(0, 3), st.integers(0, 9000), st.just(5_000_000)), max_size=60)

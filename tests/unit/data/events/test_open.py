@@ -1,3 +1,4 @@
+import event_writers
 import numpy as np
 import pytest
 
@@ -26,7 +27,7 @@ def as_npy(path, events, width, height):
 
 WRITERS = {
     "dat": dat.write_dat,
-    "evt2": evt.write_evt2,
+    "evt2": event_writers.write_evt2,
     "evt3": evt.write_evt3,
     "text": as_csv,
     "npy": as_npy,
