@@ -48,6 +48,13 @@ def safe_name(name: Any, what: str) -> str:
     raise InputError(f"{what} {shown} {fault}, expected a plain file name; rename it")
 
 
+def visible_name(name: Any, what: str) -> str:
+    """As `safe_name`, for a name that readers must find, which skip hidden files and folders."""
+    if safe_name(name, what).startswith("."):
+        raise InputError(f"{what} {name!a} begins with a dot, expected one that is not hidden; rename it")
+    return name
+
+
 def safe_path(path: Any, what: str) -> str:
     """As `safe_name`, for a relative path whose parts are separated by `/`."""
     for part in path.split("/") if isinstance(path, str) else [path]:

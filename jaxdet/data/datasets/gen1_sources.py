@@ -71,14 +71,6 @@ def _members(path: Path, problems: list[str]) -> list[tuple[str, int]]:
     return members
 
 
-def _check_name(name: str, location: str) -> None:
-    """Raise InputError for a name unfit for a recording's folder; readers ignore hidden folders."""
-    what = f"{location!a}: name of a recording"
-    files.safe_name(name, what)
-    if name.startswith("."):
-        raise InputError(f"{what} {name!a} begins with a dot, expected one that is not hidden; rename it")
-
-
 def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[str]) -> list[SourceFiles]:
     halves: dict[tuple[str, str], dict[str, tuple[str, int]]] = {}
     elsewhere: Counter[str] = Counter()
@@ -99,7 +91,8 @@ def _pairs(found: Iterable[tuple[str, int]], archive_name: str, problems: list[s
     pairs = []
     for (split, name), half in sorted(halves.items()):
         try:
-            _check_name(name, min(location for location, _ in half.values()))
+            where = min(location for location, _ in half.values())
+            files.visible_name(name, f"{where!a}: name of a recording")
         except InputError as error:
             problems.append(str(error))
             continue

@@ -11,7 +11,7 @@ from jaxdet.data.events import conversion, label_files
 from jaxdet.data.events.conversion import ConversionOptions
 from jaxdet.data.events.label_files import Classes, LabelPart, recording_name
 from jaxdet.errors import InputError
-from jaxdet.files import finished, safe_name
+from jaxdet.files import finished, visible_name
 from jaxdet.structs import ReadReport
 
 SUFFIXES = (".dat", ".raw", ".h5", ".hdf5", ".npy", ".npz", ".csv", ".txt", ".aedat4")
@@ -67,9 +67,7 @@ def _events(source: Path, labels: set[Path], problems: list[str]) -> dict[str, P
         if times[name] > 1:
             name = "__".join([*path.relative_to(source).parts[:-1], name])
         try:
-            safe_name(name, f"{path}: name of a recording")
-            if name.startswith("."):
-                raise InputError(f"{path}: the name of a recording begins with a dot; rename it")
+            visible_name(name, f"{path}: name of a recording")
         except InputError as error:
             problems.append(str(error))
             continue

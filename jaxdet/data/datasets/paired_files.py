@@ -13,7 +13,7 @@ from jaxdet.data.datasets.preparation import SPLITS
 from jaxdet.data.events import label_files
 from jaxdet.data.events.label_files import Classes, RecordingLabels
 from jaxdet.errors import InputError
-from jaxdet.files import finished, safe_name
+from jaxdet.files import finished, visible_name
 from jaxdet.formats import npy
 from jaxdet.structs import ReadReport
 
@@ -68,7 +68,7 @@ def _by_session(root: Path, suffix: str, problems: list[str]) -> dict[tuple[str,
             problems.append(f"{path}: left out, in no folder called train, val or test; rename it")
             continue
         try:
-            safe_name(name, f"{path}: name of a recording")
+            visible_name(name, f"{path}: name of a recording")
         except InputError as error:
             problems.append(str(error))
             continue

@@ -18,7 +18,7 @@ from jaxdet.data.datasets.preparation import SPLITS
 from jaxdet.data.events import aedat4
 from jaxdet.data.events.label_files import ROWS, Classes, LabelPart, RecordingLabels
 from jaxdet.errors import InputError
-from jaxdet.files import finished, safe_name
+from jaxdet.files import finished, visible_name
 from jaxdet.formats.text import number, read_json
 from jaxdet.structs import ReadReport
 
@@ -45,7 +45,7 @@ def find(source: Path, classes: Classes) -> FoundSources:
                 problems.append(f"{path}: no {boxes}; extract it too")
                 continue
             try:
-                name = safe_name(path.stem, f"{path}: name of a recording")
+                name = visible_name(path.stem, f"{path}: name of a recording")
             except InputError as error:
                 problems.append(str(error))
                 continue
