@@ -108,15 +108,16 @@ def from_list(file: str | Path, report: ReadReport | None = None) -> list[ImageI
     images that are named twice. Raises InputError if the file is missing or names no image.
     """
     file = Path(file)
-    lines = list(dict.fromkeys(_lines(file)))
-    if not lines:
+    lines = _lines(file)
+    named = [line for line in lines if line]
+    if not named:
         raise InputError(f"{file}: names no image, expected one path per line")
-    base = _base(file)
+    base, distinct = _base(file, lines), dict.fromkeys(named)
     if report is not None:
-        report.note("lines of a list that name an image again", len(_lines(file)) - len(lines), str(file))
+        report.note("lines of a list that name an image again", len(named) - len(distinct), str(file))
         if base != file.parent:
-            report.note(f"paths of a list, relative to {base}", len(lines), str(file))
-    paths = sorted({base / line for line in lines})
+            report.note(f"paths of a list, relative to {base}", len(distinct), str(file))
+    paths = sorted({base / line for line in distinct})
     root = base
     if any(not p.is_relative_to(root) or ".." in p.parts for p in paths):
         root = os.path.commonpath([os.path.abspath(p.parent) for p in paths])
@@ -128,21 +129,22 @@ def from_list(file: str | Path, report: ReadReport | None = None) -> list[ImageI
 def _lines(file: Path) -> list[str]:
     if not file.is_file():
         raise InputError(f"{file}: no such file, expected a list of images; check the path")
-    return [line.strip() for line in read_text(file, "a list of images").splitlines() if line.strip()]
+    return [line.strip() for line in read_text(file, "a list of images").splitlines()]
 
 
-def _base(file: Path) -> Path:
+def _base(file: Path, lines: list[str]) -> Path:
     """The folder that the paths of a list start from."""
+    first = next((line for line in lines if line), "")
     bases = (file.parent, file.parent.parent, Path.cwd())
-    line = next(iter(_lines(file)), "")
-    return next((base for base in bases if (base / line).is_file()), file.parent)
+    return next((base for base in bases if (base / first).is_file()), file.parent)
 
 
 def line_of(file: Path, image: Path) -> str:
     """`file:number` of the line of a list that names an image."""
-    base = _base(file)
-    for number, line in enumerate(read_text(file, "a list of images").splitlines(), 1):
-        if base / line.strip() == image:
+    lines = _lines(file)
+    base = _base(file, lines)
+    for number, line in enumerate(lines, 1):
+        if base / line == image:
             return f"{file}:{number}"
     raise ValueError(f"{image} is not in {file}")
 
