@@ -9,7 +9,7 @@ import numpy as np
 from jaxdet.nn.functional import Variables
 from jaxdet.ops import resize
 from jaxdet.weights import coco_files, families
-from jaxdet.weights.load import load
+from jaxdet.weights.load import check_there, load
 from jaxdet.weights.rules import TensorPair, WeightsReport
 
 logger = logging.getLogger(__name__)
@@ -20,14 +20,15 @@ _RELEASED = (240, 304, 4)  # height, width and cell of the sensor of GEN1, pixel
 def weights(path: str | None, model: Any) -> Callable[[Variables], Variables]:
     """Function fresh weights of a model block -> those at `path`; None: the fresh ones.
 
-    `path` is what `load` takes, or "coco" (see `coco_files`). Parts that the file lacks or has in another
-    shape stay fresh and are counted in the log.
+    `path` is what `load` takes, or "coco" (see `coco_files`); InputError at once if nothing is there. Parts
+    that the file lacks or has in another shape stay fresh and are counted in the log.
     """
+    if path is None:
+        return lambda fresh: fresh
+    file = coco_files.find(model) if path == "coco" else path
+    check_there(file)
 
     def started(fresh: Variables) -> Variables:
-        if path is None:
-            return fresh
-        file = coco_files.find(model) if path == "coco" else path
         variables, report = load(file, families.of_config(model), fresh, lenient=True)
         variables, latents = resized_latents(variables, report, model)
         changed = _changed(report.num_classes, model)

@@ -25,17 +25,7 @@ def load(
     `lenient`, for initialisation, keeps `target`'s arrays where the file has none of that name and shape.
     Raises InputError, in one line, also for weights that are NaN or infinite.
     """
-    path = Path(path)
-    if not path.exists():
-        kept = folders.aside(path)
-        more = (
-            f"; a save that was cut short left the older weights in {kept}, rename it"
-            if kept.exists()
-            else ""
-        )
-        raise InputError(
-            f"{path} does not exist; expected a weights folder, a run or a .pth or .pt file{more}"
-        )
+    path = check_there(path)
     try:
         if path.is_file():
             contents = state_dict.find(file.load(path))
@@ -51,6 +41,22 @@ def load(
     except InputError as error:
         text = str(error)
         raise InputError(text if str(path) in text else f"{path}: {text}") from error
+
+
+def check_there(path: str | os.PathLike) -> Path:
+    """The path of weights; InputError if nothing is there."""
+    path = Path(path)
+    if not path.exists():
+        kept = folders.aside(path)
+        more = (
+            f"; a save that was cut short left the older weights in {kept}, rename it"
+            if kept.exists()
+            else ""
+        )
+        raise InputError(
+            f"{path} does not exist; expected a weights folder, a run or a .pth or .pt file{more}"
+        )
+    return path
 
 
 def _sensor(config: dict) -> tuple[int, int, int] | None:
