@@ -16,7 +16,7 @@ from jaxdet.errors import InputError
 
 SIZES = ("tiny", *c.HMNET_SIZES)
 STAGES = tuple(c.GEN1_STAGES)
-TINY_MS = 400
+DENSE_US = 100_000  # between labelled times, at most: most segments of 200 ms have some
 
 
 def get_config(arg: str = "b3"):
@@ -27,20 +27,32 @@ def get_config(arg: str = "b3"):
     cfg.data.update({"classes": tuple(description["classes"]), "augment": size != "tiny"})
     cfg.data.width, cfg.data.height = description["width"], description["height"]
     if size == "tiny":
-        cfg.data.window_ms = cfg.data.segment_ms = TINY_MS
+        _tiny_recipe(cfg, description["label_interval_us"])
     cfg.model = _model(size, description)
     cfg.model.event_sizes = event_sets.step_sizes(description)
     cfg.data.event_buckets = event_sets.buckets(description, cfg.data.segment_ms)
     cfg.data.max_boxes = max(8, 8 * math.ceil(description["most_boxes"] / 8))
     cfg.data.max_slots = _slots(cfg, description)
-    if size == "tiny":
-        cfg.optim = c.adamw(lr=3e-3, weight_decay=0.01)
-        cfg.train.num_iterations = cfg.train.iterations_per_epoch = 960
-        cfg.train.checkpoint_every = 240
-    else:
+    if size != "tiny":
         cfg.optim = c.adamw(lr=2e-4, weight_decay=0.01)
         c.by_epochs(cfg, 30 if stage == "short" else 1)
     return cfg
+
+
+def _tiny_recipe(cfg, label_interval_us: int) -> None:
+    """Window, segments and updates of `tiny`.
+
+    Where labels are dense, gradients reach back a segment while the memory goes on, at half the cost; else
+    most segments would have no label.
+    """
+    cfg.optim = c.adamw(lr=3e-3, weight_decay=0.01)
+    cfg.train.checkpoint_every = 240
+    if label_interval_us <= DENSE_US:
+        cfg.data.window_ms, cfg.data.segment_ms, cfg.data.warmup = 800, 200, "recording"
+        cfg.train.num_iterations = cfg.train.iterations_per_epoch = 300
+    else:
+        cfg.data.window_ms = cfg.data.segment_ms = 400
+        cfg.train.num_iterations = cfg.train.iterations_per_epoch = 960
 
 
 def _words(arg: str) -> tuple[str, str, str]:
@@ -68,8 +80,9 @@ def _model(size: str, description: dict):
 
 
 def _slots(cfg, description: dict) -> int:
-    """Labelled steps that a segment may hold after its warm-up steps."""
-    used_ms = max(cfg.data.segment_ms - 5 * cfg.model.get("warm_up_steps", 21), 5)
+    """Labelled steps that a segment may hold, after its warm-up steps if each has them."""
+    warm_up_ms = 5 * cfg.model.get("warm_up_steps", 21) if cfg.data.warmup == "segment" else 0
+    used_ms = max(cfg.data.segment_ms - warm_up_ms, 5)
     on_grid = math.ceil(1000 * used_ms / description["label_interval_us"])
     found = math.ceil(description["most_labelled_times_in_200_ms"] * used_ms / 200)
     return min(max(on_grid, found) + 1, used_ms // 5)

@@ -34,6 +34,7 @@ def get_config(arg: str = "short"):
     cfg.data.root = "data/synthetic_b3"
     cfg.data.simulate.train = 96
     cfg.data.window_ms, cfg.data.segment_ms, cfg.data.batch_size = window_ms, 200, 8
+    cfg.data.event_buckets = (40_960,)
     cfg.data.max_slots = 4  # labels at 20 Hz
     cfg.data.warmup = "recording"
     cfg.optim.lr = lr

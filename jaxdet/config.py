@@ -116,7 +116,8 @@ def gen1(stage: str = "short", batch_size: int = 16, root: str = "data/gen1") ->
 def synthetic() -> Config:
     """Config of a small HMNet on simulated recordings, which trains in minutes on a CPU.
 
-    Windows of 16 pixels make a step cheap; 400 ms reach back to when a standing object last moved.
+    Windows of 16 pixels make a step cheap. Gradients reach back 200 ms; the memory goes on over the segments
+    of a window, back to when a standing object last moved.
     """
     cfg = base()
     # One memory on a grid of 16-pixel cells: a twentieth of B1's arithmetic.
@@ -125,16 +126,15 @@ def synthetic() -> Config:
     )
     cfg.model.event_sizes = (128, 384, 768)
     cfg.model.nms_iou = 0.3  # boxes of so short a training lie less exactly; at 0.65 many objects have two
-    cfg.data = gen1("short", batch_size=4, root="data/synthetic")
-    cfg.data.window_ms = cfg.data.segment_ms = 400
-    cfg.data.event_buckets = (40_960,)
-    cfg.data.max_boxes, cfg.data.max_slots = 8, 6
+    cfg.data = gen1("short", batch_size=2, root="data/synthetic")
+    cfg.data.window_ms, cfg.data.segment_ms, cfg.data.warmup = 800, 200, "recording"
+    cfg.data.event_buckets = (32_768,)
+    cfg.data.max_boxes, cfg.data.max_slots = 8, 4
     cfg.data.augment = False  # more simulated scenes are as good
     # Recordings that are simulated if `root` does not exist.
     cfg.data.simulate = block(train=36, val=2, test=8, duration_s=6.0, seed=0)
     cfg.optim = adamw(lr=3e-3, weight_decay=0.01)
-    cfg.train.num_iterations = 480
-    cfg.train.iterations_per_epoch = 480
+    cfg.train.num_iterations = cfg.train.iterations_per_epoch = 160
     cfg.train.checkpoint_every = 240
     return cfg
 

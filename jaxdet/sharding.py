@@ -1,9 +1,7 @@
 """One mesh, shardings by path, and global arrays from each process's own data."""
 
-import contextlib
 import logging
 import math
-import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -34,21 +32,6 @@ def make_mesh(num_lanes: int, devices: Sequence[Any] | None = None) -> Mesh:
         logger.warning("%s: %d of them are used; change data.batch_size", found, num)
         devices = devices[:num]
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-
-
-def divide_cpu(num_lanes: int) -> None:
-    """Make JAX see the CPU as a device a core, as far as lanes can be divided among them.
-
-    A step of many small operations runs on one core of each device. Nothing changes where devices are in use
-    already, or their number is set.
-    """
-    cores = len(os.sched_getaffinity(0))
-    num = max(n for n in range(1, cores + 1) if num_lanes % n == 0)
-    if num == 1 or "device_count" in os.environ.get("XLA_FLAGS", ""):
-        return
-    # JAX refuses once its devices are made.
-    with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", num)
 
 
 def is_single() -> bool:

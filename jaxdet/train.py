@@ -76,9 +76,8 @@ def _run(flags: cli.Flags) -> None:
             f"data.classes names {len(cfg.data.classes)} classes, model.num_classes is "
             f"{cfg.model.num_classes}; make them agree"
         )
+    init = initial.weights(flags.init, cfg.model)
     if "simulate" in cfg.data:
-        if distributed.count() == 1:
-            sharding.divide_cpu(cfg.data.batch_size)
         if not flags.dry_run and distributed.is_main():
             print(example.announcement(cfg, workdir, _FILM), flush=True)
         distributed.main_first(lambda: _simulate(cfg.data))
@@ -88,7 +87,7 @@ def _run(flags: cli.Flags) -> None:
         dry_run.plan(cfg, ahead.cluster(flags.target, flags.hosts, flags.devices), batches)
         return
     mesh = sharding.make_mesh(cfg.data.batch_size)
-    run = runs.assemble(cfg, mesh, initial.weights(flags.init, cfg.model))
+    run = runs.assemble(cfg, mesh, init)
     if flags.dry_run:
         dry_run.describe(cfg, run, batches)
         return

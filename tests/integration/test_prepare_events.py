@@ -12,6 +12,7 @@ from jaxdet.data.events import dat, recordings
 from jaxdet.data.events.streams import EventChunk
 from jaxdet.data.events.windows import Windows
 from jaxdet.errors import InputError
+from jaxdet.training import setup
 
 SIZE = (64, 48)  # width, height
 CLOCK_US = 913_000_000
@@ -296,13 +297,27 @@ def test_the_config_reads_everything_from_the_folder(source):
     cfg = config_files.load(f"events:tiny,{source / 'out'}")
     assert (cfg.data.width, cfg.data.height, cfg.model.num_classes) == (64, 48, 2)
     assert tuple(cfg.data.classes) == ("car", "van")
-    loads = [r.ms_start[400:] - r.ms_start[:-400] for r in made(source / "out").values()]
+    segment_ms = cfg.data.segment_ms
+    loads = [r.ms_start[segment_ms:] - r.ms_start[:-segment_ms] for r in made(source / "out").values()]
     assert max(cfg.data.event_buckets) >= max(load.max() for load in loads)
     batches = Windows(cfg.data, "train", warmup_steps=cfg.model.warm_up_steps)
+    labelled = []
     for step in range(batches.steps_per_epoch):
         batch, dropped = batches.batch(step)
         assert dropped.events == 0
-        assert batch.targets.slot_mask.any()
+        labelled.append(batch.targets.slot_mask.any())
+    assert all(map(any, zip(*[iter(labelled)] * batches.num_segments, strict=True)))  # each window
+
+
+@pytest.mark.parametrize(("interval_us", "segments"), [(100_000, 4), (100_001, 1)])
+def test_small_detectors_train_through_segments_where_most_of_them_have_a_label(
+    source, interval_us, segments
+):
+    assert run(source) == 0
+    file = source / "out" / "dataset.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "label_interval_us": interval_us}))
+    cfg = config_files.load(f"events:tiny,{source / 'out'}")
+    assert setup.num_segments(cfg.data) == segments
 
 
 @pytest.mark.parametrize("argument", ["huge", "tiny,{out},short,tbptt", "tiny,{out},other"])

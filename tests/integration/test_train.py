@@ -171,7 +171,7 @@ def test_a_run_becomes_a_checkpoint_of_the_released_layout(tmp_path, unbroken):
 def test_a_dry_run_prints_size_memory_and_time_and_writes_nothing(root, tmp_path, capsys):
     assert train.main(_arguments(root, tmp_path, "--dry_run")) == 0
     printed = capsys.readouterr().out
-    for word in ("parameters", "memory a device", "4 in all", "s a step"):
+    for word in ("parameters", "memory a device", "4 in all", "s per step"):
         assert word in printed
     assert not list(tmp_path.iterdir())
 
@@ -188,6 +188,13 @@ def test_a_dry_run_prints_size_memory_and_time_and_writes_nothing(root, tmp_path
 def test_bad_input_is_one_line_and_status_1(root, tmp_path, capsys, change, message):
     assert train.main(_arguments(root, tmp_path, change)) == 1
     assert message in _error(capsys)
+
+
+def test_weights_that_are_not_there_are_said_before_the_example_is_simulated(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["--init=nowhere.pth"]) == 1
+    assert "nowhere.pth does not exist" in _error(capsys)
+    assert not list(tmp_path.iterdir())
 
 
 def _error(capsys):
