@@ -310,7 +310,7 @@ def test_the_config_reads_everything_from_the_folder(source):
 
 
 @pytest.mark.parametrize(("interval_us", "segments"), [(100_000, 4), (100_001, 1)])
-def test_small_detectors_train_through_segments_where_most_of_them_have_a_label(
+def test_small_detectors_train_through_segments_where_most_have_a_label(
     source, interval_us, segments
 ):
     assert run(source) == 0
