@@ -310,9 +310,7 @@ def test_the_config_reads_everything_from_the_folder(source):
 
 
 @pytest.mark.parametrize(("interval_us", "segments"), [(100_000, 4), (100_001, 1)])
-def test_small_detectors_train_through_segments_where_most_have_a_label(
-    source, interval_us, segments
-):
+def test_small_detectors_train_through_segments_where_most_have_a_label(source, interval_us, segments):
     assert run(source) == 0
     file = source / "out" / "dataset.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "label_interval_us": interval_us}))
