@@ -38,6 +38,11 @@ class RandomRecording:
         first, last = np.searchsorted(self._events.t_us, [start_ms * 1000, stop_ms * 1000])
         return self._events.take(slice(first, last))
 
+    def counts(self, span_ms: int) -> np.ndarray:
+        """Number of events in each span of `span_ms` milliseconds, int64 [spans]."""
+        edges = np.append(np.arange(0, self.duration_ms, span_ms), self.duration_ms)
+        return np.diff(np.searchsorted(self._events.t_us, edges * 1000))
+
 
 def measure(
     skeleton: Skeleton, variables: Variables, duration_ms: int, events_per_step: int, pairs: int

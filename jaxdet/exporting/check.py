@@ -112,6 +112,7 @@ def match(reference: Arrays, found: Arrays, allowed: Tolerance = FLOAT32) -> tup
 
 def _iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """IoU of a box with each of the boxes [N, 4]."""
+    box, boxes = box.astype(np.float64), boxes.astype(np.float64)  # areas of untrained weights pass float32
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     common = sides.clip(0).prod(1)
     area = lambda b: (b[..., 2:] - b[..., :2]).prod(-1)  # noqa: E731

@@ -23,6 +23,7 @@ def test_latency_and_throughput_are_written_with_their_unit(tmp_path, capsys):
     flags = [f"--config={config}", "--fast", "--batch_sizes=2", "--events=50", "--pairs=2", f"--out={out}"]
     assert benchmark.main(flags) == 0
     report = json.loads(out.read_text())
+    assert report.pop("format_version") == 1
     assert report == json.loads(capsys.readouterr().out)
     for name in ("step", "predict_2"):
         assert report[name]["ms"] > 0

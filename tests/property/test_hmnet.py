@@ -334,5 +334,5 @@ def test_backbone_runs_in_float64_and_bfloat16(skeleton_and_variables):
         assert b.dtype == jnp.float64
         assert c.dtype == jnp.bfloat16
         np.testing.assert_allclose(a, b, atol=1e-4)
-        # Eight bits of mantissa through some thirty layers.
-        np.testing.assert_allclose(c.astype(jnp.float32), b, atol=0.1)
+        # Eight bits of mantissa through some thirty layers, of values up to about 1 that may cancel.
+        np.testing.assert_allclose(c.astype(jnp.float32), b, atol=0.1, rtol=30 * 2**-8)
