@@ -129,7 +129,7 @@ def _pairwise_iou(a, b):
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     overlap = (high - low).clip(0).prod(2)
-    with np.errstate(over="ignore"):  # a box of untrained weights may be infinitely large: it overlaps nothing
+    with np.errstate(over="ignore"):  # boxes of untrained weights: they overlap nothing
         area_a, area_b = ((v[:, 2:] - v[:, :2]).prod(1) for v in (a, b))
     union = area_a[:, None] + area_b[None] - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
