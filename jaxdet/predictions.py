@@ -102,19 +102,12 @@ def of_images(
         metadata = metadata | {"left_out": dict(report.counts)}
     with ExitStack() as stack:
         write = None
-        draws: list[Callable[[np.ndarray, Boxes], None]] = []
-        if rendering.page:
-            draws.append(StillsOnPage(rendering.page).add)
         if out:
             key = "frame" if video else "name"
             known = [video.path.stem] if video else [item.source for item in items]
             opened = files.writer(out, names, metadata, key=key, sources=known, annotations=annotations)
             write = stack.enter_context(opened)
-        if rendering.path:
-            fps = video.frame_rate if video else _PICTURES_PER_S
-            draws.append(
-                stack.enter_context(films.of_images(rendering.path, names, fps, rendering.min_score))
-            )
+        draws = _pictures(stack, rendering, names, video)
         keep = bool(draws) and not smoothing.seqnms
         found = predictor.video(video) if video else predictor.items(items, keep=keep)
         num_images = num_boxes = 0
@@ -139,6 +132,23 @@ def of_images(
             f"{source}: the file is cut short; the {num_images} frames that could be decoded are done"
         )
     return report
+
+
+def _pictures(
+    stack: ExitStack,
+    rendering: Rendering,
+    class_names: Sequence[str],
+    video: sets.VideoFile | cameras.LiveVideo | None,
+) -> list[Callable[[np.ndarray, Boxes], None]]:
+    """Page and film of `rendering`, which take an image and its boxes; `stack` closes them."""
+    draws: list[Callable[[np.ndarray, Boxes], None]] = []
+    if rendering.page:
+        draws.append(StillsOnPage(rendering.page).add)
+    if rendering.path:
+        fps = video.frame_rate if video else _PICTURES_PER_S
+        film = films.of_images(rendering.path, class_names, fps, rendering.min_score)
+        draws.append(stack.enter_context(film))
+    return draws
 
 
 def _video(source: str | Path) -> sets.VideoFile | None:

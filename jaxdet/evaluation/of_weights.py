@@ -90,18 +90,7 @@ def of_images(
             raise InputError(
                 "--annotations without --images; give --images, the folder of the annotated images"
             )
-        if "root" not in data:
-            raise InputError("no images to measure on, and the config names no data set; give --images")
-        wanted, class_map = split or data.test_split, dict(getattr(data, "class_map", {}))
-        annotated = samples.annotated_split(data.root, wanted)
-        if annotated is not None:  # with its regions and areas, which rows of labels do not have
-            images = annotated.folder
-            result = image_evaluation.annotated(
-                predictor, images, annotated.file, names, backend, class_map, annotated.part
-            )
-        else:
-            items, rows, report = samples.open_split(data, wanted)
-            result = image_evaluation.with_labels(predictor, items, rows, names, backend, report)
+        images, result = _of_split(data, predictor, split or data.test_split, backend)
     elif annotations is not None:
         result = image_evaluation.annotated(
             predictor, images, annotations, names, backend, dict(getattr(data, "class_map", {}))
@@ -122,6 +111,23 @@ def of_images(
     if result.num_skipped:
         evaluation.problems.append(f"{result.num_skipped} images could not be read, named above")
     return evaluation
+
+
+def _of_split(
+    data: Any, predictor: ItemPredictor, split: str, backend: str
+) -> tuple[Path | None, image_evaluation.Result]:
+    """Folder of the images, where the split has one with annotations, and the result on the split."""
+    if "root" not in data:
+        raise InputError("no images to measure on, and the config names no data set; give --images")
+    names = tuple(data.classes)
+    annotated = samples.annotated_split(data.root, split)
+    if annotated is None:
+        items, rows, report = samples.open_split(data, split)
+        return None, image_evaluation.with_labels(predictor, items, rows, names, backend, report)
+    # With regions and areas, which rows of labels do not have.
+    folder, file, part = annotated.folder, annotated.file, annotated.part
+    class_map = dict(getattr(data, "class_map", {}))
+    return folder, image_evaluation.annotated(predictor, folder, file, names, backend, class_map, part)
 
 
 def measure(

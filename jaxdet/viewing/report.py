@@ -3,7 +3,8 @@
 import base64
 import html
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,15 @@ class Pair(NamedTuple):
     found: Boxes
 
 
+class _Section(NamedTuple):
+    """A part of the page with one picture."""
+
+    title: str
+    file: str
+    draw: Callable[[Path], None]
+    text: str = ""
+
+
 def write(
     folder: str | Path,
     numbers: Mapping[str, Any],
@@ -52,62 +62,62 @@ def write(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    sections = [_overview(numbers)]
+    parts = [_overview(numbers)]
+    for section in _sections(numbers, curves, diagnosis):
+        path = folder / section.file
+        section.draw(path)
+        parts.append(f"<h2>{html.escape(section.title)}</h2>{section.text}{_figure(path, section.title)}")
+    parts.append(_worst(folder, diagnosis.class_names, pairs))
+    with atomic(folder / PAGE) as temporary:
+        temporary.write_text(_page("".join(parts), numbers), encoding="utf-8")
+    return folder / PAGE
 
-    def section(title: str, name: str, draw: Callable[[Path], None], text: str = "") -> None:
-        draw(folder / name)
-        sections.append(f"<h2>{html.escape(title)}</h2>{text}{_figure(folder / name, title)}")
 
-    section(
+def _page(body: str, numbers: Mapping[str, Any]) -> str:
+    stored = json.dumps(numbers).replace("</", "<\\/")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Evaluation</title>'
+        f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head><body><h1>Evaluation</h1>{body}'
+        f'<script type="application/json" id="numbers">{stored}</script></body></html>\n'
+    )
+
+
+def _sections(numbers: Mapping[str, Any], curves: Mapping[str, Any], diagnosis: Any) -> Iterator[_Section]:
+    names = diagnosis.class_names
+    costs = {kind: share.cost for kind, share in diagnosis.errors.items()}
+    sizes = {k: numbers["statistics"][f"AP_{k}"] for k in ("small", "medium", "large")}
+    counts = dict(zip(names, diagnosis.label_counts.tolist()))
+    yield _Section(
         "Precision and recall", "precision_recall.png", lambda path: plots.precision_recall(path, **curves)
     )
-    section(
+    yield _Section(
         "Score thresholds at IoU 0.5",
         "thresholds.png",
-        lambda path: plots.thresholds(path, diagnosis.class_names, diagnosis.curves),
+        lambda path: plots.thresholds(path, names, diagnosis.curves),
         _best_scores(diagnosis),
     )
-    section(
+    yield _Section(
         "Confusion at the best scores",
         "confusion.png",
-        lambda path: plots.matrix(path, (*diagnosis.class_names, "background"), diagnosis.confusion),
+        lambda path: plots.matrix(path, (*names, "background"), diagnosis.confusion),
     )
-    section(
-        "Errors by kind",
-        "errors.png",
-        lambda path: plots.bars(path, {k: s.cost for k, s in diagnosis.errors.items()}, "AP50 it costs"),
-        _errors(diagnosis),
-    )
-    sizes = {k: numbers["statistics"][f"AP_{k}"] for k in ("small", "medium", "large")}
-    section(
-        "AP by size", "sizes.png", lambda path: plots.bars(path, sizes, "AP"), _rows("size", ["AP"], sizes)
-    )
+    yield _Section("Errors by kind", "errors.png", partial(_bars, costs, "AP50 it costs"), _errors(diagnosis))
+    yield _Section("AP by size", "sizes.png", partial(_bars, sizes, "AP"), _rows("size", ["AP"], sizes))
     for kind, parts in diagnosis.parts.items():
         values = {name: part.ap50 for name, part in parts.items()}
-        section(
-            f"AP50 by {kind}",
-            f"by_{kind}.png",
-            lambda path, values=values: plots.bars(path, values, "AP50"),
-            _parts(kind, parts),
+        yield _Section(
+            f"AP50 by {kind}", f"by_{kind}.png", partial(_bars, values, "AP50"), _parts(kind, parts)
         )
-    counts = dict(zip(diagnosis.class_names, diagnosis.label_counts.tolist()))
-    section("Labels by class", "labels.png", lambda path: plots.bars(path, counts, "labels"))
-    section(
+    yield _Section("Labels by class", "labels.png", partial(_bars, counts, "labels"))
+    yield _Section(
         "Size of labels",
         "label_sizes.png",
         lambda path: plots.histogram(path, diagnosis.sides, "square root of the area, pixels", "labels"),
     )
-    sections.append(_worst(folder, diagnosis.class_names, pairs))
-    stored = json.dumps(numbers).replace("</", "<\\/")
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Evaluation</title>'
-        f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head><body><h1>Evaluation</h1>'
-        f"{''.join(sections)}"
-        f'<script type="application/json" id="numbers">{stored}</script></body></html>\n'
-    )
-    with atomic(folder / PAGE) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return folder / PAGE
+
+
+def _bars(values: Mapping[str, Any], unit: str, path: Path) -> None:
+    plots.bars(path, values, unit)
 
 
 def _overview(numbers: Mapping[str, Any]) -> str:

@@ -101,8 +101,8 @@ def test_command_lines_of_blocks_are_parsed_by_the_commands(path):
 def test_commands_in_the_text_are_parsed_by_the_commands(path):
     """But for those with an ellipsis or a placeholder, whose flags `test_reference` looks for."""
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
-    for code in re.findall(r"`((?:jaxdet|python -m jaxdet|launch/\w+\.\w+) [^`\n]+)`", text):
-        words = next(doc_pages.command_lines(code.replace("\\|", "|")))
+    for code in re.findall(r"`((?:jaxdet|python -m jaxdet|launch/\w+\.\w+)\s[^`]+)`", text):
+        words = next(doc_pages.command_lines(code.replace("\\|", "|").replace("\n", " ")))
         if "..." in code or any(word.rpartition("=")[2].isupper() for word in words):
             continue
         for one in itertools.product(*(word.split("|") for word in words)):

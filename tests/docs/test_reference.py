@@ -26,7 +26,7 @@ OTHERS = {"help", "version"}
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_flags_of_commands_with_an_ellipsis_exist(page):
     """Those without one are parsed, in `test_blocks`."""
-    for code in re.findall(r"`jaxdet ([^`\n]+)`", page.read_text()):
+    for code in re.findall(r"(?<!`)`jaxdet ([^`]+)`", page.read_text()):
         words = code.replace("&lt;", "<").split()
         if words[0] not in commands.COMMANDS:
             continue
