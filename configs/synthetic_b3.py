@@ -37,7 +37,7 @@ def get_config(arg: str = "short"):
     cfg.data.event_buckets = (40_960,)
     cfg.data.max_slots = 4  # labels at 20 Hz
     cfg.data.warmup = "recording"
-    cfg.optim.lr = lr
+    cfg.optim.lr, cfg.optim.b2 = lr, 0.999
     cfg.train.num_iterations = cfg.train.iterations_per_epoch = iterations
     cfg.train.evaluate_every = 120  # of two recordings, for ap.png
     return cfg

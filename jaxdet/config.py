@@ -134,6 +134,7 @@ def synthetic() -> Config:
     # Recordings that are simulated if `root` does not exist.
     cfg.data.simulate = block(train=36, val=2, test=8, duration_s=6.0, seed=0)
     cfg.optim = adamw(lr=3e-3, weight_decay=0.01)
+    cfg.optim.b2 = 0.99  # released: squared gradients over 1,000 updates, more than there are
     cfg.train.num_iterations = cfg.train.iterations_per_epoch = 160
     cfg.train.checkpoint_every = 240
     return cfg
@@ -146,6 +147,7 @@ def adamw(lr: float, weight_decay: float, schedule: str = "cosine") -> Config:
         lr=lr,
         final_lr=1e-7,
         weight_decay=weight_decay,
+        b2=0.999,
         schedule=schedule,
         ema_decay=0.0,  # 0: no average, as released
         ema_ramp=2000.0,  # updates

@@ -27,7 +27,10 @@ def make(cfg, segments: int = 1) -> TrainingRecipe:
     block = cfg.optim
     if block.name == "adamw":
         schedule = _schedule(block, cfg.train.num_iterations, segments)
-        optimizer = optim.adamw(schedule, block.weight_decay)
+        b2 = block.get("b2", 0.999)
+        if not 0 <= b2 < 1:
+            raise InputError(f"optim.b2 is {b2}, expected 0 or more and less than 1")
+        optimizer = optim.adamw(schedule, block.weight_decay, b2=b2)
         return TrainingRecipe(optimizer, schedule, _averaging(block), teacher=_teacher(cfg))
     if block.name != "sgd":
         raise InputError(f"optim.name={block.name!r}, expected adamw or sgd")

@@ -24,6 +24,24 @@ def test_adamw_has_no_average_unless_its_decay_is_given():
     assert recipe.make(old).averaging is None
 
 
+@pytest.mark.parametrize("b2", [None, 0.5])
+def test_the_second_step_of_adamw_weighs_squared_gradients_by_b2(b2):
+    cfg = _config(weight_decay=0.0, schedule="constant")
+    if b2 is None:
+        del cfg.optim.b2  # of a run begun before there was one
+    else:
+        cfg.optim.b2 = b2
+    optimizer, b2 = recipe.make(cfg).optimizer, b2 or 0.999
+    first, second = np.array([0.3, -2.0]), np.array([-0.1, 0.5])
+    state = optimizer.init({"w": jnp.zeros(2)})
+    for gradient in (first, second):
+        updates, state = optimizer.update({"w": jnp.asarray(gradient)}, state, {"w": jnp.zeros(2)})
+    # Kingma and Ba, "Adam", algorithm 1.
+    mean = (0.9 * 0.1 * first + 0.1 * second) / (1 - 0.9**2)
+    square = (b2 * (1 - b2) * first**2 + (1 - b2) * second**2) / (1 - b2**2)
+    np.testing.assert_allclose(updates["w"], -1e-3 * mean / np.sqrt(square), rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -31,6 +49,9 @@ def test_adamw_has_no_average_unless_its_decay_is_given():
         ({"ema_decay": -1.0}, "ema_decay is -1.0"),
         ({"ema_decay": 0.9, "ema_ramp": 0.0}, "ema_ramp 0.0"),
         ({"ema_decay": float("nan")}, "ema_decay is nan"),
+        ({"b2": 1.0}, "optim.b2 is 1.0"),
+        ({"b2": -0.1}, "optim.b2 is -0.1"),
+        ({"b2": float("nan")}, "optim.b2 is nan"),
         ({"teacher_slots": 2}, "set optim.ema_decay"),
         ({"teacher_slots": -1, "ema_decay": 0.9}, "teacher_slots is -1"),
         ({"teacher_slots": 2, "ema_decay": 0.9, "teacher_score": 2.0}, "teacher_score 2.0"),
