@@ -25,8 +25,9 @@ class _Calibration:
 def quantise(path: Path, inputs: Iterable[dict[str, np.ndarray]]) -> None:
     """Put the convolutions of a file into 8 bits, whose ranges are those of the inputs.
 
-    Weights have a scale for each channel. The last convolutions of the head stay in float32: their outputs
-    are coordinates and logits. Metadata are kept.
+    Weights have a scale for each channel. They are unsigned: on processors without VNNI, ONNX Runtime adds
+    products with signed ones in 16 bits, which overflow, so that boxes would depend on the machine. The last
+    convolutions of the head stay in float32: their outputs are coordinates and logits. Metadata are kept.
     """
     package: Any = importlib.import_module("onnxruntime.quantization")
     model = onnx().load(str(path))
@@ -40,7 +41,7 @@ def quantise(path: Path, inputs: Iterable[dict[str, np.ndarray]]) -> None:
             nodes_to_exclude=_predictions(model.graph),
             per_channel=True,
             activation_type=package.QuantType.QUInt8,
-            weight_type=package.QuantType.QInt8,
+            weight_type=package.QuantType.QUInt8,
         )
     made = onnx().load(str(path))
     onnx().helper.set_model_props(made, {p.key: p.value for p in model.metadata_props})
