@@ -135,7 +135,7 @@ def synthetic() -> Config:
     cfg.data.simulate = block(train=36, val=2, test=8, duration_s=6.0, seed=0)
     cfg.optim = adamw(lr=3e-3, weight_decay=0.01)
     cfg.optim.b2 = 0.99  # released: squared gradients over 1,000 updates, more than there are
-    cfg.train.num_iterations = cfg.train.iterations_per_epoch = 160
+    cfg.train.num_iterations = cfg.train.iterations_per_epoch = 120
     cfg.train.checkpoint_every = 240
     return cfg
 

@@ -24,5 +24,5 @@ def test_the_announcement_has_numbers_of_the_config():
     text = example.announcement(cfg, Path("runs/x"), "unseen.webm")
     assert re.search(r"about \d+ minutes", text)
     assert "46 recordings of 6 s" in text
-    assert "640 steps" in text
+    assert "480 steps" in text
     assert "runs/x/unseen.webm" in text
