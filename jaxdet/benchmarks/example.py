@@ -73,7 +73,7 @@ def film(
 ) -> None:
     """Write a film of one labelled recording, truth and prediction side by side, in real time.
 
-    The picture with the most boxes lies beside it as .png.
+    The latest picture with the most true boxes lies beside it as .png.
     """
     predictor = Predictor(skeleton, variables)
     step_us = predictor.geometry.step_us

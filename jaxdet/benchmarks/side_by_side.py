@@ -59,7 +59,9 @@ class Film:
         self._strip[level, ::4] = 90
         cv2.putText(self._strip, "score", (2, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _TEXT, 1, cv2.LINE_AA)
         self._events = drawing.event_frame([], [], [], size)
-        self.best: tuple[int, np.ndarray] | None = None  # number of boxes, and the picture that has the most
+        # Number of true boxes, and the latest picture with the most: chosen whatever was found on it, and not
+        # among the first, before which the detector has seen nothing.
+        self.best: tuple[int, np.ndarray] | None = None
 
     def add(self, x, y, polarity, boxes: Boxes, t_us: int, ends: bool) -> None:
         """Add a step up to `t_us`: its events [N], its boxes; a picture `ends` with it or goes on."""
@@ -70,21 +72,21 @@ class Film:
             self._strip[row : row + 2, column : column + 2] = _COLOURS[int(label) % len(_COLOURS)]
         if not ends:
             return
-        truth = drawing.draw(self._events, self._truth.at(t_us), self._names, _SCALE, scores=False)
+        true = self._truth.at(t_us)
+        truth = drawing.draw(self._events, true, self._names, _SCALE, scores=False)
         found = drawing.draw(self._events, boxes, self._names, _SCALE, self._min_score)
         for picture, title in ((truth, "truth"), (found, f"prediction, score from {self._min_score:g}")):
             at = (6, picture.shape[0] - 8)
             cv2.putText(picture, title, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, _TEXT, 1, cv2.LINE_AA)
         gap = np.full((truth.shape[0], _GAP, 3), 90, np.uint8)
         picture = np.vstack([np.hstack([truth, gap, found]), self._strip])
-        shown = int((boxes.scores >= self._min_score).sum())
-        if self.best is None or shown > self.best[0]:
-            self.best = shown, picture
-        self._sink(picture, shown)
+        if self.best is None or len(true) >= self.best[0]:
+            self.best = len(true), picture
+        self._sink(picture, int((boxes.scores >= self._min_score).sum()))
         self._events = drawing.event_frame([], [], [], self._size)
 
     def write_best(self, path: Path) -> None:
-        """Write the picture with the most boxes."""
+        """Write the latest picture with the most true boxes."""
         if self.best is not None:
             drawing.write_picture(path, self.best[1])
 

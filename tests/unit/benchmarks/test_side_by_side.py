@@ -44,12 +44,16 @@ def test_a_picture_has_truth_on_the_left_and_the_boxes_that_score_on_the_right()
     assert not (above[:, 124:] == above[0, 0]).all()
 
 
-def test_the_best_picture_has_the_most_boxes(tmp_path):
-    film = Film(lambda p, n: None, Truth(_labels(), 1), (40, 60), 10_000, ("car",), 0.3)
+def test_the_best_picture_is_the_latest_with_the_most_true_boxes(tmp_path):
+    labels = _labels((1000, 0, 0), (2000, 0, 0), (2000, 20, 1), (3000, 20, 1), (3000, 0, 2), (4000, 0, 2))
+    pictures = []
+    film = Film(lambda p, n: pictures.append(p), Truth(labels, 1), (40, 60), 10_000, ("a", "b", "c"), 0.3)
     none = np.zeros(0, int)
-    for n in (1, 2, 0):
-        film.add(none, none, none, Boxes(np.zeros((n, 4), np.float32), np.ones(n), np.zeros(n, int)), 1, True)
+    for t_us, found in ((1000, 3), (2000, 0), (3000, 1), (4000, 5)):
+        boxes = Boxes(np.zeros((found, 4), np.float32), np.ones(found), np.zeros(found, int))
+        film.add(none, none, none, boxes, t_us, True)
     assert film.best is not None
     assert film.best[0] == 2
+    np.testing.assert_array_equal(film.best[1], pictures[2])
     film.write_best(tmp_path / "best.png")
     assert (tmp_path / "best.png").stat().st_size > 0
