@@ -31,7 +31,7 @@ from jaxdet.models import from_config
 from jaxdet.nn import functional
 from jaxdet.nn.functional import Variables
 from jaxdet.structs import ReadReport
-from jaxdet.training import log_writers, loop, state
+from jaxdet.training import log_writers, loop, recipe, state
 from jaxdet.training import setup as runs
 from jaxdet.training.checkpoint import RunCheckpoints
 from jaxdet.training.hooks import Every, Log, Preemption
@@ -78,6 +78,7 @@ def _run(flags: cli.Flags) -> None:
         )
     init = initial.weights(flags.init, cfg.model)
     if "simulate" in cfg.data:
+        recipe.make(cfg, runs.num_segments(cfg.data))  # says what it refuses before the simulation
         if not flags.dry_run and distributed.is_main():
             print(example.announcement(cfg, workdir, _FILM), flush=True)
         distributed.main_first(lambda: _simulate(cfg.data))

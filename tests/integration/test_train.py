@@ -190,10 +190,19 @@ def test_bad_input_is_one_line_and_status_1(root, tmp_path, capsys, change, mess
     assert message in _error(capsys)
 
 
-def test_weights_that_are_not_there_are_said_before_the_example_is_simulated(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--init=nowhere.pth", "nowhere.pth does not exist"),
+        ("--config.optim.b2=1.5", "optim.b2 is 1.5"),
+        ("--config.optim.ema_decay=2.0", "ema_decay is 2.0"),
+        ("--config.optim.schedule=linear", "optim.schedule='linear'"),
+    ],
+)
+def test_what_is_refused_is_said_before_the_example_is_simulated(tmp_path, capsys, monkeypatch, flag, told):
     monkeypatch.chdir(tmp_path)
-    assert train.main(["--init=nowhere.pth"]) == 1
-    assert "nowhere.pth does not exist" in _error(capsys)
+    assert train.main([flag]) == 1
+    assert told in _error(capsys)
     assert not list(tmp_path.iterdir())
 
 
