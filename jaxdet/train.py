@@ -21,14 +21,9 @@ import jaxdet
 from jaxdet import cli, config, data, distributed, reports, sharding, terminal
 from jaxdet.benchmarks import ahead, dry_run, example
 from jaxdet.benchmarks.targets import TARGETS
-from jaxdet.data.datasets import gen1, preparation
-from jaxdet.data.events import recordings
-from jaxdet.data.synthetic import gen1 as synthetic
 from jaxdet.errors import InputError
 from jaxdet.evaluation import splits, validation
 from jaxdet.evaluation.validation import Validation
-from jaxdet.models import from_config
-from jaxdet.nn import functional
 from jaxdet.nn.functional import Variables
 from jaxdet.structs import ReadReport
 from jaxdet.training import log_writers, loop, recipe, state
@@ -81,7 +76,7 @@ def _run(flags: cli.Flags) -> None:
         recipe.make(cfg, runs.num_segments(cfg.data))  # says what it refuses before the simulation
         if not flags.dry_run and distributed.is_main():
             print(example.announcement(cfg, workdir, _FILM), flush=True)
-        distributed.main_first(lambda: _simulate(cfg.data))
+        distributed.main_first(lambda: example.simulate(cfg.data))
     batches = _open(cfg)
     cli.check_losses(getattr(batches.source, "report", ReadReport()), flags.strict, "nothing was trained")
     if flags.target is not None:
@@ -100,7 +95,7 @@ def _run(flags: cli.Flags) -> None:
     if "simulate" in cfg.data and told:
         logger.info("told to stop, so not evaluated; the same command goes on from here")
     elif "simulate" in cfg.data:
-        _show(cfg, done, workdir)
+        example.show(cfg, done.skeleton, _weights(done.state), workdir, _FILM)
 
 
 def _config(flags: cli.Flags) -> tuple[config.Config, Path]:
@@ -110,19 +105,6 @@ def _config(flags: cli.Flags) -> tuple[config.Config, Path]:
     stored = runs.read_config(Path(flags.workdir)) if flags.workdir else None
     cfg = flags.override(config.synthetic() if stored is None else stored)
     return cfg, Path(flags.workdir or "runs/synthetic")
-
-
-def _simulate(block: config.Config) -> None:
-    """Simulate and prepare the recordings of the example, unless they are there already."""
-    wanted, root = block.simulate, Path(block.root)
-    source = root.with_name(root.name + "_source")
-    counts = {split: wanted[split] for split in synthetic.SPLITS}
-    simulation = synthetic.Simulation(seed=wanted.seed, duration_s=wanted.duration_s)
-    synthetic.write(source, counts, simulation)
-    report = gen1.make(source, root, gen1.Gen1Options(duration_ms=None), workers=2)
-    preparation.finish(root, report)
-    if report.problems:
-        raise InputError(f"{source}: {report.problems[0]}; remove the folder and run again")
 
 
 def _open(cfg) -> data.Batches:
@@ -222,21 +204,6 @@ def _draw_log(workdir: Path) -> None:
             steps = [line["step"] for line in lines]
             series = {key: (steps, [line[key] for line in lines]) for key in keys}
             plots.lines(workdir / f"{name}.png", series, "step", name)
-
-
-def _show(cfg: config.Config, run: runs.Run, workdir: Path) -> None:
-    """AP on recordings never trained on, beside that of baselines, and a video."""
-    unseen = [recordings.open_recording(path) for path in recordings.find(cfg.data.root, cfg.data.test_split)]
-    event_buckets = tuple(cfg.data.event_buckets)
-    trained = _weights(run.state)
-    untrained = functional.split(from_config.build(cfg, cfg.seed))[1]
-    results = example.compare(run.skeleton, trained, untrained, unseen, event_buckets, cfg.data.classes)
-    if not distributed.is_main():
-        return
-    print(f"on {len(unseen)} recordings never trained on:\n{example.table(results)}")
-    example.write(workdir, results)
-    example.film(workdir / _FILM, run.skeleton, trained, unseen[0], event_buckets, cfg.data.classes)
-    print(example.advice(cfg, workdir, _FILM))
 
 
 main = cli.Command(_flags, _run, __doc__, several_processes=True, saves_when_told=True)

@@ -6,15 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxdet import terminal
+from jaxdet import distributed, terminal
 from jaxdet.benchmarks import timing
 from jaxdet.benchmarks.side_by_side import Film, Truth
+from jaxdet.data.datasets import gen1, preparation
+from jaxdet.data.events import recordings
 from jaxdet.data.events.labels import interval_us
-from jaxdet.evaluation import recordings
+from jaxdet.data.synthetic import gen1 as synthetic
+from jaxdet.errors import InputError
+from jaxdet.evaluation import recordings as on_labels
 from jaxdet.evaluation.metrics import Metrics
 from jaxdet.files import atomic
 from jaxdet.inference import recordings as on_recordings
 from jaxdet.inference.events import Predictor
+from jaxdet.models import from_config
+from jaxdet.nn import functional
 from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.training import setup
 from jaxdet.viewing import drawing, plots
@@ -25,6 +31,33 @@ _MIN_SCORE = 0.3
 # Seconds of the parts on the machine where they were measured, simulation on one core, and of the unit of
 # `timing` there.
 _FIXED_S, _SIMULATE_S, _STEP_S, _UNIT_S = 45.0, 20.0, 0.115, 0.012
+
+
+def simulate(block: Any) -> None:
+    """Simulate and prepare the recordings of the example, unless they are there already."""
+    wanted, root = block.simulate, Path(block.root)
+    source = root.with_name(root.name + "_source")
+    counts = {split: wanted[split] for split in synthetic.SPLITS}
+    simulation = synthetic.Simulation(seed=wanted.seed, duration_s=wanted.duration_s)
+    synthetic.write(source, counts, simulation)
+    report = gen1.make(source, root, gen1.Gen1Options(duration_ms=None), workers=2)
+    preparation.finish(root, report)
+    if report.problems:
+        raise InputError(f"{source}: {report.problems[0]}; remove the folder and run again")
+
+
+def show(cfg: Any, skeleton: Skeleton, trained: Variables, workdir: Path, film_name: str) -> None:
+    """Print and write the AP on recordings never trained on, beside baselines; film one of them."""
+    unseen = [recordings.open_recording(path) for path in recordings.find(cfg.data.root, cfg.data.test_split)]
+    event_buckets = tuple(cfg.data.event_buckets)
+    untrained = functional.split(from_config.build(cfg, cfg.seed))[1]
+    results = compare(skeleton, trained, untrained, unseen, event_buckets, cfg.data.classes)
+    if not distributed.is_main():
+        return
+    print(f"on {len(unseen)} recordings never trained on:\n{table(results)}")
+    write(workdir, results)
+    film(workdir / film_name, skeleton, trained, unseen[0], event_buckets, cfg.data.classes)
+    print(advice(cfg, workdir, film_name))
 
 
 def compare(
@@ -40,9 +73,9 @@ def compare(
     able, fresh = (Predictor(skeleton, v, lanes, head_batch=lanes) for v in (trained, untrained))
     memoryless = Predictor(skeleton, trained, lanes, head_batch=lanes, reset_memory=True)
     return {
-        "trained": recordings.evaluate(able, unseen, event_buckets, class_names=class_names),
-        "untrained": recordings.evaluate(fresh, unseen, event_buckets, class_names=class_names),
-        "memory reset": recordings.evaluate(memoryless, unseen, event_buckets, class_names=class_names),
+        "trained": on_labels.evaluate(able, unseen, event_buckets, class_names=class_names),
+        "untrained": on_labels.evaluate(fresh, unseen, event_buckets, class_names=class_names),
+        "memory reset": on_labels.evaluate(memoryless, unseen, event_buckets, class_names=class_names),
     }
 
 

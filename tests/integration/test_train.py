@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from jaxdet import convert, sharding, train
+from jaxdet.benchmarks import example
 from jaxdet.data.datasets import gen1, preparation
 from jaxdet.data.events import recordings
 from jaxdet.data.synthetic import gen1 as synthetic
@@ -124,8 +125,8 @@ def test_a_run_that_is_told_to_stop_is_not_evaluated(root, tmp_path, monkeypatch
             "return cfg", "cfg.data.simulate = c.block(train=1, val=1, test=1, duration_s=1)\n    return cfg"
         )
     )
-    monkeypatch.setattr(train, "_simulate", lambda block: None)
-    monkeypatch.setattr(train, "_show", lambda *_: pytest.fail("evaluated"))
+    monkeypatch.setattr(example, "simulate", lambda block: None)
+    monkeypatch.setattr(example, "show", lambda *_: pytest.fail("evaluated"))
     before = signal.getsignal(signal.SIGTERM)
 
     class Told(train.Log):
