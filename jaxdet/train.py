@@ -128,28 +128,8 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> tuple[runs
     batches.seek(start)
     if start == 0 and distributed.is_main():
         training_batches.write_first(workdir, cfg, batches.source)
-    epochs = math.ceil(cfg.train.num_iterations / cfg.train.iterations_per_epoch)
-    writers = log_writers.open_all(workdir, run.loss_names, run.num_steps, epochs, start, runs.as_json(cfg))
-    show = reports.on_trackers(writers, workdir, start)
-
-    def save(info: loop.StepInfo) -> None:
-        with distributed.activity(f"writing checkpoint {info.step}"):
-            log_writers.keep_mean(workdir, info.step, log.mean)
-            checkpoints.save(info.step, info.state, info.carry)
-
-    def rate(step: int) -> float:
-        return float(np.asarray(run.schedule(step)))
-
-    log = Log(writers, rate, cfg.train.log_every, run.segments, cfg.train.iterations_per_epoch)
-    mean = log_writers.read_mean(workdir, start) if start else None
-    if mean is not None:
-        log.resume(mean)
-    preemption = Preemption(save)
-    on_state = [Every(cfg.train.checkpoint_every, run.num_steps, save), preemption]
-    if cfg.train.evaluate_every:
-        validate = Validation(workdir, _measure(cfg, run), runs.as_json(cfg), start, show)
-        evaluate = lambda info: validate(info.step, _weights(info.state))  # noqa: E731
-        on_state.insert(0, Every(cfg.train.evaluate_every, run.num_steps, evaluate))
+    log = _log(cfg, run, workdir, start)
+    every, preemption = _hooks(cfg, run, workdir, start, checkpoints, log)
     bar = terminal.Progress("train", run.num_steps, "steps", start, lines=False)
     progress = lambda info: bar.advance(note=f"loss {info.metrics['loss']:.3f}")  # noqa: E731
     ahead = sharding.can_run_ahead()
@@ -162,9 +142,9 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> tuple[runs
                 runs.device_batches(distributed.report_each(batches, "reading a batch"), run.mesh),
                 start=start,
                 stop=run.num_steps,
-                hooks=[progress, log, *on_state],
+                hooks=[progress, log, *every, preemption],
                 # max() asks every hook: processes agree there on where to stop.
-                needs_state=lambda step: max(hook.due(step) for hook in on_state) or not ahead,
+                needs_state=lambda step: max(hook.due(step) for hook in (*every, preemption)) or not ahead,
             )
     except loop.NonFiniteLoss as error:
         path = runs.save_offending_batch(workdir, error)
@@ -173,13 +153,44 @@ def _fit(cfg, run: runs.Run, batches: data.Batches, workdir: Path) -> tuple[runs
             "lower optim.lr or look at the batch"
         ) from error
     finally:
-        preemption.close()
-        batches.close()
-        checkpoints.close()
-        for writer in writers:
-            writer.close()
+        for opened in (preemption, batches, checkpoints, *log.writers):
+            opened.close()
     log_writers.write_left_out(workdir, getattr(batches.source, "report", ReadReport()), batches.dropped)
     return run._replace(state=current, carry=carry), preemption.came
+
+
+def _log(cfg, run: runs.Run, workdir: Path, start: int) -> Log:
+    """The log of the run, with the running mean of step `start`."""
+    epochs = math.ceil(cfg.train.num_iterations / cfg.train.iterations_per_epoch)
+    writers = log_writers.open_all(workdir, run.loss_names, run.num_steps, epochs, start, runs.as_json(cfg))
+
+    def rate(step: int) -> float:
+        return float(np.asarray(run.schedule(step)))
+
+    log = Log(writers, rate, cfg.train.log_every, run.segments, cfg.train.iterations_per_epoch)
+    mean = log_writers.read_mean(workdir, start) if start else None
+    if mean is not None:
+        log.resume(mean)
+    return log
+
+
+def _hooks(
+    cfg, run: runs.Run, workdir: Path, start: int, checkpoints: RunCheckpoints, log: Log
+) -> tuple[list[Every], Preemption]:
+    """Hooks that read the state: evaluation and checkpoints, and the one that ends the run when told."""
+
+    def save(info: loop.StepInfo) -> None:
+        with distributed.activity(f"writing checkpoint {info.step}"):
+            log_writers.keep_mean(workdir, info.step, log.mean)
+            checkpoints.save(info.step, info.state, info.carry)
+
+    show = reports.on_trackers(log.writers, workdir, start)
+    every = [Every(cfg.train.checkpoint_every, run.num_steps, save)]
+    if cfg.train.evaluate_every:
+        validate = Validation(workdir, _measure(cfg, run), runs.as_json(cfg), start, show)
+        evaluate = lambda info: validate(info.step, _weights(info.state))  # noqa: E731
+        every.insert(0, Every(cfg.train.evaluate_every, run.num_steps, evaluate))
+    return every, Preemption(save)
 
 
 def _weights(current: state.TrainState) -> Variables:
