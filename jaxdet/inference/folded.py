@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from jaxdet.models.heads import HeadLevel
 from jaxdet.models.memory import RelativePositionBias, WindowAttention
+from jaxdet.models.merged_csp import MERGED
 from jaxdet.models.merged_head import MergedLevel
 from jaxdet.nn import prepared, winograd
 from jaxdet.nn.block import ConvBlock
@@ -26,8 +26,9 @@ def prepare(
     Outputs change by float32 rounding. Weights are cast to their compute type, and biases of positions looked
     up, once and not at every step. With `on_gpu` (default: where JAX's default device is one, unless
     JAXDET_GPU_FORM is 0) weights are laid out as cuDNN reads them, the branches of a head are merged whole,
-    and group norms, window attention and suppression are kernels of their own. `fast` (for CPU) also uses
-    Winograd's algorithm for wide 3x3 convolutions, with an error of about 1e-5 of the largest output of each.
+    both paths of a cross-stage-partial block begin with one convolution, and group norms, window attention
+    and suppression are kernels of their own. `fast` (for CPU) also uses Winograd's algorithm for wide 3x3
+    convolutions, with an error of about 1e-5 of the largest output of each.
     Works on trained and converted models; the result can be neither trained nor stored.
     """
     skeleton, variables = replaced(*fold(skeleton, variables), RelativePositionBias, KnownBias)
@@ -66,16 +67,15 @@ def _for_gpu(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variab
         if isinstance(module, GroupNorm | WindowAttention):
             module.in_kernel = True
     model.rule = replace(model.rule, in_kernel=True)
-    return prepared.output_major(*prepared.known_norms(*split(model)))
+    found = split(model)
+    for kind, make in MERGED.items():
+        found = replaced(*found, kind, make)
+    return prepared.output_major(*prepared.known_norms(*found))
 
 
 def _merge_branches(level: Any) -> None:
     cls, reg = level.cls_conv[0], level.reg_conv[0]
     both = nnx.clone(cls)
-    pairs = ((both.conv.kernel, reg.conv.kernel), (both.conv.bias, reg.conv.bias))
-    for mine, other in pairs:
-        assert mine is not None
-        assert other is not None
-        mine.set_value(jnp.concatenate([mine[...], other[...]], -1))
+    both.conv = prepared.joined(cls.conv, reg.conv)
     level.both = nnx.data(both)
     level.cls_conv, level.reg_conv = nnx.List(level.cls_conv[1:]), nnx.List(level.reg_conv[1:])

@@ -5,6 +5,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from jaxdet.models.heads import HeadLevel
+from jaxdet.nn import prepared
 from jaxdet.nn.block import ConvBlock
 from jaxdet.nn.conv import Conv
 
@@ -39,14 +40,14 @@ class MergedLevel(nnx.Module):
 
 def _side_by_side(cls: ConvBlock, reg: ConvBlock) -> ConvBlock:
     block = nnx.clone(cls)
-    _set(block.conv, _kernel(cls.conv, reg.conv), _bias(cls.conv, reg.conv))
+    block.conv = prepared.joined(cls.conv, reg.conv)
     block.conv.groups = 2
     return block
 
 
 def _one_prediction(level: HeadLevel) -> Conv:
     """Box, object, classes from the features of classes and boxes, in this order as `both` gives them."""
-    of_boxes = _kernel(level.reg_pred, level.obj_pred)
+    of_boxes = prepared.joined(level.reg_pred, level.obj_pred).kernel[...]
     of_classes = level.cls_pred.kernel[...]
     kernel = jnp.concatenate(
         [
@@ -55,19 +56,6 @@ def _one_prediction(level: HeadLevel) -> Conv:
         ],
         2,
     )
-    conv = nnx.clone(level.cls_pred)
-    _set(conv, kernel, _bias(level.reg_pred, level.obj_pred, level.cls_pred))
+    conv = prepared.joined(level.reg_pred, level.obj_pred, level.cls_pred)
+    conv.kernel = nnx.Param(kernel)
     return conv
-
-
-def _set(conv: Conv, kernel: Array, bias: Array) -> None:
-    conv.kernel, conv.bias = nnx.Param(kernel), nnx.data(nnx.Param(bias))
-
-
-def _kernel(*convs: Conv):
-    return jnp.concatenate([conv.kernel[...] for conv in convs], -1)
-
-
-def _bias(*convs: Conv):
-    biases = [conv.bias for conv in convs]
-    return jnp.concatenate([bias[...] for bias in biases if bias is not None], -1)

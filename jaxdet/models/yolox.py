@@ -3,7 +3,7 @@
 Attribute names are those of the released state dicts. All norms have eps 1e-3 and momentum 0.03.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax.numpy as jnp
@@ -150,7 +150,7 @@ class PAFPN(nnx.Module):
     def __call__(self, features: Sequence[Array], train: bool = False, mask: Array | None = None):
         f3, f4, f5 = features
 
-        def join(module: CSPLayer, a: Array, b: Array):
+        def join(module: Callable[..., Array], a: Array, b: Array):
             return module(jnp.concatenate([a, b], -1), train, mask)
 
         lateral = self.lateral_conv0(f5, train, mask)

@@ -77,6 +77,18 @@ def in_compute_type(
     return split(model)
 
 
+def joined(*convs: Conv) -> Conv:
+    """One convolution with the outputs of `convs`, which see the same input, one after the other."""
+    kernels = [conv.kernel[...] for conv in convs]
+    conv = nnx.clone(convs[0])
+    conv.kernel = nnx.Param(jnp.concatenate(kernels, -1))
+    if any(each.bias is not None for each in convs):
+        none = [jnp.zeros(kernel.shape[-1], kernel.dtype) for kernel in kernels]
+        biases = [zero if c.bias is None else c.bias[...] for c, zero in zip(convs, none, strict=True)]
+        conv.bias = nnx.data(nnx.Param(jnp.concatenate(biases)))
+    return conv
+
+
 def output_major(skeleton: Skeleton, variables: Variables) -> tuple[Skeleton, Variables]:
     """The same model with all convolutions but pointwise ones as `OutputMajorConv`."""
     return replaced(

@@ -1,7 +1,8 @@
 """Greedy suppression as one GPU kernel, so that no loop of it waits for the host.
 
 A greedy choice takes as many rounds as boxes survive, which only the boxes tell: as XLA operations the loop
-asks the host before every round. Here a block of threads holds all candidates of an image and loops alone.
+asks the host before every round. Here a block of threads loops alone: over all candidates of an image at once
+where every survivor is wanted, or through any number of ranked rows where the first few hundred are.
 """
 
 from functools import partial
@@ -14,7 +15,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 # Candidates of an image that a block of threads takes.
 MAX_CANDIDATES = 16_384
+# Survivors that `best` keeps beside the rows that it looks at.
+MAX_SURVIVORS = 512
 _PER_WARP = 512  # candidates: 16 for each of its threads
+_ROWS = 64  # ranked rows seen together: with 512 survivors 64 pairs for each thread of 16 warps
 
 
 def takes(boxes: Array) -> bool:
@@ -27,12 +31,10 @@ def suppress(
     labels: Int[Array, "S A"],
     mask: Bool[Array, "S A"],
     iou_threshold: float,
-    limit: int | None = None,
     interpret: bool = False,
 ) -> Bool[Array, "S A"]:
     """Mask of the boxes that survive, the best being first; the same as `nms.suppress` of each of S images.
 
-    With `limit` the kernel ends after that many survivors; later ones are missing.
     `interpret` runs the kernel on any device, slowly, for tests. Boxes are float32 and at most
     `MAX_CANDIDATES` an image.
     """
@@ -47,7 +49,7 @@ def suppress(
     whole = [*columns, jnp.pad(labels, pad), jnp.pad(mask.astype(jnp.int32), pad)]
     row = pl.BlockSpec((None, size), lambda image: (image, 0))
     kept = pl.pallas_call(
-        partial(_kernel, float(iou_threshold), count if limit is None else limit),
+        partial(_kernel, float(iou_threshold)),
         out_shape=jax.ShapeDtypeStruct((num_images, size), jnp.int32),
         grid=(num_images,),
         in_specs=[row] * len(whole),
@@ -65,7 +67,6 @@ def _warps(size: int) -> int:
 
 def _kernel(
     threshold: float,
-    limit: int,
     left: Any,
     top: Any,
     right: Any,
@@ -75,35 +76,110 @@ def _kernel(
     kept: Any,
 ):
     """Keep the first box that is left, remove what it suppresses, until none is left."""
-    x0, y0, x1, y1 = left[...], top[...], right[...], bottom[...]
+    boxes = tuple(column[...] for column in (left, top, right, bottom))
     labels, size = label[...], mask.shape[0]
     index = lax.iota(jnp.int32, size)
 
-    def area_of(x0: Array, y0: Array, x1: Array, y1: Array):
-        return jnp.maximum(x1 - x0, 0.0) * jnp.maximum(y1 - y0, 0.0)
-
-    area = area_of(x0, y0, x1, y1)
-
-    def first(alive: Array):
-        return jnp.min(jnp.where(alive > 0, index, size))
-
     def settle(state: tuple):
-        alive, chosen, at, found = state
+        alive, chosen, at = state
         here = index == at
-
-        def own(column: Array):
-            return jnp.sum(jnp.where(here, column, jnp.zeros_like(column)))
-
-        a, b, c, d = own(x0), own(y0), own(x1), own(y1)
-        width = jnp.maximum(jnp.minimum(x1, c) - jnp.maximum(x0, a), 0.0)
-        height = jnp.maximum(jnp.minimum(y1, d) - jnp.maximum(y0, b), 0.0)
-        inter = width * height
-        union = area_of(a, b, c, d) + area - inter
-        iou = jnp.where(union > 0, inter / jnp.where(union > 0, union, 1.0), 0.0)
-        removed = (iou > threshold) & (labels == own(labels)) | here
+        same = labels == _pick((labels,), here)[0]
+        removed = _overlap(_pick(boxes, here), boxes, threshold) & same | here
         alive = jnp.where(removed, 0, alive)
-        return alive, jnp.where(here, 1, chosen), first(alive), found + 1
+        return alive, jnp.where(here, 1, chosen), _first(alive, index)
 
     alive = mask[...]
-    state = alive, jnp.zeros_like(alive), first(alive), jnp.zeros((), jnp.int32)
-    kept[...] = lax.while_loop(lambda state: (state[2] < size) & (state[3] < limit), settle, state)[1]
+    state = alive, jnp.zeros_like(alive), _first(alive, index)
+    kept[...] = lax.while_loop(lambda state: state[2] < size, settle, state)[1]
+
+
+def best(
+    boxes: Float[Array, "S A 4"],
+    num: Int[Array, " S"],
+    iou_threshold: float,
+    limit: int,
+    interpret: bool = False,
+) -> Int[Array, "S limit"]:
+    """Rows of the first `limit` boxes that survive, best first, then -1; `limit` is at most `MAX_SURVIVORS`.
+
+    The boxes of an image are float32, ranked, of one class (or moved apart), and the first `num` are real.
+    There may be any number of them: a block of rows is tested against the survivors so far, then its rows
+    against one another, until `limit` survive.
+    """
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import triton
+
+    num_images, count, _ = boxes.shape
+    pad = ((0, 0), (0, -count % _ROWS))
+    columns = [jnp.pad(boxes[..., i], pad) for i in range(4)]
+    size = max(32, 1 << (limit - 1).bit_length())  # threads need powers of two
+    row = pl.BlockSpec((None, columns[0].shape[1]), lambda image: (image, 0))
+    rows = pl.pallas_call(
+        partial(_best_kernel, float(iou_threshold), limit),
+        out_shape=jax.ShapeDtypeStruct((num_images, size), jnp.int32),
+        grid=(num_images,),
+        in_specs=[row] * 4 + [pl.BlockSpec((None, 1), lambda image: (image, 0))],
+        out_specs=pl.BlockSpec((None, size), lambda image: (image, 0)),
+        compiler_params=None if interpret else triton.CompilerParams(num_warps=16, num_stages=1),
+        interpret=interpret,
+        name="first_survivors",
+    )(*columns, num[:, None].astype(jnp.int32))
+    return rows[:, :limit]
+
+
+def _best_kernel(
+    threshold: float, limit: int, left: Any, top: Any, right: Any, bottom: Any, num: Any, rows: Any
+):
+    """Block after block of ranked rows: those that no survivor overlaps, then a greedy choice among them."""
+    from jax.experimental import pallas as pl
+
+    place, index, num_rows = lax.iota(jnp.int32, rows.shape[0]), lax.iota(jnp.int32, _ROWS), num[0]
+
+    def look(state: tuple):
+        start, found, survivors, chosen = state
+        boxes = tuple(column[pl.ds(start, _ROWS)] for column in (left, top, right, bottom))
+        pairs = _overlap(tuple(c[:, None] for c in boxes), tuple(c[None] for c in survivors), threshold)
+        beaten = jnp.max(jnp.where(pairs & (place < found)[None], 1, 0), 1)
+        alive = jnp.where((start + index < num_rows) & (beaten == 0), 1, 0)
+
+        def settle(state: tuple):
+            alive, at, found, survivors, chosen = state
+            here, new = index == at, place == found
+            box = _pick(boxes, here)
+            alive = jnp.where(_overlap(box, boxes, threshold) | here, 0, alive)
+            survivors = tuple(jnp.where(new, value, c) for value, c in zip(box, survivors, strict=True))
+            return alive, _first(alive, index), found + 1, survivors, jnp.where(new, start + at, chosen)
+
+        state = alive, _first(alive, index), found, survivors, chosen
+        _, _, found, survivors, chosen = lax.while_loop(
+            lambda state: (state[1] < _ROWS) & (state[2] < limit), settle, state
+        )
+        return start + _ROWS, found, survivors, chosen
+
+    none = jnp.zeros(rows.shape, jnp.float32)
+    zero = jnp.zeros((), jnp.int32)
+    state = zero, zero, (none, none, none, none), jnp.full(rows.shape, -1, jnp.int32)
+    rows[...] = lax.while_loop(lambda state: (state[0] < num_rows) & (state[1] < limit), look, state)[3]
+
+
+def _overlap(one: tuple[Array, ...], other: tuple[Array, ...], threshold: float):
+    """True where the IoU of boxes, given by their columns, is above `threshold`."""
+    (a, b, c, d), (x0, y0, x1, y1) = one, other
+    width = jnp.maximum(jnp.minimum(x1, c) - jnp.maximum(x0, a), 0.0)
+    height = jnp.maximum(jnp.minimum(y1, d) - jnp.maximum(y0, b), 0.0)
+    inter = width * height
+    union = _area(*one) + _area(*other) - inter
+    return jnp.where(union > 0, inter / jnp.where(union > 0, union, 1.0), 0.0) > threshold
+
+
+def _area(x0: Array, y0: Array, x1: Array, y1: Array):
+    return jnp.maximum(x1 - x0, 0.0) * jnp.maximum(y1 - y0, 0.0)
+
+
+def _pick(columns: tuple[Array, ...], here: Array):
+    """The numbers of the one row that `here` marks."""
+    return tuple(jnp.sum(jnp.where(here, column, jnp.zeros_like(column))) for column in columns)
+
+
+def _first(alive: Array, index: Array):
+    return jnp.min(jnp.where(alive > 0, index, alive.shape[0]))

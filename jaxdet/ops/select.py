@@ -95,7 +95,7 @@ class MultiLabel:
     max_detections: int = 300
     merge: bool = False
     agnostic: bool = False
-    in_kernel: bool = False  # suppress in one kernel, on CUDA, where that takes the rows
+    in_kernel: bool = False  # suppress in one kernel, on CUDA
 
     def __call__(self, candidates: Candidates, valid: Bool[Array, " S"]) -> Selected:
         # A loop over images, not a batched one: each works on its own number of rows.
@@ -105,9 +105,9 @@ class MultiLabel:
         scores = classes * objectness[:, None]
         mask = (objectness > self.min_score)[:, None] & (scores > self.min_score) & valid
         ranking = jnp.where(mask, scores, -jnp.inf).reshape(-1)
-        if ranking.size <= _BUDGET:
+        if ranking.size <= _BUDGET or self._by_kernel(boxes):
             return self._ranked(boxes, ranking, classes.shape[1], ranking.size)
-        # Few rows pass as a rule; sorting all of them is the exception.
+        # Few rows pass as a rule; sorting all of them is the exception. GPUs sort all of them either way.
         return lax.cond(
             mask.sum() <= _BUDGET,
             lambda: self._ranked(boxes, ranking, classes.shape[1], _BUDGET),
@@ -119,21 +119,24 @@ class MultiLabel:
         box, label = boxes[rows // num_classes], (rows % num_classes).astype(jnp.int32)
         offset = 0 if self.agnostic else label[:, None].astype(box.dtype) * _CLASS_OFFSET
         moved, mask = box + offset, scores > -jnp.inf
-        keep = self._kept(moved, mask)
-        limit = min(self.max_detections, count)
-        kept, chosen = lax.top_k(keep.astype(jnp.int32), limit)
-        kept = kept > 0
+        chosen, kept = self._survivors(moved, mask, min(self.max_detections, count))
         result = Selected(box[chosen], scores[chosen], label[chosen], kept)
         if self.merge:
             result = self._merged(result, moved[chosen], box, moved, scores, mask)
         return _padded(result, self.max_detections)
 
-    def _kept(self, boxes: Array, mask: Array):
-        labels = jnp.zeros(mask.shape, jnp.int32)
-        if self.in_kernel and nms_kernel.takes(boxes):
-            one = boxes[None], labels[None], mask[None]
-            return nms_kernel.suppress(*one, self.nms_iou, self.max_detections)[0]
-        return nms.suppress(boxes, labels, mask, self.nms_iou, self.max_detections)
+    def _by_kernel(self, boxes: Array) -> bool:
+        few = self.max_detections <= nms_kernel.MAX_SURVIVORS
+        return self.in_kernel and few and boxes.dtype == jnp.float32
+
+    def _survivors(self, boxes: Array, mask: Array, limit: int):
+        """Rows [limit] of the best that survive, and which of them are real."""
+        if self._by_kernel(boxes):
+            rows = nms_kernel.best(boxes[None], mask.sum()[None], self.nms_iou, limit)[0]
+            return jnp.maximum(rows, 0), rows >= 0
+        keep = nms.suppress(boxes, jnp.zeros(mask.shape, jnp.int32), mask, self.nms_iou, limit)
+        kept, rows = lax.top_k(keep.astype(jnp.int32), limit)
+        return rows, kept > 0
 
     def _merged(
         self, result: Selected, survivors: Array, box: Array, moved: Array, scores: Array, mask: Array

@@ -26,12 +26,19 @@ def test_keeps_what_the_loops_keep():
             assert 0 < kept.sum() < mask.sum()
 
 
-def test_ends_after_a_number_of_survivors():
-    boxes, labels, mask = _ranked(0, 60, 3)
-    every = nms_kernel.suppress(boxes, labels, mask, 0.5, interpret=True)
-    first = nms_kernel.suppress(boxes, labels, mask, 0.5, 3, interpret=True)
-    np.testing.assert_array_equal(first, every & (np.cumsum(every, 1) <= 3))
-    assert (every.sum(1) > 3).all()
+def test_the_first_survivors_of_any_number_of_rows():
+    """Three blocks of rows; all, a third or none of them are real; more survive than are wanted, or fewer."""
+    boxes, labels, mask = _ranked(0, 150, 3)
+    boxes = jnp.concatenate([boxes, boxes[:1]])
+    mask = jnp.concatenate([mask, jnp.zeros_like(mask[:1])])
+    one_class = jnp.zeros_like(labels[0])
+    for threshold, limit in ((0.5, 100), (1 / 3, 3)):
+        rows = nms_kernel.best(boxes, mask.sum(1), threshold, limit, interpret=True)
+        for image in range(3):
+            expected = np.flatnonzero(nms.suppress(boxes[image], one_class, mask[image], threshold))[:limit]
+            found = np.asarray(rows[image])
+            np.testing.assert_array_equal(found[found >= 0], expected)
+            assert (found[len(expected) :] == -1).all()
 
 
 def test_takes_float32_up_to_its_size():
