@@ -17,6 +17,7 @@ from jaxdet.structs import EventGeometry, Events
 
 SORTED_BY = 4  # pixels a side of the windows by which the host sorts the events of a step
 PRODUCT = "product"
+_GROWTH = 8  # not less: a program is compiled for every size
 
 
 def kept(product: Array) -> Array:
@@ -212,6 +213,17 @@ def table_rows(xy: Array, t_us: Array, polarity: Array, geometry: EventGeometry)
     inside = xy.astype(jnp.int32) % window
     time_bin = jnp.clip(time_bins(t_us, geometry), 0, geometry.time_bins - 1)
     return ((time_bin * window + inside[..., 0]) * window + inside[..., 1]) * 2 + polarity.astype(jnp.int32)
+
+
+def growing(sizes: Sequence[int], total: int) -> list[int]:
+    """`sizes`, and between the largest of them and `total` more, each `_GROWTH` times the one before.
+
+    So a step with more events than they foresee takes time in proportion to its events, not to the segment.
+    """
+    sizes = sorted(sizes)
+    while sizes and sizes[-1] * _GROWTH < total:
+        sizes.append(sizes[-1] * _GROWTH)
+    return sizes
 
 
 class StepEvents:

@@ -48,11 +48,12 @@ class Hmnet(nnx.Module):
     `image_size` (height, width) is the size of the sensor, or up to that in whole cells of the last memory.
     The grid of the first memory has a cell for every `geometry.window` pixels, those of the further memories
     half as many rows and columns as the one below; all are rounded up. `periods` must each divide the next,
-    the first being 1. `event_sizes` are the slice sizes tried for a step before the whole segment is
-    read. `integer_events`: outside training, coordinates are integers and keys and values come from a table.
-    `empty_step_per_lane`: a lane without events in a step skips the write, whatever its neighbours have.
-    `remat`: in training, recompute each cycle in the backward pass; with `keep_products` only what lies
-    between convolutions and affine maps, for about 22 MB a lane and step of B1.
+    the first being 1. `event_sizes` are the slice sizes tried for a step before the whole segment is read,
+    outside training with larger ones between them and it. `integer_events`: outside training, coordinates are
+    integers and keys and values come from a table. `empty_step_per_lane`: a lane without events in a step
+    skips the write, whatever its neighbours have. `remat`: in training, recompute each cycle in the backward
+    pass; with `keep_products` only what lies between convolutions and affine maps, for about 22 MB a lane and
+    step of B1.
     """
 
     def __init__(
@@ -148,6 +149,8 @@ class Hmnet(nnx.Module):
         num_steps = inputs.step_start.shape[1] - 1
         carry = self._reset(reset, carry)
         steps_before = carry.steps
+        if not train:
+            event_sizes = event_ops.growing(event_sizes, inputs.xy.shape[1])
         events = StepEvents(
             inputs, event_sizes, self.grid[1], self.grid[0] * self.grid[1], self.geometry.window
         )

@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jaxdet import models
 from jaxdet.models import events as event_ops
@@ -51,6 +53,33 @@ def test_a_step_twice_as_long_reads_events_twice_as_late_alike():
         found.append((direct, looked_up))
     for one, two in zip(*found):
         np.testing.assert_array_equal(one, two)
+
+
+@given(st.sets(st.integers(1, 3_000), min_size=1), st.integers(1, 10**7))
+def test_a_slice_is_not_much_larger_than_its_events(sizes, total):
+    found = event_ops.growing(tuple(sizes), total)
+    assert set(sizes) <= set(found)
+    assert found == sorted(found)
+    for count in (1, max(sizes) + 1, total // 2, total):
+        if max(sizes) < count <= total:
+            assert min(size for size in (*found, total) if size >= count) <= 8 * count
+
+
+def test_steps_of_any_number_of_events_are_read_whole():
+    counts = np.array([[3, 0, 70, 700]])
+    starts = np.pad(np.cumsum(counts, 1), ((0, 0), (1, 0)))
+    total = starts[0, -1]
+    t_us, polarity, starts = (
+        jnp.asarray(a, jnp.int32) for a in (np.arange(total)[None], np.zeros((1, total)), starts)
+    )
+    whole = Events(jnp.zeros((1, total, 2)), t_us, polarity, starts)
+    steps = event_ops.StepEvents(whole, event_ops.growing((4,), int(total)), 8, 64, 4)
+    assert steps.sizes == [4, 32, 256, int(total)]
+    for step, count in enumerate(counts[0]):
+        summed = steps.over(jnp.asarray(step), lambda xy, t_us, polarity, cell: (t_us * (cell < 64)).sum())
+        first = int(starts[0, step])
+        assert int(summed) == sum(range(first, first + count))
+        assert steps.counts[0, step] == count
 
 
 @pytest.mark.slow
