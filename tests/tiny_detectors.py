@@ -1,6 +1,10 @@
 """Configs of detectors that compile in seconds."""
 
+import sys
+from unittest import mock
+
 from jaxdet import config as c
+from jaxdet.models import from_config
 
 YOLOV4 = {
     "stages": ((16, 0), (32, 1), (32, 1), (64, 1)),
@@ -26,3 +30,10 @@ def get_config(family):
     cfg = c.block(model=c.yolov4("p5", 2, **YOLOV4, stem=8, width=0.5, min_score=0.01))
     cfg.data = c.yolov4_images(64, 16, ("dark", "bright"), batch_size=2)
     return cfg
+
+
+def one_level(cfg):
+    """The HMNet of `cfg` with its finest level only: the other two are most of what is compiled."""
+    # The name of the module in its package is that of the function.
+    with mock.patch.object(sys.modules["jaxdet.models.hmnet"], "_NUM_LEVELS", 1):
+        return from_config.build(cfg, 0)

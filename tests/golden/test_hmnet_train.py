@@ -68,7 +68,8 @@ class Trainer:
     """One compiled loss and gradient for each start phase."""
 
     def __init__(self, size):
-        self.skeleton, self.weights = hg.build(size)
+        # One slice that holds each step's events; every further one is code forth and back.
+        self.skeleton, self.weights = hg.build(size, event_sizes=(768,))
         self.cycle = functional.merge(self.skeleton, self.weights).backbone.cycle
 
     def init_carry(self):
