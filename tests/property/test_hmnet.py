@@ -45,6 +45,16 @@ def skeleton_and_variables():
     return model, functional.split(model.make())[1]
 
 
+# What only concerns the events needs no further memory, whose steps are unrolled.
+ONE = {"widths": (16,), "num_heads": (1,), "depths": (1,), "periods": (1,)}
+
+
+@pytest.fixture(scope="module")
+def one_memory():
+    model = Model(**ONE)
+    return model, functional.split(model.make())[1]
+
+
 def events(seed, counts, room=None):
     """Integer events, `counts` [B][T] of them, as arrays padded to `room`."""
     rng = np.random.default_rng(seed)
@@ -69,10 +79,15 @@ def cut(whole, first, last):
 
 
 @partial(jax.jit, static_argnums=(0, 6, 7))
-def run(skeleton, variables, inputs, at_step, reset, carry, start_phase=0, options=()):
+def jitted(skeleton, variables, inputs, at_step, reset, carry, start_phase, options):
     model = skeleton.merge(variables)
     out = model.backbone(inputs, at_step, reset, carry, start_phase=start_phase, **dict(options))
     return out.features, out.valid, out.carry
+
+
+def run(skeleton, variables, inputs, at_step, reset, carry, start_phase=0, options=()):
+    # What is left out is another program to `jax.jit` than what is given.
+    return jitted(skeleton, variables, inputs, at_step, reset, carry, start_phase, options)
 
 
 def start(skeleton, variables, lanes):
@@ -152,34 +167,37 @@ def test_features_before_the_first_publication_are_zero(skeleton_and_variables):
         assert level[:, 1].any()
 
 
-def test_rows_after_the_last_event_change_nothing(skeleton_and_variables):
-    inputs = events(1, LANES)
+def test_rows_after_the_last_event_change_nothing(one_memory):
     garbage = events(2, [[50] * STEPS] * 2)
-    room = garbage.xy.shape[1] - inputs.xy.shape[1]
+    inputs = events(1, LANES, garbage.xy.shape[1])
+    after = np.arange(inputs.xy.shape[1]) >= np.asarray(inputs.step_start)[:, -1:]
     padded = Events(
-        *(jnp.concatenate([a, b[:, :room]], 1) for a, b in zip(inputs[:3], garbage[:3], strict=True)),
+        *(
+            jnp.where(after.reshape(*after.shape, *(1,) * (a.ndim - 2)), b, a)
+            for a, b in zip(inputs[:3], garbage[:3], strict=True)
+        ),
         inputs.step_start,
     )
     for one, two in zip(
-        jax.tree.leaves(whole_run(*skeleton_and_variables, inputs)),
-        jax.tree.leaves(whole_run(*skeleton_and_variables, padded)),
+        jax.tree.leaves(whole_run(*one_memory, inputs)),
+        jax.tree.leaves(whole_run(*one_memory, padded)),
         strict=True,
     ):
         np.testing.assert_allclose(two, one, atol=2e-5)
 
 
-def test_a_burst_larger_than_the_first_sizes_is_read_whole(skeleton_and_variables):
+def test_a_burst_larger_than_the_first_sizes_is_read_whole(one_memory):
     inputs = events(3, LANES)
-    roomy = whole_run(*skeleton_and_variables, inputs, (("event_sizes", ()),))
-    tight = whole_run(*skeleton_and_variables, inputs, (("event_sizes", (8, 32)),))
+    roomy = whole_run(*one_memory, inputs)  # its sizes are larger than the segment, which is read whole
+    tight = whole_run(*one_memory, inputs, (("event_sizes", (8, 32)),))
     for one, two in zip(jax.tree.leaves(roomy), jax.tree.leaves(tight), strict=True):
         np.testing.assert_allclose(two, one, atol=2e-5)
 
 
-def test_real_coordinates_and_table_agree(skeleton_and_variables):
+def test_real_coordinates_and_table_agree(one_memory):
     inputs = events(3, LANES)
-    table = whole_run(*skeleton_and_variables, inputs)
-    direct = whole_run(Model(integer_events=False), skeleton_and_variables[1], inputs)
+    table = whole_run(*one_memory, inputs)
+    direct = whole_run(Model(**ONE, integer_events=False), one_memory[1], inputs)
     for one, two in zip(jax.tree.leaves(table), jax.tree.leaves(direct), strict=True):
         np.testing.assert_allclose(two, one, atol=2e-5)
 
@@ -195,7 +213,7 @@ def test_lanes_are_independent_and_a_reset_touches_one(skeleton_and_variables):
     lane = lambda tree, i: jax.tree.map(lambda a: a[i], tree)  # noqa: E731
     assert_equal(lane(carry, 0), lane(swapped_carry, 0))
 
-    at_step = jnp.full((2, 4), STEPS - 1)
+    at_step = jnp.full((2, 4), STEPS - 1, jnp.int32)  # typed as in `whole_run`: one program
     kept = run(skeleton, variables, inputs, at_step, jnp.array([False, False]), carry)[2]
     reset = run(skeleton, variables, inputs, at_step, jnp.array([False, True]), carry)[2]
     fresh = run(skeleton, variables, inputs, at_step, jnp.array([True, True]), carry)[2]
@@ -204,8 +222,8 @@ def test_lanes_are_independent_and_a_reset_touches_one(skeleton_and_variables):
     assert reset.steps.tolist() == [2 * STEPS, STEPS]
 
 
-def test_an_empty_step_skips_the_write_for_all_lanes_or_for_each(skeleton_and_variables):
-    skeleton, variables = skeleton_and_variables
+def test_an_empty_step_skips_the_write_for_all_lanes_or_for_each(one_memory):
+    skeleton, variables = one_memory
     begin, reset, none = start(skeleton, variables, 1), jnp.zeros(1, bool), jnp.full((1, 1), -1)
     empty = events(6, [[0]], 4)
     alone = run(skeleton, variables, empty, none, reset, begin)[2]
@@ -229,7 +247,7 @@ def test_streaming_equals_the_segment(skeleton_and_variables):
     model = skeleton.merge(variables)
     at_step = jnp.arange(STEPS)[None]
     found, _ = jax.jit(model.predict)(inputs, at_step, jnp.zeros(1, bool), model.init_carry(1))
-    stream = StreamDetector(skeleton.skeleton, variables, event_sizes=(32,), start_us=10_000)
+    stream = StreamDetector(skeleton.skeleton, variables, event_sizes=(128,), start_us=10_000)
     t_us = np.asarray(inputs.t_us[0]) + 10_000 + 5000 * np.repeat(np.arange(STEPS), COUNTS[0])
     order = np.argsort(t_us, kind="stable")
     x, y = np.asarray(inputs.xy[0])[order].T
@@ -277,8 +295,9 @@ def loss_and_grad(skeleton, variables, batch, carry):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A model whose labels count from step 4 on."""
-    model = Model(warm_up_steps=4)
+    """A model whose labels count from step 4 on; both memories fire at every step, so no step is
+    unrolled."""
+    model = Model(warm_up_steps=4, periods=(1, 1))
     return model, functional.split(model.make())[1]
 
 
