@@ -32,9 +32,9 @@ CONFIG = f"--config={ROOT / 'tests' / 'integration' / 'tiny_hmnet.py'}"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Four prepared recordings of two seconds."""
+    """Four prepared recordings of one second."""
     folder = tmp_path_factory.mktemp("recordings")
-    simulation = synthetic.Simulation(seed=3, duration_s=2.0)
+    simulation = synthetic.Simulation(seed=3, duration_s=1.0)
     synthetic.write(folder / "source", {"train": 2, "val": 1, "test": 1}, simulation, workers=1)
     report = gen1.make(folder / "source", folder / "prepared", gen1.Gen1Options(duration_ms=None))
     preparation.finish(folder / "prepared", report)
@@ -101,17 +101,32 @@ def test_a_killed_and_resumed_run_equals_the_unbroken_one_bit_for_bit(
     _assert_equal(tmp_path, unbroken)
 
 
-def test_signals_save_and_exit_0_and_sigkill_loses_only_what_was_not_saved(root, tmp_path, unbroken):
+def _signalled(monkeypatch, step, sign):
+    """From now on, runs get the signal `sign` once `step` is logged."""
+
+    class Told(train.Log):
+        def __call__(self, moment):
+            super().__call__(moment)
+            if moment.step == step:
+                signal.raise_signal(sign)
+
+    monkeypatch.setattr(train, "Log", Told)
+
+
+def test_signals_save_and_exit_0_and_sigkill_loses_only_what_was_not_saved(
+    root, tmp_path, unbroken, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        _signalled(patch, 1, signal.SIGINT)
+        assert train.main(_arguments(root, tmp_path, "--config.data.workers=1")) == 0
     log = tmp_path / "train.csv"
-    for sign, status, workers in ((signal.SIGINT, 0, 2), (signal.SIGKILL, -signal.SIGKILL, 0)):
-        arguments = _arguments(root, tmp_path, f"--config.data.workers={workers}")
-        command = [sys.executable, "-m", "jaxdet.train", *arguments]
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        before = log.read_text().count("\n") if log.exists() else 1
-        while process.poll() is None and (not log.exists() or log.read_text().count("\n") <= before):
-            time.sleep(0.02)
-        process.send_signal(sign)
-        assert process.wait() in (status, 0)  # 0: it was done before the signal came
+    before = log.read_text().count("\n")
+    command = [sys.executable, "-m", "jaxdet.train", *_arguments(root, tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while process.poll() is None and log.read_text().count("\n") <= before:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() in (-signal.SIGKILL, 0)  # 0: it was done before the signal came
     assert train.main(_arguments(root, tmp_path)) == 0
     _assert_equal(tmp_path, unbroken)
 
@@ -126,17 +141,12 @@ def test_a_run_that_is_told_to_stop_is_not_evaluated(root, tmp_path, monkeypatch
         )
     )
     monkeypatch.setattr(example, "simulate", lambda block: None)
+    monkeypatch.setattr(example, "announcement", lambda *_: "")  # it measures the machine
     monkeypatch.setattr(example, "show", lambda *_: pytest.fail("evaluated"))
     before = signal.getsignal(signal.SIGTERM)
-
-    class Told(train.Log):
-        def __call__(self, moment):
-            super().__call__(moment)
-            if moment.step == signalled:
-                signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(train, "Log", Told)
-    assert train.main([f"--config={config}", *_arguments(root, tmp_path / "run")[1:]]) == 0
+    _signalled(monkeypatch, signalled, signal.SIGTERM)
+    arguments = _arguments(root, tmp_path / "run", "--config.train.checkpoint_every=9")[1:]
+    assert train.main([f"--config={config}", *arguments]) == 0
     # The step after may be on the device already; of four, it is the last one.
     stopped = min(signalled + sharding.can_run_ahead(), 4)
     assert max(int(folder.name) for folder in (tmp_path / "run" / "checkpoints").glob("[!.]*")) == stopped

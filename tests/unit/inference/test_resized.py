@@ -22,6 +22,7 @@ CONFIG = Path(__file__).parents[2] / "integration" / "tiny_hmnet.py"
 def test_latents_are_resized_and_everything_else_stays(size, caplog):
     caplog.set_level("INFO")
     cfg = runpy.run_path(str(CONFIG))["get_config"]()
+    cfg.model.window = 16  # pixels
     _, variables = functional.split(from_config.build(cfg, 0))
     changed, skeleton, new = resized(cfg, variables, size)
     assert (changed.data.height, changed.data.width) == tuple(changed.model.image_size) == size
