@@ -113,12 +113,15 @@ def test_a_changed_source_is_made_again(source, tmp_path, expected):
     assert recordings.open_recording(tmp_path / "expected" / "val" / "r2").num_events == 2000
 
 
-def pack(source, folder):
+STORED = [{"id": py7zr.FILTER_COPY}]  # as it is: compression takes most of the time of a small archive
+
+
+def pack(source, folder, filters=None):
     """The same files as archives: folders inside, none inside, and two files of one recording in an order of
     its own."""
     folder.mkdir()
     for split in ("train", "val", "test"):
-        with py7zr.SevenZipFile(folder / f"{split}_a.7z", "w") as handle:
+        with py7zr.SevenZipFile(folder / f"{split}_a.7z", "w", filters=filters) as handle:
             for file in sorted((source / ROOT / split).iterdir(), reverse=True):
                 handle.write(file, file.name if split == "val" else f"{ROOT}/{split}/{file.name}")
     return folder
@@ -254,9 +257,9 @@ def test_a_recording_of_a_bad_name_is_one_line_and_nothing_is_removed(
 def test_a_member_of_a_bad_name_is_one_line_and_nothing_is_removed(
     source, tmp_path, expected, own_files, capsys, monkeypatch, name
 ):
-    packed = pack(source, tmp_path / "packed")
+    packed = pack(source, tmp_path / "packed", STORED)
     monkeypatch.setattr(py7zr.py7zr, "check_archive_path", lambda _: True)
-    with py7zr.SevenZipFile(packed / "train_b.7z", "w") as handle:
+    with py7zr.SevenZipFile(packed / "train_b.7z", "w", filters=STORED) as handle:
         for suffix in ("_td.dat", "_bbox.npy"):
             handle.writestr((source / ROOT / "train" / f"r0{suffix}").read_bytes(), f"train/{name}{suffix}")
     monkeypatch.undo()
@@ -440,7 +443,7 @@ def test_killed_at_random_and_run_again_gives_the_same_bytes(source, tmp_path, e
         write_pair(source / ROOT / "train", f"r{i}", i, num_events=20_000)
     reference = tmp_path / "reference"
     assert run(source, reference) == 0
-    given = pack(source, tmp_path / "packed") if from_archives else source
+    given = pack(source, tmp_path / "packed", STORED) if from_archives else source
     out = tmp_path / "out"
     command = [
         sys.executable,
