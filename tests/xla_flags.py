@@ -10,3 +10,10 @@ KNOWS_FUSION_EMITTERS = version("jaxlib").startswith("0.10.")
 FAST_COMPILES = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if KNOWS_FUSION_EMITTERS:
     FAST_COMPILES += " --xla_cpu_use_fusion_emitters=false"
+
+# Options of a single program that runs longer than it compiles: the flags above undone.
+OPTIMISED = {
+    "xla_backend_optimization_level": 2,
+    "xla_llvm_disable_expensive_passes": False,
+    **({"xla_cpu_use_fusion_emitters": True} if KNOWS_FUSION_EMITTERS else {}),
+}

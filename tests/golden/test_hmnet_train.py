@@ -15,7 +15,7 @@ import optax
 import pytest
 import yolo_training
 from flax import nnx
-from xla_flags import KNOWS_FUSION_EMITTERS
+from xla_flags import OPTIMISED
 
 from jaxdet import models
 from jaxdet.nn import functional
@@ -56,14 +56,6 @@ def batch(g, prefix, start, stop, size, reset):
     return Batch(events, targets(g, prefix, start, stop), jnp.full(2, reset), source)
 
 
-# Thirty steps forth and back run longer than they compile, so here optimised code is the faster way.
-OPTIMISED = {
-    "xla_backend_optimization_level": 2,
-    "xla_llvm_disable_expensive_passes": False,
-    **({"xla_cpu_use_fusion_emitters": True} if KNOWS_FUSION_EMITTERS else {}),
-}
-
-
 class Trainer:
     """One compiled loss and gradient for each start phase."""
 
@@ -75,6 +67,7 @@ class Trainer:
     def init_carry(self):
         return functional.merge(self.skeleton, self.weights).init_carry(2)
 
+    # Thirty steps forth and back run longer than they compile, so here optimised code is the faster way.
     @functools.partial(jax.jit, static_argnums=(0, 5), compiler_options=OPTIMISED)
     def grad(self, params, stats, batch, carry, start_phase=0):
         def loss(params):
