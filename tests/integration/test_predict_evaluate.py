@@ -18,7 +18,7 @@ from jaxdet.structs import EventGeometry
 from jaxdet.viewing import drawing
 from jaxdet.weights import checkpoint
 
-HEIGHT, WIDTH, DURATION_MS = 48, 64, 1300
+HEIGHT, WIDTH, DURATION_MS = 48, 64, 700
 CONFIG = """
 from jaxdet import config as c
 
@@ -26,7 +26,7 @@ def get_config():
     cfg = c.base()
     sizes = dict(widths=(16, 16), num_heads=(1, 1), depths=(1, 1), periods=(1, 3))
     cfg.model = c.hmnet("b3", 2, **sizes, out_features=16)
-    cfg.model.image_size = (48, 64)
+    cfg.model.image_size, cfg.model.event_sizes = (48, 64), (128,)
     cfg.data = c.gen1(root={root!r})
     cfg.data.height, cfg.data.width = 48, 64
     cfg.data.event_buckets = (4096,)
@@ -46,7 +46,7 @@ def _events(seed):
 def _labels(seed):
     rng = np.random.default_rng(seed)
     boxes = np.zeros(6, dat.BOX_DTYPE)
-    boxes["t"] = 505_000 + rng.integers(0, 4_000) + 130_000 * np.arange(6)
+    boxes["t"] = 505_000 + rng.integers(0, 4_000) + 30_000 * np.arange(6)
     boxes["x"], boxes["y"] = rng.uniform(0, 20, 6), rng.uniform(0, 10, 6)
     boxes["w"], boxes["h"], boxes["class_id"] = 30, 30, rng.integers(0, 2, 6)
     return boxes
