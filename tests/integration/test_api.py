@@ -58,6 +58,10 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/index.md", "docs/live.md"])
 def test_the_examples_of_the_page_run(place, monkeypatch, page):
     monkeypatch.chdir(place)
+    load = jaxdet.load
+    # At the size of the released file images take most of the time.
+    small = lambda path: load(path, **({"size": 64} if path.endswith(".pth") else {}))  # noqa: E731
+    monkeypatch.setattr(jaxdet, "load", small, raising=False)
     exec("\n".join(doc_pages.executed_python(page)), {})
 
 
@@ -76,7 +80,7 @@ def test_the_page_of_formats_lists_what_each_holds():
 
 def test_paths_arrays_lists_and_videos_give_the_same_boxes(place, monkeypatch):
     monkeypatch.chdir(place)
-    model = jaxdet.load("yolox_nano.pth", min_score=0.0)
+    model = jaxdet.load("yolox_nano.pth", min_score=0.0, size=64)
     by_path = model.predict("photo.jpg")
     image = cv2.imread("photo.jpg")
     assert len(by_path)
