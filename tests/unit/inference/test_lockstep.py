@@ -15,7 +15,7 @@ from jaxdet.inference.streaming import Limits, StreamDetector
 from jaxdet.models import from_config
 from jaxdet.nn import functional
 
-CLOCKS_US = (913_000_000, 7_000_000, 1_700_000_000_000_000)
+CLOCKS_US = (913_000_000, 1_700_000_000_000_000)
 DURATION_US = 60_000
 
 
@@ -59,7 +59,7 @@ def _assert_close(together, alone):
 
 
 def test_streams_in_step_are_one_batch_with_the_boxes_of_each_alone(built):
-    cameras = [_events(seed) for seed in range(3)]
+    cameras = [_events(seed) for seed in range(2)]
     streams = Streams([_stream(built) for _ in cameras], compile_now=True)
     compiled = programs.step.cache_info().misses
     found = streams.feed(cameras)
@@ -67,7 +67,7 @@ def test_streams_in_step_are_one_batch_with_the_boxes_of_each_alone(built):
     assert streams.num_batches == len(found[0]) == DURATION_US // 5_000 - 1
     assert sum(len(boxes) for of_lane in found for boxes in of_lane) > 30
     _assert_close(found, _alone(built, cameras))
-    assert [stream.statistics["steps"] for stream in streams] == [11, 11, 11]
+    assert [stream.statistics["steps"] for stream in streams] == [11, 11]
     last = streams.advance([clock + DURATION_US for clock in CLOCKS_US])
     assert [[boxes.time_us for boxes in of_lane] for of_lane in last] == [
         [c + DURATION_US] for c in CLOCKS_US

@@ -159,10 +159,10 @@ def test_killed_at_any_step_old_or_new_weights_are_whole_and_the_next_save_clear
 
         return call
 
-    folder = tmp_path / "w"
+    folder, old = tmp_path / "w", 1
+    checkpoint.save_weights(folder, Variables(PARAMS, {}), {"epoch": old})
     for number in range(100):
-        checkpoint.save_weights(folder, Variables(PARAMS, {}), {"epoch": 1})
-        left = [number]
+        left, new, newer = [number], old + 1, old + 2
         with monkeypatch.context() as patch:
             patch.setattr(folders, "discard", lambda *_: None)  # nothing runs after SIGKILL
             if not swaps:
@@ -170,18 +170,19 @@ def test_killed_at_any_step_old_or_new_weights_are_whole_and_the_next_save_clear
             for owner, name in _STEPS:
                 patch.setattr(owner, name, watched(getattr(owner, name)))
             with contextlib.suppress(_Killed, InputError):
-                checkpoint.save_weights(folder, Variables(PARAMS, {}), {"epoch": 2})
+                checkpoint.save_weights(folder, Variables(PARAMS, {}), {"epoch": new})
             finished = left[0] > 0
         if folder.exists():
-            assert _value(folder) in (1, 2)
+            assert _value(folder) in (old, new)
         else:
             assert not swaps
-            assert _value(folders.aside(folder)) == 1
+            assert _value(folders.aside(folder)) == old
             with pytest.raises(InputError, match=r"left the older weights in .*\.w\.old, rename it"):
                 load.load(folder, families.YOLOX, Variables({}, {}))
-        checkpoint.save_weights(folder, Variables(PARAMS, {}), {"epoch": 3})
-        assert _value(folder) == 3
+        checkpoint.save_weights(folder, Variables(PARAMS, {}), {"epoch": newer})
+        assert _value(folder) == newer
         assert [path.name for path in tmp_path.iterdir()] == ["w"]
+        old = newer
         if finished:
             return
     pytest.fail("never came to an end")
