@@ -30,6 +30,9 @@ import pytest
 
 from jaxdet.training import setup
 
+# What is imported stays: Orbax and `broken_access` collect garbage time and again, and need not pass over it.
+gc.freeze()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_train_step_per_recipe():
