@@ -1,6 +1,7 @@
 """Configs of detectors that compile in seconds."""
 
 import sys
+from contextlib import AbstractContextManager
 from unittest import mock
 
 from jaxdet import config as c
@@ -32,8 +33,13 @@ def get_config(family):
     return cfg
 
 
-def one_level(cfg):
-    """The HMNet of `cfg` with its finest level only: the other two are most of what is compiled."""
+def finest_level_only() -> AbstractContextManager:
+    """Within, HMNets of one memory have a single level: the other two are most of what is compiled."""
     # The name of the module in its package is that of the function.
-    with mock.patch.object(sys.modules["jaxdet.models.hmnet"], "_NUM_LEVELS", 1):
+    return mock.patch.object(sys.modules["jaxdet.models.hmnet"], "_NUM_LEVELS", 1)
+
+
+def one_level(cfg):
+    """The HMNet of `cfg` with its finest level only."""
+    with finest_level_only():
         return from_config.build(cfg, 0)

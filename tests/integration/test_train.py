@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tiny_detectors
 
 from jaxdet import convert, sharding, train
 from jaxdet.benchmarks import example
@@ -28,6 +29,21 @@ from jaxdet.weights.torch import file
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = f"--config={ROOT / 'tests' / 'integration' / 'tiny_hmnet.py'}"
+
+
+# The command as a program of its own, with the model of the other runs.
+PROGRAM = """
+import sys, tiny_detectors
+from jaxdet import train
+with tiny_detectors.finest_level_only():
+    sys.exit(train.main())
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_level():
+    with tiny_detectors.finest_level_only():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +137,9 @@ def test_signals_save_and_exit_0_and_sigkill_loses_only_what_was_not_saved(
         assert train.main(_arguments(root, tmp_path, "--config.data.workers=1")) == 0
     log = tmp_path / "train.csv"
     before = log.read_text().count("\n")
-    command = [sys.executable, "-m", "jaxdet.train", *_arguments(root, tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    command = [sys.executable, "-c", PROGRAM, *_arguments(root, tmp_path)]
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path})
     while process.poll() is None and log.read_text().count("\n") <= before:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
