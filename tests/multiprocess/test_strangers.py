@@ -28,7 +28,7 @@ def test_a_stranger_who_joins_first_gets_no_seat_and_runs_nothing(coordinator, t
 def test_a_process_with_another_secret_ends_with_a_line_and_so_does_the_job(coordinator, tmp_path):
     # It knocks until there is a door, so it comes in time for process 0 to turn it away.
     one = strangers.process(tmp_path, coordinator, 1, JAXDET_JOB_SECRET="another secret..")
-    zero = strangers.process(tmp_path, coordinator, 0, JAXDET_START_S="5")
+    zero = strangers.process(tmp_path, coordinator, 0, JAXDET_START_S="8")
     assert [zero.wait(), one.wait()] == [1, 1]
     assert "error: process 1 of 2 did not come to the coordinator" in zero.output
     assert "without the job's secret" in zero.output
@@ -49,7 +49,7 @@ def test_a_machine_with_another_home_is_told_to_set_the_secret(coordinator, tmp_
         more |= {"JAXDET_JOB_SECRET": "", "XDG_CACHE_HOME": str(tmp_path / f"home{index}")}
         return strangers.process(tmp_path, coordinator, index, **more)
 
-    jobs = [process(1), process(0, JAXDET_START_S="5")]
+    jobs = [process(1), process(0, JAXDET_START_S="8")]
     assert [job.wait() for job in jobs] == [1, 1]
     assert all("set JAXDET_JOB_SECRET alike for all processes" in job.output for job in jobs)
     assert all("Traceback" not in job.output for job in jobs)
