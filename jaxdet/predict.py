@@ -150,7 +150,8 @@ def _of_events(flags: cli.Flags, cfg, skeleton, variables, metadata) -> None:
         paths, num_all = recordings.part(cfg.data.root, split, flags.chunk)
         index, count = recordings.chunk(flags.chunk)
         name = "detections.h5" if count == 1 else f"detections_{index}of{count}.h5"
-        predictions.of_split(predictor, paths, buckets, flags.out, name, metadata)
+        report = predictions.of_split(predictor, paths, buckets, flags.out, name, metadata)
+        cli.check_losses(report, flags.strict)
         logger.info("%d of %d recordings -> %s", len(paths), num_all, flags.out)
 
 

@@ -95,11 +95,10 @@ def of_images(
         raise InputError(f"{source}: --seqnms needs all frames; predict a live source without it")
     _check_tracks(out, smoothing)
     video = cameras.LiveVideo(str(source), max_frames) if live_input else _video(source)
-    report = ReadReport()
+    report, metadata = ReadReport(), dict(metadata)
     items = [] if video else _in_order(sets.open_input(source, report), smoothing)
     if report:
         logger.warning("%s", report.line(str(source)))
-        metadata = metadata | {"left_out": dict(report.counts)}
     with ExitStack() as stack:
         write = None
         if out:
@@ -119,9 +118,10 @@ def of_images(
                 for draw in draws:
                     draw(image, boxes)
             num_images, num_boxes = num_images + 1, num_boxes + len(boxes)
+        report.merge(predictor.report)
+        _store(metadata, report)
     if predictor.report:
         logger.warning("%s", predictor.report.line(str(source)))
-    report.merge(predictor.report)
     logger.info("%d boxes in %d images", num_boxes, num_images)
     if predictor.num_skipped:
         raise InputError(
@@ -132,6 +132,13 @@ def of_images(
             f"{source}: the file is cut short; the {num_images} frames that could be decoded are done"
         )
     return report
+
+
+def _store(metadata: dict[str, Any], report: ReadReport) -> None:
+    """Note in the metadata of a file, before it is closed, what was left out or converted for it."""
+    for name, counted in (("left_out", report.counts), ("converted", report.notes)):
+        if counted:
+            metadata[name] = dict(counted)
 
 
 def _pictures(
@@ -232,6 +239,7 @@ def of_recording(
             writers.append(lambda step: page.add(step.events, step.boxes))
         steps = sources.predict(predictor, source, event_buckets)
         _deliver(steps if tracks is None else _tracked(steps, tracks), writers)
+        _store(metadata, source.report)
     return source.report
 
 
@@ -280,6 +288,7 @@ def of_live(
 
     def report(numbers: dict[str, float]) -> None:
         numbers = {**numbers, **queue.report.counts}
+        metadata["statistics"] = numbers
         logger.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
 
     logger.info("waiting for %s", address)
@@ -316,14 +325,19 @@ def of_split(
     folder: str,
     store_name: str,
     metadata: dict[str, Any],
-) -> None:
+) -> ReadReport:
     """Predict prepared recordings; `folder` gets a `.npy` of each and the detections file `store_name` of
-    all."""
+    all. Return what was left out."""
+    report, metadata = ReadReport(), dict(metadata)
     chosen, step_us = [recordings.open_recording(path) for path in paths], predictor.geometry.step_us
     ends_us = [(r.name, r.start_us + -(-1000 * r.duration_ms // step_us) * step_us) for r in chosen]
     with split_files.writer(folder, ends_us, store_name, predictor.class_names, metadata) as write:
-        steps = on_recordings.predict(predictor, chosen, event_buckets)
+        steps = on_recordings.predict(predictor, chosen, event_buckets, report=report)
         _deliver(steps, [lambda step: write(step.boxes)])
+        _store(metadata, report)
+    if report:
+        logger.warning("%s", report.line(folder))
+    return report
 
 
 def _deliver(steps: Iterable[StepBoxes], writers: Sequence[Callable[[StepBoxes], None]]) -> None:

@@ -196,7 +196,10 @@ def key_of(boxes: Boxes) -> str:
 def create(
     path: str | os.PathLike, class_names: Sequence[str], key: str, metadata: dict | None = None
 ) -> Iterator[DetectionsWriter]:
-    """Write a detections file; it appears under `path` when the block ends without an exception."""
+    """Write a detections file; it appears under `path` when the block ends without an exception.
+
+    `metadata` is stored as it is then, so that what was counted on the way is part of it.
+    """
     if key not in KEYS:
         raise ValueError(f"key {key}; expected one of {', '.join(KEYS)}")
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
@@ -205,11 +208,11 @@ def create(
             version=VERSION,
             key=key,
             class_names=json.dumps(list(class_names)),
-            metadata=json.dumps(metadata or {}, sort_keys=True),
         )
         writer = DetectionsWriter(file, key)
         yield writer
         writer.flush()
+        file.attrs["metadata"] = json.dumps(metadata or {}, sort_keys=True)
 
 
 @contextmanager

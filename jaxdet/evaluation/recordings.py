@@ -22,7 +22,7 @@ from jaxdet.evaluation.metrics import Metrics
 from jaxdet.evaluation.protocols import Protocol
 from jaxdet.inference import recordings as running
 from jaxdet.inference.events import Predictor, StepBoxes
-from jaxdet.structs import Boxes
+from jaxdet.structs import Boxes, ReadReport
 
 logger = logging.getLogger(__name__)
 
@@ -50,23 +50,25 @@ def evaluate(
     used = used_labels.select(labels, protocol, class_names)
     if distributed.is_main():
         logger.info("%s", used.line())
-    own = _detections(predictor, distributed.share_of(recordings), event_buckets, used, full)
+    report = ReadReport()
+    own = _detections(predictor, distributed.share_of(recordings), event_buckets, used, full, report)
     found = distributed.gather_in_order(own, Boxes)
     stream = (boxes for of_recording in found for boxes in of_recording)
-    return evaluate_boxes(stream, labels, protocol, class_names, backend)
+    return evaluate_boxes(stream, labels, protocol, class_names, backend, _of_all(report))
 
 
 def _detections(
-    predictor, recordings, event_buckets, used: used_labels.UsedLabels, full
+    predictor, recordings, event_buckets, used: used_labels.UsedLabels, full, report: ReadReport
 ) -> list[list[Boxes]]:
-    """Detections of each recording, without those that the protocol drops."""
+    """Detections of each recording, without those that the protocol drops; `report` counts lost events."""
     protocol = used.protocol
     times = [_label_times(used.of_recording[recording.name]) for recording in recordings]
     names = [recording.name for recording in recordings]
     wanted = None if full else _wanted(times, protocol)
     num_steps = running.whole_cycles(predictor, running.FULL_STEPS if full else _SPARSE_STEPS)
     batches = distributed.report_each(
-        running.batches(predictor, recordings, event_buckets, num_steps, wanted), "reading a recording"
+        running.batches(predictor, recordings, event_buckets, num_steps, wanted, report),
+        "reading a recording",
     )
     if full or protocol.answer == "within":
         steps = predictor.every_slot(batches, names)
@@ -74,6 +76,14 @@ def _detections(
         requested = _requested_steps(recordings, times, protocol, predictor.geometry.step_us)
         steps = predictor.first_hits(batches, names, requested, _survives(protocol))
     return _collect(steps, names, protocol)
+
+
+def _of_all(own: ReadReport) -> ReadReport:
+    """The counts of all processes."""
+    whole = ReadReport()
+    for counts in distributed.gather(dict(own.counts)):
+        whole.counts.update(counts)
+    return whole
 
 
 def _label_times(labels: Sequence[Boxes]) -> np.ndarray:

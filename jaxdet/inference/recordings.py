@@ -17,6 +17,7 @@ from jaxdet.structs import Batch, ReadReport
 
 logger = logging.getLogger(__name__)
 
+_BEYOND = "events beyond the largest of data.event_buckets"
 FULL_STEPS = 18  # steps per segment when boxes are wanted at all of them: it bounds the memory of features
 
 
@@ -25,14 +26,17 @@ def predict(
     recordings: Iterable[Any],
     event_buckets: Sequence[int],
     num_steps: int = FULL_STEPS,
+    report: ReadReport | None = None,
 ) -> Iterator[StepBoxes]:
     """Boxes after every step of recordings; with one lane, one recording after the other.
 
     `event_buckets` are the padded numbers of events per segment; `num_steps`, the steps per segment, is
-    rounded up to whole firing cycles. Times are those of the camera's clock.
+    rounded up to whole firing cycles. Times are those of the camera's clock. `report` counts, at the end, the
+    events that the largest bucket did not hold, which are logged without it.
     """
     recordings = list(recordings)
-    found = batches(predictor, recordings, event_buckets, whole_cycles(predictor, num_steps))
+    num_steps = whole_cycles(predictor, num_steps)
+    found = batches(predictor, recordings, event_buckets, num_steps, report=report)
     for step in predictor.every_slot(found, [recording.name for recording in recordings]):
         time_us = step.boxes.time_us + recordings[step.sequence].start_us
         yield step._replace(boxes=replace(step.boxes, time_us=time_us))
@@ -53,14 +57,14 @@ def predict_stream(
 
     `source` names the stream in the boxes. Events are in the camera's pixels, all of them in the region of
     `fit`, and boxes come back in the same. `origin_us`, `max_gap_us` and `report` are those of
-    `sequences.of_chunks`; other arguments as in `predict`.
+    `sequences.of_chunks`, `report` that of `predict` as well; other arguments as there.
     """
     num_steps, step_us = whole_cycles(predictor, num_steps), predictor.geometry.step_us
     fit = fits.choose(None, predictor.geometry.size, predictor.geometry.size) if fit is None else fit
     recent = _Recent(chunks)
     seen = chunks if fit.is_identity else (fit.upright(EventChunk(*chunk)) for chunk in recent)
     segments = sequences.of_chunks(seen, num_steps * step_us, step_us, origin_us, max_gap_us, report)
-    found = _stream([segments], predictor, event_buckets, num_steps, None, None, fit.pixels())
+    found = _stream([segments], predictor, event_buckets, num_steps, None, None, fit.pixels(), report)
     for step in predictor.every_slot(found, [source], fit.real):
         if not fit.is_identity:
             end_us = step.boxes.time_us or 0
@@ -117,10 +121,11 @@ def batches(
     event_buckets: Sequence[int],
     num_steps: int,
     wanted: sequences.Wanted | None = None,
+    report: ReadReport | None = None,
 ) -> Iterator[Batch]:
     """Segments of `num_steps` steps of all recordings, with slots at the `wanted` steps (None: at all).
 
-    Times count from the start of each recording.
+    Times count from the start of each recording. `report` as in `predict`.
     """
     step_us, most = predictor.geometry.step_us, num_steps
     if wanted is not None:
@@ -130,7 +135,7 @@ def batches(
     counts = [r.counts(span_ms) for r in recordings]
     warn_of_overflow(np.concatenate([np.zeros(0, np.int64), *counts]), event_buckets, span_ms)
     segments = (sequences.of_recording(r, num_steps * step_us, step_us) for r in recordings)
-    return _stream(segments, predictor, event_buckets, num_steps, max(most, 1), wanted)
+    return _stream(segments, predictor, event_buckets, num_steps, max(most, 1), wanted, report=report)
 
 
 def _most(chosen: np.ndarray, num_steps: int) -> int:
@@ -140,7 +145,9 @@ def _most(chosen: np.ndarray, num_steps: int) -> int:
     return int(padded.reshape(-1, num_steps).sum(1).max(initial=0))
 
 
-def _stream(segments, predictor, event_buckets, num_steps, max_slots, wanted, pixels=None) -> Iterator[Batch]:
+def _stream(
+    segments, predictor, event_buckets, num_steps, max_slots, wanted, pixels=None, report=None
+) -> Iterator[Batch]:
     geometry = predictor.geometry
     stream = sequences.SequenceBatches(
         segments,
@@ -154,5 +161,7 @@ def _stream(segments, predictor, event_buckets, num_steps, max_slots, wanted, pi
         pixels=pixels,
     )
     yield from stream
-    if stream.lost_events:
-        logger.warning("%d events were left out beyond the largest of data.event_buckets", stream.lost_events)
+    if report is not None:
+        report.add(_BEYOND, stream.lost_events)
+    elif stream.lost_events:
+        logger.warning("left out %d %s", stream.lost_events, _BEYOND)

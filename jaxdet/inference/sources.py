@@ -154,8 +154,16 @@ def predict(
     What was left out is logged at the end.
     """
     if source.whole is not None:
-        yield from on_recordings.predict(predictor, [source.whole], event_buckets)
-        return
+        yield from on_recordings.predict(predictor, [source.whole], event_buckets, report=source.report)
+    else:
+        yield from _predict_part(predictor, source, event_buckets)
+    if source.report:
+        logger.info("%s", source.report.line(str(source.path)))
+
+
+def _predict_part(
+    predictor: Predictor, source: FittedRecording | FittedArrays, event_buckets: Sequence[int]
+) -> Iterator[StepBoxes]:
     gap_s = source.view.max_gap_s
     gap_us = None if gap_s is None else round(gap_s * 1e6)
     step_us = predictor.geometry.step_us
@@ -181,8 +189,6 @@ def predict(
         max_gap_us=gap_us,
         report=source.report,
     )
-    if source.report:
-        logger.info("%s", source.report.line(str(source.path)))
 
 
 def _between(chunk: EventChunk, start_us: int | None, end_us: int | None) -> EventChunk:

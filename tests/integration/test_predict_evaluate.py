@@ -181,6 +181,41 @@ def test_numbers_of_the_model_are_those_of_its_files(place):
         assert values == numbers["full"], kind
 
 
+def test_what_is_left_out_of_a_recording_is_stored_with_its_boxes(place, tmp_path, caplog):
+    rng = np.random.default_rng(7)
+    x, y, p = (rng.integers(0, limit, 5_000) for limit in (WIDTH, HEIGHT, 2))
+    x[0] = WIDTH
+    burst = EventChunk(np.sort(rng.integers(0, 80_000, 5_000)), *(a.astype(np.int16) for a in (x, y, p)))
+    dat.write_dat(tmp_path / "burst_td.dat", burst, WIDTH, HEIGHT)
+    arguments = [f"--input={tmp_path / 'burst_td.dat'}", f"--out={tmp_path / 'b.h5'}"]
+    assert _run(predict, place, *arguments) == 0
+    # One segment, whose bucket holds 4096 events.
+    beyond = 5_000 - 1 - 4096
+    told = {"events outside the sensor": 1, "events beyond the largest of data.event_buckets": beyond}
+    assert all(f"{count} {reason}" in caplog.text for reason, count in told.items())
+    with store.read(tmp_path / "b.h5") as reader:
+        assert reader.metadata["left_out"] == told
+    assert _run(predict, place, *arguments, "--strict") == 1
+
+
+@pytest.mark.slow  # another size of segments is another program
+def test_what_is_left_out_of_a_split_is_stored_with_its_boxes_and_numbers(place, tmp_path):
+    # Segments of 18 steps, which are cut to the largest common length that the bucket holds.
+    steps = np.stack([np.bincount(_events(seed).t_us // 5_000, minlength=8 * 18) for seed in range(3)])
+    kept = [
+        max(total for most in range(51) if (total := np.minimum(segment, most).sum()) <= 600)
+        for segment in steps.reshape(-1, 18)
+    ]
+    beyond = int(steps.sum() - sum(kept))
+    small = "--config.data.event_buckets=(600,)"
+    assert _run(predict, place, "--split=test", f"--out={tmp_path}", small) == 0
+    with store.read(tmp_path / "detections.h5") as reader:
+        assert list(reader.metadata["left_out"].values()) == [beyond]
+    assert _run(evaluate, place, "--full", f"--out={tmp_path / 'm.json'}", small) == 0
+    assert list(json.loads((tmp_path / "m.json").read_text())["left_out"].values()) == [beyond]
+    assert beyond > 0
+
+
 @pytest.mark.slow  # compiles each step of the cycle in three sizes
 def test_speed_is_told_step_by_step(place, capsys):
     assert _run(predict, place, "--speed_test", "--split=test", "--chunk=0/2") == 0

@@ -28,7 +28,8 @@ def bucket(num_events: int, buckets: Sequence[int]) -> int:
 def overflow(counts: np.ndarray, buckets: Sequence[int], span_ms: int) -> str:
     """Sentence on the events that the largest bucket cannot hold, and the buckets that would; "" if all fit.
 
-    `counts` are the events of each segment of `span_ms`.
+    `counts` are the events of each segment of `span_ms`. A few more are left out, since steps are cut to one
+    length.
     """
     largest = max(buckets)
     over = counts[counts > largest]
@@ -37,8 +38,9 @@ def overflow(counts: np.ndarray, buckets: Sequence[int], span_ms: int) -> str:
     enough = -(-int(over.max()) // _BUCKET_UNIT) * _BUCKET_UNIT
     wider = ",".join(str(b) for b in [*sorted(buckets), enough])
     return (
-        f"{int((over - largest).sum())} of {int(counts.sum())} events will be left out, of {len(over)} of "
-        f"{len(counts)} segments of {span_ms} ms: the largest of data.event_buckets is {largest}; "
+        f"at least {int((over - largest).sum())} of {int(counts.sum())} events will be left out, of "
+        f"{len(over)} of {len(counts)} segments of {span_ms} ms: "
+        f"the largest of data.event_buckets is {largest}; "
         f"--config.data.event_buckets={wider} holds them all"
     )
 
