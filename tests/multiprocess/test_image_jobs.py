@@ -48,6 +48,7 @@ def _weights(folder):
     """Fresh weights that report boxes everywhere, so that an evaluation has something to count."""
     cfg = config.base()
     cfg.model = config.yolox("nano", len(class_names.LTD), width=0.125)
+    cfg.data = config.yolox_images(64, class_names.LTD, batch_size=4)
     variables = functional.split(from_config.build(cfg, 0))[1]
     for level in variables.params["head"]["levels"].values():
         for name in ("obj_pred", "cls_pred"):
