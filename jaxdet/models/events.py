@@ -10,6 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxdet.errors import InputError
 from jaxdet.nn.conv import Linear
 from jaxdet.nn.norm import LayerNorm
 from jaxdet.ops import attention
@@ -219,8 +220,11 @@ def growing(sizes: Sequence[int], total: int) -> list[int]:
     """`sizes`, and between the largest of them and `total` more, each `_GROWTH` times the one before.
 
     So a step with more events than they foresee takes time in proportion to its events, not to the segment.
+    Raises InputError for sizes below 1.
     """
     sizes = sorted(sizes)
+    if sizes and sizes[0] < 1:
+        raise InputError(f"model.event_sizes has {sizes[0]}; expected numbers of events, 1 or more")
     while sizes and sizes[-1] * _GROWTH < total:
         sizes.append(sizes[-1] * _GROWTH)
     return sizes

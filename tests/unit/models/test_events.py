@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxdet import models
+from jaxdet.errors import InputError
 from jaxdet.models import events as event_ops
 from jaxdet.structs import EventGeometry, Events
 
@@ -63,6 +64,11 @@ def test_a_slice_is_not_much_larger_than_its_events(sizes, total):
     for count in (1, max(sizes) + 1, total // 2, total):
         if max(sizes) < count <= total:
             assert min(size for size in (*found, total) if size >= count) <= 8 * count
+
+
+def test_sizes_of_no_events_are_refused():
+    with pytest.raises(InputError, match="event_sizes has 0; expected numbers of events, 1 or more"):
+        event_ops.growing((8, 0), 100)
 
 
 def test_steps_of_any_number_of_events_are_read_whole():
