@@ -17,6 +17,7 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _SOURCE = re.compile(r'op_name="((?:[^"\\]|\\.)*)"')
 _CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
+_RANGE = re.compile(r"(?:^|[ ,])(slice=\{[^}]*\})")
 _DIM_LABELS = re.compile(r"dim_labels=\w+_(\w+)->")
 
 
@@ -51,6 +52,12 @@ class Instruction(NamedTuple):
         """The traced operation, or the argument in the place of a parameter; "" if it is not noted."""
         found = _SOURCE.search(self.attributes)
         return found[1].replace("\\'", "'") if found else ""
+
+    @property
+    def range(self) -> str:
+        """Range of its operand that a slice takes, "" of others."""
+        found = _RANGE.search(self.attributes)
+        return found[1] if found else ""
 
     @property
     def trips(self) -> int | None:

@@ -192,13 +192,27 @@ def _traffic(program: HloProgram, instruction: Instruction, computation: Computa
 
 def _picked(inner: Computation, parameter: str, whole: float) -> float:
     users = [part for part in inner.values() if parameter in part.operands]
-    indexed = [part for part in users if part.operands[0] == parameter]
-    if users and len(indexed) == len(users):
-        if all(part.opcode in _SLICES for part in users):
-            return min(whole, sum(part.bytes for part in users))
-        if all(part.opcode == "dynamic-update-slice" for part in users):
-            return 0
-    return whole
+    if users and all(p.opcode == "dynamic-update-slice" and p.operands[0] == parameter for p in users):
+        return 0
+    slices = _slices(inner, parameter)
+    return whole if slices is None else min(whole, sum(slices.values()))
+
+
+def _slices(inner: Computation, name: str) -> dict[str, float] | None:
+    """Bytes of the slices that are all a kernel takes of an operand, by range; None if it takes more."""
+    found: dict[str, float] = {}
+    users = [part for part in inner.values() if name in part.operands]
+    for part in users:
+        if part.opcode in _SLICES and part.operands[0] == name:
+            found[part.range or part.name] = part.bytes
+            continue
+        # A function of every element, of which slices are taken, is computed for these only.
+        is_function = set(part.operands) == {name} and part.elements == inner[name].elements
+        deeper = _slices(inner, part.name) if is_function and not part.is_root else None
+        if deeper is None:
+            return None
+        found |= deeper
+    return found or None
 
 
 def _collective_bytes(instruction: Instruction) -> int:

@@ -82,6 +82,28 @@ def test_an_indexed_operand_moves_what_is_picked(found):
     assert convolution.multiplications == 25 * 8 * 9 * 4
 
 
+def test_slices_of_an_operand_are_read_once_each():
+    text = """HloModule jit_f
+
+%fused (p: f32[100]) -> (f32[10], f32[10]) {
+  %p = f32[100]{0} parameter(0)
+  %one = f32[10]{0} slice(%p), slice={[10:20]}
+  %same = f32[10]{0} slice(%p), slice={[10:20]}
+  %square = f32[100]{0} multiply(%p, %p)
+  %last = f32[10]{0} slice(%square), slice={[20:30]}
+  %sum = f32[10]{0} add(%one, %last)
+  ROOT %both = (f32[10]{0}, f32[10]{0}) tuple(%sum, %same)
+}
+
+ENTRY %main (x: f32[100]) -> (f32[10], f32[10]) {
+  %x = f32[100]{0} parameter(0)
+  ROOT %pair = (f32[10]{0}, f32[10]{0}) fusion(%x), kind=kLoop, calls=%fused
+}
+"""
+    (kernel,) = kernels.count(text).kernels
+    assert kernel.bytes == 4 * (2 * 10 + 2 * 10)
+
+
 def test_collectives_have_their_bytes(found):
     assert found.collectives == {"all-reduce": (1, 4 * 100 * 8)}
 
