@@ -1,6 +1,5 @@
 """Models rearranged for inference: the same function in fewer and larger operations."""
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from jaxdet.nn.block import ConvBlock
 from jaxdet.nn.fold import fold
 from jaxdet.nn.functional import Skeleton, Variables, merge, replaced, split
 from jaxdet.nn.norm import GroupNorm
+from jaxdet.ops import kernel_trial
 
 
 def prepare(
@@ -24,11 +24,11 @@ def prepare(
     """Fold norms into convolutions, and merge the first convolutions of both branches of a head into one.
 
     Outputs change by float32 rounding. Weights are cast to their compute type, and biases of positions looked
-    up, once and not at every step. With `on_gpu` (default: where JAX's default device is one, unless
-    JAXDET_GPU_FORM is 0) weights are laid out as cuDNN reads them, the branches of a head are merged whole,
-    both paths of a cross-stage-partial block begin with one convolution, and group norms, window attention
-    and suppression are kernels of their own. `fast` (for CPU) also uses Winograd's algorithm for wide 3x3
-    convolutions, with an error of about 1e-5 of the largest output of each.
+    up, once and not at every step. With `on_gpu` (default: where JAX's default device is one that passes
+    `ops.kernel_trial`, unless JAXDET_GPU_FORM is 0) weights are laid out as cuDNN reads them, the branches of
+    a head are merged whole, both paths of a cross-stage-partial block begin with one convolution, and group
+    norms, window attention and suppression are kernels of their own. `fast` (for CPU) also uses Winograd's
+    algorithm for wide 3x3 convolutions, with an error of about 1e-5 of the largest output of each.
     Works on trained and converted models; the result can be neither trained nor stored.
     """
     skeleton, variables = replaced(*fold(skeleton, variables), RelativePositionBias, KnownBias)
@@ -40,7 +40,7 @@ def prepare(
     if fast:
         skeleton, variables = winograd.accelerate(skeleton, variables)
     if on_gpu is None:
-        on_gpu = jax.default_backend() == "gpu" and os.environ.get("JAXDET_GPU_FORM", "1") != "0"
+        on_gpu = kernel_trial.usable()
     # Layers of image models compute in the type to which the backbone casts pixels.
     of_pixels = getattr(model.backbone, "dtype", None)
     skeleton, variables = prepared.in_compute_type(skeleton, variables, of_pixels)

@@ -75,11 +75,8 @@ def compiled(
     return jax.jit(partial(function, skeleton, *static), donate_argnums=donate)
 
 
-def replaced(
-    skeleton: Skeleton, variables: Variables, kind: type, make: Callable[[Any], nnx.Module]
-) -> tuple[Skeleton, Variables]:
-    """The same model with `make(layer)` for each of its layers of a kind; nothing is changed in place."""
-    model = merge(skeleton, variables)
+def replace_layers(model: nnx.Module, kind: type, make: Callable[[Any], nnx.Module]) -> None:
+    """Put `make(layer)` in the place of each of a merged model's layers of a kind."""
     for _, module in list(nnx.iter_modules(model)):
         for name, child in list(vars(module).items()):
             if isinstance(child, kind):
@@ -88,6 +85,14 @@ def replaced(
                 for index, item in enumerate(child):
                     if isinstance(item, kind):
                         child[index] = make(item)
+
+
+def replaced(
+    skeleton: Skeleton, variables: Variables, kind: type, make: Callable[[Any], nnx.Module]
+) -> tuple[Skeleton, Variables]:
+    """The same model with `make(layer)` for each of its layers of a kind; nothing is changed in place."""
+    model = merge(skeleton, variables)
+    replace_layers(model, kind, make)
     return split(model)
 
 

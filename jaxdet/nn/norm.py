@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxdet.ops import group_norm_kernel
+from jaxdet.ops.layer_norm import layer_norm
 
 
 def _per_channel(vector: Float[Array, "C"], ndim: int) -> Array:
@@ -30,13 +31,7 @@ class LayerNorm(nnx.Module):
         self.eps = eps
 
     def __call__(self, x: Shaped[Array, "*S C"]) -> Shaped[Array, "*S C"]:
-        wide = _wide(x)
-        mean = wide.mean(-1, keepdims=True)
-        centred = wide - mean
-        var = (centred * centred).mean(-1, keepdims=True)
-        y = centred * lax.rsqrt(var + self.eps)
-        scale, bias = _per_channel(self.scale[...], x.ndim), _per_channel(self.bias[...], x.ndim)
-        return (y * scale + bias).astype(x.dtype)
+        return layer_norm(x, self.scale[...], self.bias[...], self.eps)
 
 
 class GroupNorm(nnx.Module):
@@ -61,18 +56,9 @@ class GroupNorm(nnx.Module):
         if self.in_kernel and group_norm_kernel.takes(x, self.group_size):
             weights = self.scale[...], self.bias[...], self.group_size, self.eps
             return group_norm_kernel.group_norm(x, *weights, plus, silu, dtype)
-        y = self._normalised(x)
+        y = group_norm_kernel.plain_group_norm(x, self.scale[...], self.bias[...], self.group_size, self.eps)
         y = y if plus is None else plus + y
         return (jax.nn.silu(y) if silu else y).astype(dtype or x.dtype)
-
-    def _normalised(self, x: Array) -> Array:
-        b, h, w, c = x.shape
-        wide = _wide(x).reshape(b, h * w, c // self.group_size, self.group_size)
-        mean = wide.mean((1, 3), keepdims=True)
-        centred = wide - mean
-        var = (centred * centred).mean((1, 3), keepdims=True)
-        y = (centred * lax.rsqrt(var + self.eps)).reshape(x.shape)
-        return (y * _per_channel(self.scale[...], 4) + _per_channel(self.bias[...], 4)).astype(x.dtype)
 
 
 def _moments_in_two_passes(x: Array, weight: Array, count: Array, near: Array) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,15 +16,16 @@ from jaxdet import distributed, sharding
 from jaxdet.errors import InputError
 from jaxdet.files import atomic, stamped
 from jaxdet.models import from_config
-from jaxdet.nn import functional, winograd
+from jaxdet.nn import functional, gpu_training, winograd
 from jaxdet.nn.functional import Skeleton, Variables
+from jaxdet.ops import kernel_trial
 from jaxdet.structs import Batch
 from jaxdet.training import recipe as recipes
 from jaxdet.training import state
 from jaxdet.training.loop import NonFiniteLoss
 from jaxdet.training.recipe import TrainingRecipe
 from jaxdet.training.state import TrainState
-from jaxdet.training.step import TrainStep, make_train_step
+from jaxdet.training.step import Form, TrainStep, make_train_step
 from jaxdet.weights import stored_config
 
 
@@ -75,7 +77,7 @@ def compiled_step(
 ) -> TrainStep:
     """The jitted train step of a run; `layouts` are the shardings of its state and carry, both donated."""
     return jax.jit(
-        make_train_step(skeleton, recipe, cfg.train.microbatches),
+        make_train_step(skeleton, recipe, cfg.train.microbatches, _form(cfg, mesh)),
         in_shardings=(*layouts, sharding.lanes(mesh)),
         out_shardings=(*layouts, sharding.replicated(mesh)),
         donate_argnums=(0, 1),
@@ -110,6 +112,16 @@ def _accelerated(cfg, skeleton: Skeleton, variables: Variables) -> tuple[Skeleto
     """The model as `train.fast` has it, which runs of older versions do not know; weights are the same."""
     fast = cfg.train.get("fast", False)
     return winograd.accelerate_training(skeleton, variables) if fast else (skeleton, variables)
+
+
+def _form(cfg, mesh: Mesh | AbstractMesh) -> Form:
+    """Function that turns a model into the equal one whose loss is taken on the devices of `mesh`."""
+    whole = mesh.size == 1 or not cfg.sharding  # each device has all weights
+    if whole and isinstance(mesh, Mesh) and mesh.devices.flat[0].platform == "gpu":
+        is_planned = jax.default_backend() != "gpu"  # for devices that are not there
+        if kernel_trial.wanted() if is_planned else all(distributed.gather(kernel_trial.usable(), bool)):
+            return partial(gpu_training.in_few_kernels, mesh=mesh)
+    return lambda skeleton, variables: (skeleton, variables)
 
 
 def num_segments(data) -> int:

@@ -16,18 +16,25 @@ from jaxdet.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Any, Batch], tuple[TrainState, Any, Metrics]]
+Form = Callable[[Skeleton, Variables], tuple[Skeleton, Variables]]
 
 
-def make_train_step(skeleton: Skeleton, recipe: TrainingRecipe, microbatches: int = 1) -> TrainStep:
+def make_train_step(
+    skeleton: Skeleton,
+    recipe: TrainingRecipe,
+    microbatches: int = 1,
+    form: Form = lambda skeleton, variables: (skeleton, variables),
+) -> TrainStep:
     """`train_step(state, carry, batch) -> state, carry, metrics`, to be jitted.
 
     The carry comes back cut from the graph, which is all of truncated back-propagation: the next call
     continues from it with the updated weights. With `microbatches` > 1 the lanes are taken in that many equal
-    groups, one after the other, and their gradients joined: the memory of one group, the update of all.
+    groups, one after the other, and their gradients joined: the memory of one group, the update of all. The
+    loss is that of `form(skeleton, variables)`, an equal model in the form that suits the device.
     """
 
     def loss_fn(params, stats, carry, batch, terms):
-        model = functional.merge(skeleton, Variables(params, stats))
+        model = functional.merge(*form(skeleton, Variables(params, stats)))
         loss, metrics, carry = model.loss(batch, carry, **terms)
         return loss, (metrics, jax.lax.stop_gradient(carry), functional.batch_stats(model))
 
