@@ -8,6 +8,7 @@ slower, and says so.
 import logging
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -50,15 +51,33 @@ def fault(interpret: bool = False) -> str | None:
 
     `interpret` runs them on any device, slowly, for tests.
     """
-    for name, (kernel, plain, arrays, tolerance) in _pairs(interpret):
-        try:
-            both = [jax.tree.leaves(jax.device_get(jax.jit(f)(*arrays))) for f in (kernel, plain)]
-        except Exception as error:  # what compilers and drivers raise has no common class
-            return f"the kernel of {name} does not run here ({type(error).__name__}: {str(error)[:200]})"
-        for found, expected in zip(*both, strict=True):
-            largest = max(1.0, float(np.abs(expected).max()))
-            if not np.abs(found.astype(np.float64) - expected).max() <= tolerance * largest:
-                return f"the kernel of {name} computes something else here than XLA"
+    # In a thread of its own: models are put together inside traced functions too, where nothing would run.
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(_first_fault, interpret).result()
+
+
+def _first_fault(interpret: bool) -> str | None:
+    for name, pair in _pairs(interpret):
+        found = _difference(*pair)
+        if found is not None:
+            return f"the kernel of {name} {found}"
+    return None
+
+
+def _difference(
+    kernel: Callable[..., object],
+    plain: Callable[..., object],
+    arrays: tuple[jax.Array, ...],
+    tolerance: float,
+) -> str | None:
+    try:
+        both = [jax.tree.leaves(jax.device_get(jax.jit(f)(*arrays))) for f in (kernel, plain)]
+    except Exception as error:  # what compilers and drivers raise has no common class
+        return f"does not run here ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
+    for found, expected in zip(*both, strict=True):
+        largest = max(1.0, float(np.abs(expected).max()))
+        if not np.abs(found.astype(np.float64) - expected).max() <= tolerance * largest:
+            return "computes something else here than XLA"
     return None
 
 
