@@ -76,6 +76,7 @@ def base() -> Config:
 def hmnet(size: str, num_classes: int, **changes: Any) -> Config:
     """Model block of the HMNet of a size, for GEN1 sensors; `changes` replace single arguments."""
     defaults = {"image_size": (240, 304), "dtype": "float32", "neck": "released"}
+    defaults |= {"remat": True, "keep_products": False}
     arguments = {**defaults, **HMNET_SIZES[size], **changes}
     return block(name="hmnet", num_classes=num_classes, **arguments)
 
