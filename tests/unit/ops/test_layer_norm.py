@@ -21,7 +21,8 @@ def _trained(x, scale, bias):
 
 # Fewer rows than parts, features that are no power of two, several tiles a part.
 @pytest.mark.parametrize("shape", [(3, 5, 32), (2, 7, 11, 96), (4, 1140, 8)])
-def test_gradients_of_the_kernel_are_those_of_the_formula(shape):
+@pytest.mark.parametrize("function", [_trained, lambda *arrays: layer_norm(*arrays, 1e-5)])
+def test_gradients_are_those_of_the_formula(shape, function):
     x, dy = np.random.default_rng(0).normal(size=(2, *shape))
     scale, bias = np.linspace(0.5, 2, shape[-1]), np.linspace(-1, 1, shape[-1])
 
@@ -31,7 +32,7 @@ def test_gradients_of_the_kernel_are_those_of_the_formula(shape):
 
     with jax.enable_x64(True):
         expected = gradients(_in_float64, jnp.float64)
-    for got, want in zip(gradients(_trained, jnp.float32), expected, strict=True):
+    for got, want in zip(gradients(function, jnp.float32), expected, strict=True):
         # Sums of up to 4,560 products of a few units in float32.
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
 
