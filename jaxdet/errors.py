@@ -12,6 +12,11 @@ class InputError(ValueError):
         return one_line(super().__str__())
 
 
+def first_line(error: Exception, most: int = 200) -> str:
+    """First line of what an error says, up to `most` characters; its kind if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:most]
+
+
 def one_line(text: str) -> str:
     """Text in one line, as `printable`."""
     return printable(" ".join(text.split()))

@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh, SingleDeviceSharding
 
 from jaxdet.benchmarks import kernels, targets
 from jaxdet.benchmarks.targets import Target
-from jaxdet.errors import InputError
+from jaxdet.errors import InputError, first_line
 from jaxdet.inference import folded, programs
 from jaxdet.models import from_config
 from jaxdet.nn import functional
@@ -147,9 +147,9 @@ def _compiled(lowered) -> tuple[Any, str]:
     try:
         return lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": False}), "cuBLAS"
     except jax.errors.JaxRuntimeError as error:
-        said = str(error).splitlines()[0][:200]
         raise InputError(
-            f"XLA cannot compile this program for the target: {said}; try another device or batch"
+            f"XLA cannot compile this program for the target: {first_line(error)}; "
+            "try another device or batch"
         ) from error
 
 

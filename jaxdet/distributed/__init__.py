@@ -19,7 +19,7 @@ from jaxdet.distributed.environment import Place
 from jaxdet.distributed.store import LONG_MS, Store
 from jaxdet.distributed.trust import Forged
 from jaxdet.distributed.watch import LOST, Watch, end
-from jaxdet.errors import InputError
+from jaxdet.errors import InputError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,8 @@ def _connect(place: Place, key: trust.Key, saves_when_told: bool, silent_s: floa
     except Exception as error:
         raise InputError(
             f"process {place.process} of {place.count} ({place.told_by}) did not reach the coordinator "
-            f"{place.coordinator} ({_first_line(error)}); check that all processes start and the port is open"
+            f"{place.coordinator} ({first_line(error, 160)}); "
+            "check that all processes start and the port is open"
         ) from error
 
 
@@ -226,7 +227,3 @@ def _seconds(name: str, default: float) -> float:
         return float(value)
     except ValueError:
         raise InputError(f"{name}={value!r}, expected seconds") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]

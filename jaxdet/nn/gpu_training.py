@@ -26,7 +26,8 @@ from jaxdet.nn.functional import Skeleton, Variables
 from jaxdet.nn.norm import GroupNorm, LayerNorm
 from jaxdet.ops import affine, group_norm_kernel
 from jaxdet.ops import layer_norm as layer_norms
-from jaxdet.ops.group_norm_gradient import NormOptions, trained_group_norm
+from jaxdet.ops.group_norm_gradient import trained_group_norm
+from jaxdet.ops.group_norm_kernel import NormOptions
 
 _LANES, _WHOLE = PartitionSpec("data"), PartitionSpec()
 

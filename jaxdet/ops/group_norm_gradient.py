@@ -8,25 +8,14 @@ a group, a kernel before it leaves those of each block.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
-from jaxdet.ops.group_norm_kernel import Tiling, block, forward, joined, load
-
-
-class NormOptions(NamedTuple):
-    """Arguments of `group_norm_kernel.group_norm` that are not arrays."""
-
-    group_size: int
-    eps: float
-    silu: bool
-    dtype: DTypeLike | None
-    interpret: bool
+from jaxdet.ops.group_norm_kernel import NormOptions, Tiling, block, forward, joined, load
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -47,8 +36,7 @@ def trained_group_norm(
 
 
 def _fwd(x: Array, scale: Array, bias: Array, parts: Array, plus: Array | None, options: NormOptions):
-    size, eps, silu, dtype, interpret = options
-    y, statistics = forward(x, scale, bias, size, eps, plus, silu, dtype, interpret)
+    y, statistics = forward(x, scale, bias, plus, options)
     return y, (x, scale, bias, parts, plus, statistics)
 
 

@@ -18,12 +18,12 @@ from jaxtyping import Array, Float, Shaped
 
 _PARTS = 5  # arrays in which a block of threads holds its positions
 _PART_ELEMENTS = 8192  # of an array: 16 for each of 512 threads
-_TYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
+TYPES = (jnp.float32, jnp.bfloat16, jnp.float16)  # of arrays that the kernels of this package take
 
 
 def takes(x: Shaped[Array, "B H W C"], group_size: int) -> bool:
     """Fitness of the kernels for `x` and groups of `group_size` channels, which must be a power of two."""
-    return x.dtype in _TYPES and group_size & (group_size - 1) == 0 and group_size <= 128
+    return x.dtype in TYPES and group_size & (group_size - 1) == 0 and group_size <= 128
 
 
 def plain_group_norm(
@@ -58,23 +58,30 @@ def group_norm(
 
     `interpret` runs the kernels on any device, slowly, for tests.
     """
-    return forward(x, scale, bias, group_size, eps, plus, silu, dtype, interpret)[0]
+    options = NormOptions(group_size, eps, silu, dtype, interpret)
+    return forward(x, scale, bias, plus, options)[0]
+
+
+class NormOptions(NamedTuple):
+    """Arguments of `group_norm` that are not arrays."""
+
+    group_size: int
+    eps: float
+    silu: bool
+    dtype: DTypeLike | None
+    interpret: bool
 
 
 def forward(
     x: Shaped[Array, "B H W C"],
     scale: Float[Array, " C"],
     bias: Float[Array, " C"],
-    group_size: int,
-    eps: float,
     plus: Shaped[Array, "B H W C"] | None,
-    silu: bool,
-    dtype: DTypeLike | None,
-    interpret: bool,
+    options: NormOptions,
 ) -> tuple[Shaped[Array, "B H W C"], tuple[Array, ...]]:
     """`group_norm`, and means and sums of squares [B, G, T] of the tiles, where a group takes several."""
-    tiling = Tiling.of(x, group_size)
-    call = tiling.kernels(x.shape[0], interpret)
+    tiling = Tiling.of(x, options.group_size)
+    call = tiling.kernels(x.shape[0], options.interpret)
     flat = x.reshape(x.shape[0], tiling.positions, x.shape[-1])
     statistics = ()
     if not tiling.at_once:
@@ -83,8 +90,8 @@ def forward(
             call(partial(_measure, tiling), out_shape=(shape, shape), name="group_statistics")(flat)
         )
     rest = () if plus is None else (plus.reshape(flat.shape),)
-    out = jax.ShapeDtypeStruct(flat.shape, dtype or x.dtype)
-    apply = partial(_apply, tiling, eps, silu, len(statistics), len(rest))
+    out = jax.ShapeDtypeStruct(flat.shape, options.dtype or x.dtype)
+    apply = partial(_apply, tiling, options, len(rest))
     found = call(apply, out_shape=out, name="group_norm")(flat, scale, bias, *statistics, *rest)
     return found.reshape(x.shape), statistics
 
@@ -187,35 +194,25 @@ def _measure(tiling: Tiling, x: Any, means: Any, squares: Any):
     means[here], squares[here] = mean, square
 
 
-def _apply(
-    tiling: Tiling,
-    eps: float,
-    silu: bool,
-    num_statistics: int,
-    num_plus: int,
-    x: Any,
-    scale: Any,
-    bias: Any,
-    *rest,
-):
+def _apply(tiling: Tiling, options: NormOptions, num_plus: int, x: Any, scale: Any, bias: Any, *rest):
     from jax.experimental.pallas import triton
 
     *inputs, out = rest
     here = image, group, _ = block()
     places = [tiling.part(here, number) for number in range(tiling.num_parts)]
     held = [(load(x, index, mask), mask) for index, mask in places]
-    if num_statistics:
+    if not tiling.at_once:
         mean, square, count = joined(tiling, inputs[0], inputs[1], (image, group))
     else:
         mean, square, count = _moments(held)
-    inverse = lax.rsqrt(square / count + eps)
+    inverse = lax.rsqrt(square / count + options.eps)
     columns = tiling.columns(group)
     factor, shift = (a[columns].astype(jnp.float32)[None, :] for a in (scale, bias))
     for (index, mask), (values, _) in zip(places, held, strict=True):
         y = (values - mean) * inverse * factor + shift
         if num_plus:
             y = y + load(inputs[-1], index, mask)
-        if silu:
+        if options.silu:
             y = y * jax.nn.sigmoid(y)
         triton.store(out.at[index], y.astype(out.dtype), mask=mask)
 

@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxdet.errors import first_line
 from jaxdet.ops import attention, group_norm_kernel, layer_norm, nms, nms_kernel, window_attention_kernel
-from jaxdet.ops.group_norm_gradient import NormOptions, trained_group_norm
+from jaxdet.ops.group_norm_gradient import trained_group_norm
+from jaxdet.ops.group_norm_kernel import NormOptions
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +75,7 @@ def _difference(
     try:
         both = [jax.tree.leaves(jax.device_get(jax.jit(f)(*arrays))) for f in (kernel, plain)]
     except Exception as error:  # what compilers and drivers raise has no common class
-        return f"does not run here ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
+        return f"does not run here ({type(error).__name__}: {first_line(error)})"
     for found, expected in zip(*both, strict=True):
         largest = max(1.0, float(np.abs(expected).max()))
         if not np.abs(found.astype(np.float64) - expected).max() <= tolerance * largest:

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
+from jaxdet.ops.group_norm_kernel import TYPES
+
 PARTS = 128  # sums that a gradient of a scale or bias is kept in: about one for each core of a GPU
 _TILE_ELEMENTS = 4096  # of the rows that a block of threads holds at once: 16 for each of 256 threads
-_TYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -60,7 +61,7 @@ layer_norm.defvjp(_plain_fwd, _plain_bwd)
 
 def takes(x: Shaped[Array, "*S C"]) -> bool:
     """Fitness of the kernel for `x`."""
-    return x.dtype in _TYPES and x.shape[-1] <= _TILE_ELEMENTS
+    return x.dtype in TYPES and x.shape[-1] <= _TILE_ELEMENTS
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))

@@ -12,14 +12,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
-_TYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
+from jaxdet.ops.group_norm_kernel import TYPES
+
 _LEAST, _MOST = 16, 128  # features of a head that tensor cores and registers take
 
 
 def takes(query: Shaped[Array, "B H W D"], num_heads: int) -> bool:
     """Fitness of the kernel for `query` and its heads."""
     features = query.shape[-1] // num_heads
-    return query.dtype in _TYPES and features & (features - 1) == 0 and _LEAST <= features <= _MOST
+    return query.dtype in TYPES and features & (features - 1) == 0 and _LEAST <= features <= _MOST
 
 
 def window_attention(

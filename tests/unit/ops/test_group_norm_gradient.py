@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxdet.ops.group_norm_gradient import NormOptions, trained_group_norm
+from jaxdet.ops.group_norm_gradient import trained_group_norm
+from jaxdet.ops.group_norm_kernel import NormOptions
 
 PARTS = 3  # fewer than the images of one case
 

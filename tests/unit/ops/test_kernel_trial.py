@@ -34,3 +34,12 @@ def test_a_kernel_that_computes_something_else_is_found(wrong, monkeypatch):
     assert kernel_trial.fault(interpret=True) == (
         "the kernel of suppression computes something else here than XLA"
     )
+
+
+def test_an_error_without_a_message_is_a_fault_too(monkeypatch):
+    def fails(*_args, **_kwargs):
+        raise RuntimeError
+
+    monkeypatch.setattr(nms_kernel, "suppress", fails)
+    expected = "the kernel of suppression does not run here (RuntimeError: RuntimeError)"
+    assert kernel_trial.fault(interpret=True) == expected
